@@ -11,8 +11,9 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from pydantic import TypeAdapter
@@ -26,6 +27,7 @@ from scanner.model.cloud_registry import KINDS, STATIC
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Severity
 from scanner.model.posture import Posture
 from scanner.model.reference import Reference
+from scanner.model.registry import HARBOR, IDENTITY, RegistryChanges, anonymous, changes
 from scanner.model.untrusted import clean_text
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access
@@ -40,7 +42,9 @@ _HARBOR = "It is a Harbor that may request scans; its reports hold vulnerabiliti
 _KIND = "What user name and password are: those of the registry, or of a cloud that gives out tokens (see the manual)."
 _ROLE = "Use the identity that the cloud gives to the workers' machine or pod; no secret is stored."
 _TENANT = "acr: the tenant's ID or domain name."
-_SERVICE = "Another host that gets the password: your GitLab, for its registry."
+_ALIASES = "Another host name that the registry uses in its webhooks; in 'edit', '' removes them."
+_RECEIPTS = "Write signed decisions beside its images; needs push rights."
+_SERVICE = "Another host that gets the password: your GitLab, for its registry; '' removes it."
 _FROM_FILE = "Read the password, token or key from a file, such as a Google service account's JSON."
 _LOOK_SECONDS = 2.0
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
@@ -51,42 +55,56 @@ def registry() -> None:
     """Registries: manage those that a server pulls from, and check how a registry is secured."""
 
 
+# Each field has one option. `edit` and `credentials` ask for changes: without the option, a field is kept.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "aliases": {"flags": "--alias", "multiple": True, "metavar": "HOST", "help": _ALIASES},
+    "insecure": {"flags": "--insecure/--secure", "is_flag": True, "help": "The registry uses plain HTTP."},
+    "write_receipts": {"flags": "--write-receipts/--no-write-receipts", "is_flag": True, "help": _RECEIPTS},
+    "harbor": {"flags": "--harbor", "type": click.Choice(HARBOR), "help": _HARBOR},
+    "credentials": {"flags": "--credentials", "type": click.Choice(KINDS), "help": _KIND},
+    "machine_role": {"flags": "--machine-role/--no-machine-role", "is_flag": True, "help": _ROLE},
+    "username": {"flags": "--username", "help": "User name for pulls."},
+    "tenant": {"flags": "--tenant", "help": _TENANT},
+    "token_service": {"flags": "--token-service", "metavar": "HOST", "help": _SERVICE},
+}
+_CONNECTION = frozenset(_OPTIONS) - IDENTITY
+Command = Callable[..., Any]
+
+
+def _fields(names: Collection[str]) -> Callable[[Command], Command]:
+    """The options of these fields. Their values come by name; None: the option was not given."""
+
+    def decorate(command: Command) -> Command:
+        for name, option in reversed(list(_OPTIONS.items())):
+            if name in names:
+                more = {key: value for key, value in option.items() if key != "flags"}
+                command = click.option(option["flags"], name, default=None, **more)(command)
+        return command
+
+    return decorate
+
+
+def _changes(given: Mapping[str, Any], ca_file: Path | None = None, no_ca: bool = False) -> RegistryChanges:
+    """Return the fields whose options were given. An empty host name among several removes them."""
+    if ca_file and no_ca:
+        raise UsageError("give --ca-file or --no-ca, not both")
+    found = {name: value for name, value in given.items() if value is not None and value != ()}
+    if "aliases" in found:
+        found["aliases"] = [alias for alias in found["aliases"] if alias]
+    if ca_file or no_ca:
+        found["ca_pem"] = read(ca_file, "CA file") if ca_file else ""
+    return changes(found)
+
+
 @registry.command("add")
 @click.argument("host")
-@click.option("--username", default="", help="User name for pulls. Default: anonymous pulls.")
-@click.option("--credentials", "kind", type=click.Choice(KINDS), default=STATIC, show_default=True, help=_KIND)
-@click.option("--machine-role", "machine_role", is_flag=True, help=_ROLE)
-@click.option("--tenant", default="", help=_TENANT)
-@click.option("--token-service", metavar="HOST", default="", help=_SERVICE)
+@_fields(_OPTIONS)
 @click.option("--password-file", type=FILE, help=_FROM_FILE)
-@click.option(
-    "--alias",
-    "aliases",
-    multiple=True,
-    metavar="HOST",
-    help="Another host name that the registry uses in its webhooks.",
-)
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, in addition to the system's.")
-@click.option("--insecure", is_flag=True, help="The registry uses plain HTTP.")
 @click.option("--project", default="default", show_default=True, help="Project that owns the registry's images.")
-@click.option("--write-receipts", is_flag=True, help="Write signed decisions beside its images; needs push rights.")
-@click.option("--harbor", type=click.Choice(registries.HARBOR), default="off", show_default=True, help=_HARBOR)
 @pass_settings
 def add(
-    settings: Settings,
-    host: str,
-    username: str,
-    kind: str,
-    machine_role: bool,
-    tenant: str,
-    token_service: str,
-    password_file: Path | None,
-    aliases: tuple[str, ...],
-    ca_file: Path | None,
-    insecure: bool,
-    project: str,
-    write_receipts: bool,
-    harbor: str,
+    settings: Settings, host: str, password_file: Path | None, ca_file: Path | None, project: str, **given: Any
 ) -> None:
     """Configure the registry HOST (host[:port]).
 
@@ -94,27 +112,12 @@ def add(
     DOCKWARDEN_PASSWORD, or prompted for. A cloud gives out tokens for it when images are pulled: ecr (access key),
     gar (service account's key), acr (client secret); or for --machine-role.
     """
-    needs = bool(username or password_file or kind != STATIC) and not machine_role
+    chosen = _changes(given, ca_file)
+    is_cloud = chosen.get("credentials", STATIC) != STATIC
+    needs = bool(chosen.get("username") or password_file or is_cloud) and not chosen.get("machine_role")
     password = _password(password_file) if needs else None
     with administration(settings) as session:
-        use_cases.add(
-            session,
-            COMMAND_LINE,
-            secret_key(settings),
-            host,
-            aliases=aliases,
-            insecure=insecure,
-            ca_pem=read(ca_file, "CA file") if ca_file else "",
-            username=username,
-            password=password,
-            project=project,
-            write_receipts=write_receipts,
-            harbor=harbor,
-            credentials=kind,
-            machine_role=machine_role,
-            tenant=tenant,
-            token_service=token_service,
-        )
+        use_cases.add(session, COMMAND_LINE, secret_key(settings), host, password=password, project=project, **chosen)
     tell(f"registry {host} is configured; next, create a webhook: dockwarden webhook create --registry {host}")
 
 
@@ -138,106 +141,48 @@ def list_(settings: Settings) -> None:
 
 @registry.command("edit")
 @click.argument("host")
-@click.option(
-    "--alias", "aliases", multiple=True, metavar="HOST", help="Replace the other host names; '' removes them."
-)
+@_fields(_CONNECTION | {"credentials", "machine_role", "tenant"})
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) that replace the registry's present ones.")
 @click.option("--no-ca", is_flag=True, help="Trust the system's CA certificates only.")
-@click.option("--insecure/--secure", default=None, help="Use plain HTTP, or TLS.")
-@click.option(
-    "--write-receipts/--no-write-receipts", default=None, help="Write signed decisions beside its images, or do not."
-)
-@click.option("--credentials", "kind", type=click.Choice(KINDS), help=_KIND)
-@click.option("--machine-role/--no-machine-role", "machine_role", default=None, help=_ROLE)
-@click.option("--tenant", help=_TENANT)
-@click.option("--harbor", type=click.Choice(registries.HARBOR), help=_HARBOR)
 @pass_settings
-def edit(
-    settings: Settings,
-    host: str,
-    aliases: tuple[str, ...],
-    ca_file: Path | None,
-    no_ca: bool,
-    insecure: bool | None,
-    kind: str | None,
-    machine_role: bool | None,
-    tenant: str | None,
-    write_receipts: bool | None,
-    harbor: str | None,
-) -> None:
+def edit(settings: Settings, host: str, ca_file: Path | None, no_ca: bool, **given: Any) -> None:
     """Change the settings of the registry HOST. Options that are not given keep their value.
 
     A new password or secret is set by 'registry credentials'. Another kind of credentials forgets the stored ones.
     """
-    if ca_file and no_ca:
-        raise UsageError("give --ca-file or --no-ca, not both")
+    chosen = _changes(given, ca_file, no_ca)
     with administration(settings) as session:
-        use_cases.change(
-            session,
-            COMMAND_LINE,
-            secret_key(settings),
-            use_cases.by_host(session, host).id,
-            aliases=[alias for alias in aliases if alias] if aliases else None,
-            insecure=insecure,
-            ca_pem="" if no_ca else read(ca_file, "CA file") if ca_file else None,
-            write_receipts=write_receipts,
-            harbor=harbor,
-            credentials=kind,
-            machine_role=machine_role,
-            tenant=tenant,
-        )
+        found = use_cases.by_host(session, host)
+        use_cases.change(session, COMMAND_LINE, secret_key(settings), found.id, **chosen)
     tell(f"registry {host} is changed")
 
 
 @registry.command("credentials")
 @click.argument("host")
-@click.option("--username", help="New user name. Default: the stored one.")
-@click.option("--credentials", "kind", type=click.Choice(KINDS), help=_KIND)
-@click.option("--machine-role/--no-machine-role", "machine_role", default=None, help=_ROLE)
-@click.option("--tenant", help=_TENANT)
-@click.option("--token-service", metavar="HOST", help=_SERVICE + " '' removes it.")
+@_fields(IDENTITY)
 @click.option("--password-file", type=FILE, help=_FROM_FILE)
 @click.option("--remove", is_flag=True, help="Delete the stored credentials: pulls are anonymous.")
 @pass_settings
-def credentials(
-    settings: Settings,
-    host: str,
-    username: str | None,
-    kind: str | None,
-    machine_role: bool | None,
-    tenant: str | None,
-    token_service: str | None,
-    password_file: Path | None,
-    remove: bool,
-) -> None:
+def credentials(settings: Settings, host: str, password_file: Path | None, remove: bool, **given: Any) -> None:
     """Replace the credentials of the registry HOST. The next pull uses them.
 
     The password, token or secret is read from --password-file or DOCKWARDEN_PASSWORD, or prompted for; none is needed
     with --machine-role.
     """
-    if remove and (username or kind or machine_role is not None or tenant or token_service or password_file):
+    chosen = _changes(given)
+    if remove and (chosen or password_file):
         raise UsageError("give --remove alone")
-    if machine_role and password_file:
+    is_role = bool(chosen.get("machine_role"))
+    if is_role and password_file:
         raise UsageError("give --machine-role or --password-file, not both")
     key = secret_key(settings)
     with administration(settings) as session:
         found = use_cases.by_host(session, host)
     if remove:
-        kind, username, machine_role, tenant, token_service = STATIC, "", False, "", ""
-    password = Secret("") if remove else None if machine_role else _password(password_file)
+        chosen = anonymous()
+    password = Secret("") if remove else None if is_role else _password(password_file)
     with administration(settings) as session:
-        use_cases.change(
-            session,
-            COMMAND_LINE,
-            key,
-            found.id,
-            username=username,
-            password=password,
-            credentials=kind,
-            machine_role=machine_role,
-            tenant=tenant,
-            token_service=token_service,
-        )
+        use_cases.change(session, COMMAND_LINE, key, found.id, password=password, **chosen)
     tell(
         f"registry {host}: "
         + ("pulls are anonymous now" if remove else "new credentials are stored; the next pull uses them")

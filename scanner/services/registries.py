@@ -6,7 +6,7 @@ changed: the password would be sent to the new host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from sqlalchemy.engine import Connection
 
@@ -17,6 +17,7 @@ from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.pem import read_ca
 from scanner.model.reference import PORT
+from scanner.model.registry import HARBOR, OF_CREDENTIALS, RegistryChanges, RegistryFields, changed, changes, values
 from scanner.model.service_account import read_key
 from scanner.services import _fields as fields
 from scanner.services import projects
@@ -36,6 +37,8 @@ _SECRETS = {
     cloud.ACR: "client secret",
 }
 _HINT = "write host[:port], without https://"
+# Of a new registry: long, or about a person or an account.
+_NOT_AUDITED = frozenset({"ca_pem", "aliases", "username", "tenant"})
 
 
 def add(
@@ -44,61 +47,22 @@ def add(
     key: Secret,
     host: str,
     *,
-    aliases: Sequence[str] = (),
-    insecure: bool = False,
-    ca_pem: str = "",
-    username: str = "",
     password: Secret | None = None,
     project: str = "default",
-    write_receipts: bool = False,
-    harbor: str = "off",
-    credentials: str = cloud.STATIC,
-    machine_role: bool = False,
-    tenant: str = "",
-    token_service: str = "",
+    **given: Unpack[RegistryChanges],
 ) -> registries.RegistryView:
-    """Add a registry, so that its images can be scanned.
-
-    ``write_receipts``: signed decisions are written beside its images, with these credentials. ``credentials``: what
-    user name and password are, see `scanner.model.cloud_registry`; ``machine_role``: use this machine's own identity.
-    ``token_service``: another host that gets user name and password, because the registry's tokens come from there.
+    """Add a registry, so that its images can be scanned. The fields are those of `RegistryFields`.
 
     Raises UsageError naming the field, ConflictError for a host that exists already, NotFoundError, RefusedError.
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
-    _check(aliases, username, password, harbor)
-    _check_token_service(credentials, token_service)
-    _check_credentials(host, credentials, username, password, bool(password), tenant, machine_role, insecure)
-    ca_pem = _certificates(ca_pem)
+    given["ca_pem"] = _certificates(given.get("ca_pem", ""))
+    _check(host, changed(RegistryFields(), given), password, bool(password))
     project = projects.visible_name(session, actor, project)
-    registry = registries.add(
-        session,
-        host,
-        key,
-        insecure=insecure,
-        ca_pem=ca_pem,
-        username=username,
-        password=password or None,
-        project=project,
-        aliases=aliases,
-        write_receipts=write_receipts,
-        harbor=harbor,
-        credentials=credentials,
-        machine_role=machine_role,
-        tenant=tenant,
-        token_service=token_service,
-    )
-    detail = {
-        "host": registry.host,
-        "token_service": registry.token_service,
-        "credentials": registry.credentials,
-        "machine_role": registry.machine_role,
-        "insecure": registry.insecure,
-        "write_receipts": registry.write_receipts,
-        "harbor": registry.harbor,
-    }
-    audit.record(session, actor, Action.REGISTRY_CREATE, registry.id, detail=detail)
+    registry = registries.add(session, host, key, password=password or None, project=project, **given)
+    shown = {name: value for name, value in values(registry).items() if name not in _NOT_AUDITED}
+    audit.record(session, actor, Action.REGISTRY_CREATE, registry.id, detail={"host": registry.host, **shown})
     return registry
 
 
@@ -108,80 +72,36 @@ def change(
     key: Secret,
     registry_id: str,
     *,
-    aliases: Sequence[str] | None = None,
-    insecure: bool | None = None,
-    ca_pem: str | None = None,
-    username: str | None = None,
     password: Secret | None = None,
-    write_receipts: bool | None = None,
-    harbor: str | None = None,
-    credentials: str | None = None,
-    machine_role: bool | None = None,
-    tenant: str | None = None,
-    token_service: str | None = None,
+    **given: Unpack[RegistryChanges],
 ) -> registries.RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises as `add`.
 
-    Other ``credentials`` or ``machine_role`` forget user name, password and tenant: the secret of one service is never
+    Other ``credentials`` or ``machine_role`` forget what belongs to the former ones: the secret of one service is never
     sent to another. For the same reason, a new ``token_service`` needs the password again.
     """
     actor.require_every_project()
-    _check(aliases or (), username or "", password, harbor or "off")
-    given = {
-        "aliases": aliases,
-        "insecure": insecure,
-        "ca_pem": ca_pem,
-        "username": username,
-        "password": password,
-        "write_receipts": write_receipts,
-        "harbor": harbor,
-        "credentials": credentials,
-        "machine_role": machine_role,
-        "tenant": tenant,
-        "token_service": token_service,
-    }
+    members = sorted([*given, *(["password"] if password is not None else [])])
     before = registries.get(session, registry_id)
-    is_other_kind = credentials is not None and credentials != before.credentials
-    if is_other_kind or (machine_role is not None and machine_role != before.machine_role):
-        machine_role = bool(machine_role)
-        username, tenant, password = username or "", tenant or "", password or Secret("")
-        token_service = token_service or ""
-    if token_service and token_service != before.token_service and before.has_password and password is None:
+    if "ca_pem" in given:
+        given["ca_pem"] = _certificates(given["ca_pem"])
+    chosen = changed(before, given)
+    if (chosen.credentials, chosen.machine_role) != (before.credentials, before.machine_role):
+        if chosen.credentials != before.credentials and "machine_role" not in given:
+            given["machine_role"] = False
+        forgotten = {name: value for name, value in values(RegistryFields()).items() if name in OF_CREDENTIALS}
+        given = changes({**forgotten, **given})
+        password = password or Secret("")
+    after = changed(before, given)
+    is_new_service = after.token_service not in ("", before.token_service)
+    if is_new_service and before.has_password and password is None:
         message = "a new token service gets the password, so enter the password again"
         raise fields.invalid("token_service", message)
-    _check_token_service(
-        before.credentials if credentials is None else credentials,
-        before.token_service if token_service is None else token_service,
+    _check(before.host, after, password, before.has_password if password is None else bool(password))
+    registry = registries.update(session, registry_id, key, password=password, **given)
+    audit.record(
+        session, actor, Action.REGISTRY_CHANGE, registry.id, detail={"host": registry.host, "members": members}
     )
-    _check_credentials(
-        before.host,
-        before.credentials if credentials is None else credentials,
-        before.username if username is None else username,
-        password,
-        before.has_password if password is None else bool(password),
-        before.tenant if tenant is None else tenant,
-        before.machine_role if machine_role is None else machine_role,
-        before.insecure if insecure is None else insecure,
-    )
-    ca_pem = None if ca_pem is None else _certificates(ca_pem)
-    registry = registries.update(
-        session,
-        registry_id,
-        key,
-        insecure=insecure,
-        ca_pem=ca_pem,
-        username=username,
-        password=password,
-        aliases=aliases,
-        write_receipts=write_receipts,
-        harbor=harbor,
-        credentials=credentials,
-        machine_role=machine_role,
-        tenant=tenant,
-        token_service=token_service,
-    )
-    detail = {"host": registry.host, "members": sorted(name for name, value in given.items() if value is not None)}
-    audit.record(session, actor, Action.REGISTRY_CHANGE, registry.id, detail=detail)
     return registry
 
 
@@ -233,35 +153,25 @@ def _certificates(ca_pem: str) -> str:
         raise fields.invalid("ca_pem", str(error), error.hint) from None
 
 
-def _check(aliases: Sequence[str], username: str, password: Secret | None, harbor: str) -> None:
-    if harbor not in registries.HARBOR:
-        raise fields.invalid("harbor", f"not a choice: {harbor[:64]!r}", "one of " + ", ".join(registries.HARBOR))
-    for alias in fields.at_most("aliases", aliases, ALIASES_MOST):
+def _check(host: str, after: RegistryFields, password: Secret | None, has_password: bool) -> None:
+    """Check the fields as they will be. ``password``: the new one, if there is one."""
+    if after.harbor not in HARBOR:
+        raise fields.invalid("harbor", f"not a choice: {after.harbor[:64]!r}", "one of " + ", ".join(HARBOR))
+    for alias in fields.at_most("aliases", after.aliases, ALIASES_MOST):
         fields.matching("aliases", alias, ALIAS, HOST_LENGTH, _HINT)
-    fields.text("username", username, USERNAME_LENGTH)
+    fields.text("username", after.username, USERNAME_LENGTH)
     if password is not None and len(password.reveal()) > PASSWORD_LENGTH:
         raise fields.invalid("password", f"a password has at most {PASSWORD_LENGTH} characters")
+    if after.token_service:
+        if after.credentials != cloud.STATIC:
+            raise fields.invalid("token_service", "a cloud's registry is its own token service")
+        fields.matching("token_service", after.token_service, HOST, HOST_LENGTH, _HINT)
+    _check_credentials(host, after, password, has_password)
 
 
-def _check_token_service(kind: str, token_service: str) -> None:
-    if not token_service:
-        return
-    if kind != cloud.STATIC:
-        raise fields.invalid("token_service", "a cloud's registry is its own token service")
-    fields.matching("token_service", token_service, HOST, HOST_LENGTH, _HINT)
-
-
-def _check_credentials(
-    host: str,
-    kind: str,
-    username: str,
-    password: Secret | None,
-    has_password: bool,
-    tenant: str,
-    machine_role: bool,
-    insecure: bool,
-) -> None:
-    """Check that credentials are complete. ``password``: the new one, if there is one."""
+def _check_credentials(host: str, after: RegistryFields, password: Secret | None, has_password: bool) -> None:
+    """Check that credentials are complete."""
+    kind, username, tenant, machine_role = after.credentials, after.username, after.tenant, after.machine_role
     if kind not in cloud.KINDS:
         raise fields.invalid("credentials", f"not a choice: {kind[:64]!r}", "one of " + ", ".join(cloud.KINDS))
     name = cloud.NAMES[kind]
@@ -278,7 +188,7 @@ def _check_credentials(
     if not cloud.is_host(kind, host):
         hint = f"its hosts look like {cloud.EXAMPLES[kind]}"
         raise fields.invalid("credentials", f"{host} is not a registry of {name}", hint)
-    if insecure:
+    if after.insecure:
         raise fields.invalid("insecure", f"{name} uses TLS only")
     if machine_role and has_password:
         raise fields.invalid("machine_role", "this machine's identity needs no password", "give one or the other")

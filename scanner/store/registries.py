@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import ConflictError, NotFoundError
-from scanner.model.cloud_registry import STATIC
+from scanner.model.registry import NAMES, RegistryChanges, RegistryFields, values
 from scanner.store.schema import registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment
 
-# Whether a registry is a Harbor that may request scans. vulnerabilities: its reports hold those; findings: also the
-# denial, failed checks and refused signatures as findings.
-HARBOR = ("off", "vulnerabilities", "findings")
 
-
-@dataclass(frozen=True)
-class RegistryView:
-    """A registry without its password.
-
-    ``aliases``: other hosts that its webhooks report (localhost:5000). ``harbor``: see `HARBOR`. ``credentials``: a
-    kind of `scanner.model.cloud_registry`; ``machine_role``: this machine's own identity is used, no stored secret.
-    ``tenant``: of Microsoft Entra ID. ``token_service``: another host that gets the credentials.
-    """
+@dataclass(frozen=True, kw_only=True)
+class RegistryView(RegistryFields):
+    """A registry without its password."""
 
     id: str
     host: str
-    insecure: bool
-    ca_pem: str
-    username: str
     has_password: bool
     project: str
-    aliases: tuple[str, ...]
     created_at: datetime
-    write_receipts: bool = False
-    harbor: str = "off"
-    credentials: str = STATIC
-    machine_role: bool = False
-    tenant: str = ""
-    token_service: str = ""
 
 
 def add(
@@ -53,42 +35,22 @@ def add(
     host: str,
     key: Secret,
     *,
-    insecure: bool = False,
-    ca_pem: str = "",
-    username: str = "",
     password: Secret | None = None,
     project: str = "default",
-    aliases: Sequence[str] = (),
-    write_receipts: bool = False,
-    harbor: str = "off",
-    credentials: str = STATIC,
-    machine_role: bool = False,
-    tenant: str = "",
-    token_service: str = "",
+    **given: Unpack[RegistryChanges],
 ) -> RegistryView:
     """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
         raise ConflictError(f"registry {host!r} exists already")
     identifier = str(uuid.uuid4())
-    session.execute(
-        registry.insert().values(
-            id=identifier,
-            host=host,
-            insecure=insecure,
-            ca_pem=ca_pem,
-            username=username,
-            password=seal(password, key, _place(identifier)) if password else None,
-            project=project,
-            aliases=list(aliases),
-            write_receipts=write_receipts,
-            harbor=harbor,
-            credentials=credentials,
-            machine_role=machine_role,
-            tenant=tenant,
-            token_service=token_service,
-            created_at=moment(session),
-        )
-    )
+    others = {
+        "id": identifier,
+        "host": host,
+        "password": seal(password, key, _place(identifier)) if password else None,
+        "project": project,
+        "created_at": moment(session),
+    }
+    session.execute(registry.insert().values(**others, **_columns({**values(RegistryFields()), **given})))
     return get(session, identifier)
 
 
@@ -97,33 +59,21 @@ def update(
     identifier: str,
     key: Secret,
     *,
-    insecure: bool | None = None,
-    ca_pem: str | None = None,
-    username: str | None = None,
     password: Secret | None = None,
-    aliases: Sequence[str] | None = None,
-    write_receipts: bool | None = None,
-    harbor: str | None = None,
-    credentials: str | None = None,
-    machine_role: bool | None = None,
-    tenant: str | None = None,
-    token_service: str | None = None,
+    **given: Unpack[RegistryChanges],
 ) -> RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises NotFoundError."""
-    values: dict[str, object] = {}
-    given = {"insecure": insecure, "ca_pem": ca_pem, "username": username, "write_receipts": write_receipts}
-    given |= {"harbor": harbor, "credentials": credentials, "machine_role": machine_role, "tenant": tenant}
-    given["token_service"] = token_service
-    for name, value in given.items():
-        if value is not None:
-            values[name] = value
-    if aliases is not None:
-        values["aliases"] = list(aliases)
+    changed = _columns(given)
     if password is not None:
-        values["password"] = seal(password, key, _place(identifier)) if password else None
-    if values and session.execute(registry.update().where(registry.c.id == identifier).values(**values)).rowcount != 1:
+        changed["password"] = seal(password, key, _place(identifier)) if password else None
+    change = registry.update().where(registry.c.id == identifier)
+    if changed and session.execute(change.values(**changed)).rowcount != 1:
         raise NotFoundError("there is no such registry")
     return get(session, identifier)
+
+
+def _columns(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list | tuple) else value for name, value in given.items()}
 
 
 def remove(session: Connection, identifier: str) -> None:
@@ -167,22 +117,14 @@ def _one(session: Connection, where: sa.ColumnElement[bool]) -> RegistryView:
 
 def _view(row: sa.Row[tuple[object, ...]]) -> RegistryView:
     r = row._mapping
+    found: dict[str, Any] = {name: tuple(r[name]) if isinstance(r[name], list) else r[name] for name in NAMES}
     return RegistryView(
-        r["id"],
-        r["host"],
-        r["insecure"],
-        r["ca_pem"],
-        r["username"],
-        r["password"] is not None,
-        r["project"],
-        tuple(r["aliases"]),
-        r["created_at"],
-        r["write_receipts"],
-        r["harbor"],
-        r["credentials"],
-        r["machine_role"],
-        r["tenant"],
-        r["token_service"],
+        id=r["id"],
+        host=r["host"],
+        has_password=r["password"] is not None,
+        project=r["project"],
+        created_at=r["created_at"],
+        **found,
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 
 from scanner.errors import UsageError
 
@@ -64,6 +64,9 @@ ImageText = Annotated[
 ]
 
 
+M = TypeVar("M", bound=BaseModel)
+
+
 class Model(BaseModel):
     """A model of requests and answers.
 
@@ -82,6 +85,29 @@ class Body(Model):
     """A JSON body, with JSON's own types and without coercion: ``0`` is not ``false``."""
 
     model_config = ConfigDict(strict=True)
+
+
+def optional(model: type[M]) -> type[M]:
+    """A copy of a body whose members may all be absent or null, for a change. Descriptions and bounds are kept."""
+    members: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind: Any = field.annotation
+        bounded = Annotated[kind, *field.metadata] if field.metadata else kind
+        members[name] = (bounded | None, Field(None, description=field.description))
+    return _copy(model, members)
+
+
+def answered(model: type[M]) -> type[M]:
+    """A copy of a model for answers, which have every member. Bounds of requests do not apply: stored values do."""
+    members: dict[str, Any] = {
+        name: (field.annotation, Field(description=field.description)) for name, field in model.model_fields.items()
+    }
+    return _copy(model, members)
+
+
+def _copy(model: type[M], members: dict[str, Any]) -> type[M]:
+    made = create_model(model.__name__, __base__=Body, __doc__=model.__doc__, __module__=model.__module__, **members)
+    return cast(type[M], made)
 
 
 @cache

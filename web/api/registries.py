@@ -10,9 +10,10 @@ from flask import Response
 from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.config import Secret
+from scanner.model.registry import RegistryChanges, changes, values
 from scanner.services import registries as use_cases
 from scanner.store import registries
-from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
+from web.api.base import PREFIX, Body, Model, Name, Text, answer, answered, blueprint, optional, problems
 from web.auth import permission, principal
 from web.resources import resources
 
@@ -41,6 +42,7 @@ _MACHINE_ROLE = (
     "Use the identity that the cloud gives to the workers' machine or pod, and no stored secret. For acr, username may "
     "be the client ID of a managed identity."
 )
+Password = Annotated[SecretStr, Field(max_length=use_cases.PASSWORD_LENGTH)] | None
 TokenService = Annotated[str, StringConstraints(max_length=use_cases.HOST_LENGTH)]
 _SERVICE = (
     "Another host, host[:port], that gets username and password because the registry's tokens come from there: your "
@@ -50,8 +52,9 @@ _SERVICE = (
 _TENANT = "acr: the ID or domain of the tenant in Microsoft Entra ID."
 
 
-class RegistryIn(Body):
-    host: Host
+class RegistrySettings(Body):
+    """The fields of a registry that can be changed: every other model of this module takes them from here."""
+
     aliases: list[Alias] = Field(
         [], max_length=use_cases.ALIASES_MOST, description="Other host names that the registry uses in its webhooks."
     )
@@ -60,8 +63,6 @@ class RegistryIn(Body):
         "", description="CA certificates (PEM) to trust for this registry."
     )
     username: Text = ""
-    password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
-    project: Name = "default"
     write_receipts: bool = Field(
         False, description="Write signed decisions beside its images. The credentials must allow pushes."
     )
@@ -72,41 +73,29 @@ class RegistryIn(Body):
     token_service: TokenService = Field("", description=_SERVICE)
 
 
-class RegistryChange(Body):
+class RegistryIn(RegistrySettings):
+    host: Host
+    password: Password = Field(None, description="Write-only.")
+    project: Name = "default"
+
+
+@optional
+class RegistryChange(RegistrySettings):
     """Absent members keep their values. An empty password deletes the stored one.
 
     Other credentials, or a change of machine_role, delete the stored password too: it is never sent to another service.
     """
 
-    aliases: list[Alias] | None = Field(None, max_length=use_cases.ALIASES_MOST)
-    insecure: bool | None = None
-    ca_pem: Annotated[str, Field(max_length=use_cases.CA_LENGTH)] | None = None
-    username: Text | None = None
-    password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
-    write_receipts: bool | None = None
-    harbor: Harbor | None = None
-    credentials: Credentials | None = Field(None, description=_CREDENTIALS)
-    machine_role: bool | None = Field(None, description=_MACHINE_ROLE)
-    tenant: Text | None = Field(None, description=_TENANT)
-    token_service: TokenService | None = Field(None, description=_SERVICE)
+    password: Password = Field(None, description="Write-only.")
 
 
-class RegistryOut(Model):
+@answered
+class RegistryOut(RegistrySettings):
     id: UUID
     host: str
-    aliases: list[str]
-    insecure: bool
-    ca_pem: str
-    username: str
     has_password: bool
     project: str
     created_at: datetime
-    write_receipts: bool
-    harbor: str
-    credentials: str
-    machine_role: bool
-    tenant: str
-    token_service: str
 
 
 class RegistryList(Model):
@@ -118,23 +107,14 @@ class RegistryPath(Model):
 
 
 def show(registry: registries.RegistryView) -> RegistryOut:
-    return RegistryOut(
-        id=UUID(registry.id),
-        host=registry.host,
-        aliases=list(registry.aliases),
-        insecure=registry.insecure,
-        ca_pem=registry.ca_pem,
-        username=registry.username,
-        has_password=registry.has_password,
-        project=registry.project,
-        created_at=registry.created_at,
-        write_receipts=registry.write_receipts,
-        harbor=registry.harbor,
-        credentials=registry.credentials,
-        machine_role=registry.machine_role,
-        tenant=registry.tenant,
-        token_service=registry.token_service,
-    )
+    own = {name: getattr(registry, name) for name in ("host", "has_password", "project", "created_at")}
+    settings = {**values(registry), "aliases": list(registry.aliases)}
+    return RegistryOut(id=UUID(registry.id), **own, **settings)
+
+
+def _given(body: RegistrySettings) -> RegistryChanges:
+    """Return the settings that a body has. Null is as absent."""
+    return changes(body.model_dump(exclude_none=True))
 
 
 @api.get("/registries", responses={"200": RegistryList})
@@ -159,18 +139,9 @@ def create(body: RegistryIn) -> Response:
             principal(),
             resources().secret_key,
             body.host,
-            aliases=body.aliases,
-            insecure=body.insecure,
-            ca_pem=body.ca_pem,
-            username=body.username,
             password=_secret(body.password),
             project=body.project,
-            write_receipts=body.write_receipts,
-            harbor=body.harbor,
-            credentials=body.credentials,
-            machine_role=body.machine_role,
-            tenant=body.tenant,
-            token_service=body.token_service,
+            **_given(body),
         )
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
@@ -196,17 +167,8 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             principal(),
             resources().secret_key,
             str(path.registry_id),
-            aliases=body.aliases,
-            insecure=body.insecure,
-            ca_pem=body.ca_pem,
-            username=body.username,
             password=_secret(body.password),
-            write_receipts=body.write_receipts,
-            harbor=body.harbor,
-            credentials=body.credentials,
-            machine_role=body.machine_role,
-            tenant=body.tenant,
-            token_service=body.token_service,
+            **_given(body),
         )
     return answer(show(registry))
 

@@ -15,7 +15,8 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError
-from scanner.model.cloud_registry import NAMES, STATIC
+from scanner.model.cloud_registry import NAMES as KINDS
+from scanner.model.registry import IDENTITY, NAMES, RegistryChanges, RegistryFields, anonymous, changes, values
 from scanner.services import registries as use_cases
 from scanner.services import webhooks as webhook_use_cases
 from scanner.store import deliveries, projects, reconciliation, registries, registry_checks
@@ -27,6 +28,7 @@ from web.resources import resources
 from web.webhooks import formats
 
 bp = Blueprint("registries_page", __name__)
+_CONNECTION = frozenset(NAMES) - IDENTITY
 NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
 
 
@@ -42,7 +44,7 @@ def index() -> str:
 def add() -> Response:
     """Add a registry."""
     principal().require_every_project()
-    given = {**_given(), **_identity(STATIC)}
+    given = _given(NAMES)
 
     def create() -> registries.RegistryView:
         password = request.form.get("password", "")
@@ -77,12 +79,12 @@ def edit(registry_id: str) -> Response:
 def change(registry_id: str) -> Response:
     """Change the connection. The host cannot change: another host is another registry."""
     principal().require_every_project()
-    given = _given()
+    given = _given(_CONNECTION)
 
     def work(session: Connection) -> object:
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given)
 
-    return _done(registry_id, work, given)
+    return _done(registry_id, work, {**given})
 
 
 @bp.post("/registries/<registry_id>/credentials")
@@ -93,25 +95,16 @@ def credentials(registry_id: str) -> Response:
     An empty password keeps the stored one, unless "anonymous" is chosen.
     """
     principal().require_every_project()
-    typed, given = request.form.get("password", ""), _identity(None)
+    typed, given = request.form.get("password", ""), _given(IDENTITY)
     removed = request.form.get("anonymous") == "1"
 
     def work(session: Connection) -> object:
         if removed:
-            nothing: dict[str, Any] = {
-                "credentials": STATIC,
-                "username": "",
-                "tenant": "",
-                "token_service": "",
-                "machine_role": False,
-            }
-            return use_cases.change(
-                session, principal(), resources().secret_key, registry_id, **nothing, password=Secret("")
-            )
-        password = Secret(typed) if typed else None
+            given.update(anonymous())
+        password = Secret("") if removed else Secret(typed) if typed else None
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given, password=password)
 
-    return _done(registry_id, work, {name: value for name, value in given.items() if value is not None})
+    return _done(registry_id, work, {**given})
 
 
 @bp.post("/registries/<registry_id>/remove")
@@ -201,26 +194,22 @@ def _with_secret(
     return once.carry(target, {"webhook": hook.id, "secret": secret.reveal()})
 
 
-def _given() -> dict[str, Any]:
-    """Return the fields that both forms share."""
-    return {
-        "aliases": request.form.get("aliases", "").split(),
-        "insecure": request.form.get("insecure") == "1",
-        "ca_pem": request.form.get("ca_pem", "").strip().replace("\r\n", "\n"),
-        "write_receipts": request.form.get("write_receipts") == "1",
-        "harbor": request.form.get("harbor", "off"),
-    }
+def _given(names: Collection[str]) -> RegistryChanges:
+    """Return those of these fields that the form has. A box that is not ticked is not sent."""
+    found: dict[str, Any] = {}
+    for name, default in values(RegistryFields()).items():
+        text = request.form.get(name)
+        if name not in names or (text is None and not isinstance(default, bool)):
+            continue
+        if isinstance(default, bool):
+            found[name] = text == "1"
+        else:
+            found[name] = (text or "").split() if isinstance(default, tuple) else _plain(text or "")
+    return changes(found)
 
 
-def _identity(kind: str | None) -> dict[str, Any]:
-    """Return the fields of the credentials, without the password. ``kind``: where the form names none."""
-    return {
-        "credentials": request.form.get("credentials") or kind,
-        "machine_role": request.form.get("machine_role") == "1",
-        "username": request.form.get("username", "").strip(),
-        "tenant": request.form.get("tenant", "").strip(),
-        "token_service": request.form.get("token_service", "").strip(),
-    }
+def _plain(text: str) -> str:
+    return text.strip().replace("\r\n", "\n")
 
 
 def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
@@ -239,7 +228,7 @@ def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wron
         hooks=hooks,
         lost=lost,
         offered=offered,
-        kinds=NAMES,
+        kinds=KINDS,
         kept=showable(kept),
         problems=problems,
         wrong=wrong,
@@ -257,25 +246,13 @@ def _editor(
         view = registries.get(session, registry_id, principal().projects)
         hooks = [h for h in deliveries.list_hooks(session, principal().projects) if h.registry_id == registry_id]
     base = (resources().settings.public_url or request.host_url).rstrip("/")
-    values = {
-        "aliases": view.aliases,
-        "insecure": view.insecure,
-        "ca_pem": view.ca_pem,
-        "username": view.username,
-        "credentials": view.credentials,
-        "machine_role": view.machine_role,
-        "tenant": view.tenant,
-        "token_service": view.token_service,
-        "write_receipts": view.write_receipts,
-        "harbor": view.harbor,
-        **showable(kept),
-    }
+    shown_values = {**values(view), **showable(kept)}
     shown = _new_secret(hooks, base, created or {})
     return page(
         "registry_edit.html",
         registry=view,
-        values=values,
-        kinds=NAMES,
+        values=shown_values,
+        kinds=KINDS,
         hooks=hooks,
         formats=formats(),
         base=base,
