@@ -127,8 +127,20 @@ class EngineGate:
         assert ask.document is not None
         # A service is not run from the images that are here: each of its nodes pulls by the name. A tag that was set
         # here names another image.
-        references = [ask.image] if ask.source == "swarm" else self._references(ask.image, ask.image)
-        return [self._question(ask, references, _workload(ask.source, ask.document))]
+        if ask.source == "swarm":
+            return [self._question(ask, [ask.image], _workload(ask.source, ask.document))]
+        references = self._references(ask.image, ask.image)
+        return [self._question(ask, references, self._requested(ask.source, ask.document))]
+
+    def _requested(self, source: str, document: Mapping[str, Any]) -> Workload | None:
+        """The container that a request would create, with what the engine has of its volumes and mounted images."""
+        workload = _workload(source, document)
+        if workload is None:
+            return None
+        names = {each.source for each in workload.mounts if each.kind == "volume" and each.source}
+        found = [each for name in sorted(names) if (each := self.engine.volume(name)) is not None]
+        workload = _workload(source, [document, *found]) if found else workload
+        return workload and self._with_local_images(workload)
 
     def _volumes(self, container: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The volumes of a container. The options of one can bind a path of the host."""

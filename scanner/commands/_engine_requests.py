@@ -56,7 +56,8 @@ _KNOWN = re.findall(
     Runtime Isolation CpuShares Memory NanoCpus CgroupParent BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod
     CpuRealtimeRuntime CpusetCpus CpusetMems Devices DeviceCgroupRules DeviceRequests KernelMemory
     MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit Ulimits Mounts MaskedPaths
-    ReadonlyPaths Init Source Target ReadOnly Consistency BindOptions VolumeOptions TmpfsOptions Propagation
+    ReadonlyPaths Init Source Target ReadOnly Consistency BindOptions VolumeOptions TmpfsOptions DriverConfig
+    Options Propagation
     PathOnHost PathInContainer CgroupPermissions HostIp HostPort Soft Hard TaskTemplate ContainerSpec Resources
     Limits Reservations NanoCPUs MemoryBytes Pids Placement Networks Mode EndpointSpec Ports Privileges
     CredentialSpec SELinuxContext Seccomp AppArmor NoNewPrivileges Groups Args Command Dir CapabilityAdd
@@ -81,7 +82,6 @@ _MAPS = frozenset(
         "Options",
         "DriverOpts",
         "EndpointsConfig",
-        "DriverConfig",
     }
 )
 

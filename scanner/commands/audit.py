@@ -31,7 +31,8 @@ from scanner.commands._console import (
 from scanner.config import Secret, Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.model.decision import Verdict
-from scanner.model.workload import Workload
+from scanner.model.untrusted import clean_text
+from scanner.model.workload import ImageUse, Workload
 from scanner.model.workload_audit import AuditReport, ImageAnswer
 from scanner.patterns import lazy
 from scanner.policy.rules import Policy
@@ -166,16 +167,44 @@ class _Answers(nullcontext["_Answers"]):
         self._known: dict[str, tuple[ImageAnswer | None, ImageSubject | None]] = {}
 
     def answer(self, workload: Workload) -> tuple[ImageAnswer | None, ImageSubject | None]:
-        """Return the image's verdict, and its evidence if it was scanned here."""
+        """Return the verdict of the worst image that the workload uses, and its own image's evidence if it was scanned
+        here.
+        """
         image = workload.running_digest or workload.image
-        if not image:
-            return None, None
+        own, subject = self._lookup(image) if image else (None, None)
+        mounted = [(use, found) for use in workload.mounted_images if (found := self._lookup(use.image)[0]) is not None]
+        for use, found in mounted:
+            own = _joined(own, use, found)
+        return own, subject
+
+    def _lookup(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
         if image not in self._known:
             self._known[image] = self._ask(image)
         return self._known[image]
 
     def _ask(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
         return None, None
+
+
+def _joined(own: ImageAnswer | None, use: ImageUse, mounted: ImageAnswer) -> ImageAnswer:
+    """Return the answer about a workload's image and an image that it mounts: the worse verdict counts."""
+    if own is None:
+        own = ImageAnswer(Verdict.ALLOW)
+    verdict = mounted.verdict or Verdict.DENY
+    if verdict is Verdict.ALLOW:
+        return own
+    text = f"{use.text} {clean_text(use.image, 300)}: " + ("; ".join(mounted.reasons) or mounted.message or verdict)
+    worst = max(own.verdict or Verdict.DENY, verdict, key=lambda one: one.rank)
+    gaps = [
+        each.undecided or each.verdict is None
+        for each in (own, mounted)
+        if (each.verdict or Verdict.DENY) is Verdict.DENY
+    ]
+    undecided = worst is Verdict.DENY and all(gaps)
+    reasons = own.reasons if own.verdict is worst else ()
+    if verdict is worst:
+        reasons = (text, *reasons)  # first: a report shows only some of its own image's
+    return ImageAnswer(worst, undecided, own.digest, own.message, reasons)
 
 
 class _ScannedHere(_Answers):

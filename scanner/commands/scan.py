@@ -33,8 +33,11 @@ from scanner.config import Settings
 from scanner.errors import ScannerError
 
 if TYPE_CHECKING:
-    from scanner.model.scan import Progress
-    from scanner.model.workload import Workload
+    from scanner.model.scan import Progress, ScanRequest
+    from scanner.policy.named_images import NamedImage
+    from scanner.policy.rules import Policy
+    from scanner.scanning.pipeline import Services
+    from scanner.services.workloads import Asked
 
 
 def _engines() -> Iterable[str]:
@@ -100,6 +103,7 @@ def scan(
     from scanner import catalog
     from scanner.model.reference import Platform
     from scanner.model.scan import Lane, ScanRequest
+    from scanner.policy import named_images
     from scanner.reports.base import Refused, ReportSubject
     from scanner.scanning import pipeline
 
@@ -110,11 +114,11 @@ def scan(
     policy = read_policy(policy_file)
     check_output(output)
     files = parse_report_files(report_files)
-    own: tuple[Workload, ...] = ()
+    asked: Asked | None = None
     if workload_file:
         from scanner.services import workloads  # imports a YAML parser
 
-        own = workloads.for_target(read(workload_file, "the workload"), str(workload_file), target)
+        asked = workloads.for_target(read(workload_file, "the workload"), str(workload_file), target)
     settings = replace(
         settings,
         insecure_registries=settings.insecure_registries + insecure_registry,
@@ -131,6 +135,7 @@ def scan(
     try:
         with pipeline.local_services(settings, remember=True) as services, progress_on_stderr() as progress:
             report = pipeline.run(request, services, progress)
+            others = _others(asked, request, policy, services, progress) if asked else []
     except ScannerError as error:
         # A CI system that reads the report file (JUnit, SARIF) shows the reason there; the error itself still ends the
         # command.
@@ -140,7 +145,9 @@ def scan(
         for name, file in files:
             write(catalog.reports()[name].render_refused(refused), file)
         raise
+    own = asked.containers if asked else ()
     decision = pipeline.decide(report, policy, own, workloads.examine(own, report) if own else ())
+    decision = named_images.joined(decision, others)
     hints: tuple[str, ...] = ()
     if fix_hints:
         from scanner.checks import _hints
@@ -150,6 +157,29 @@ def scan(
     for name, file in files:
         write(catalog.reports()[name].render(ReportSubject(report, decision, fix_hints=hints, show_all=True)), file)
     return exit_of_decision(decision)
+
+
+def _others(
+    asked: Asked, request: ScanRequest, policy: Policy, services: Services, progress: Callable[[Progress], None]
+) -> list[NamedImage]:
+    """Scan the other images that the workload names. One that cannot be scanned makes the decision incomplete."""
+    from scanner.policy import named_images
+    from scanner.scanning import pipeline
+    from scanner.services import workloads
+
+    local = "docker:" if request.target.startswith("docker:") else ""
+    found = []
+    for each in asked.others.values():
+        tell(f"{each.use.text} {each.use.image}")
+        try:
+            report = pipeline.run(replace(request, target=f"{local}{each.use.image}"), services, progress)
+        except ScannerError as error:
+            found.append(named_images.unknown(each.use, str(error)))
+            continue
+        results = workloads.examine(each.containers, report) if each.containers else ()
+        decision = pipeline.decide(report, policy, each.containers, results)
+        found.append(named_images.of_decision(each.use, decision, str(report.digest)))
+    return found
 
 
 @contextmanager

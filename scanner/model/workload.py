@@ -58,6 +58,29 @@ class Mount:
     size: int | None = None  # bytes; None: no limit is set
 
 
+MOUNTED = "mounted"  # the kind of an image whose files are mounted
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """A reference that a workload names, and what for. ``kind``: a ``Workload.container_kind``, or `MOUNTED`.
+
+    ``container``: the container's name within its unit.
+    """
+
+    image: str
+    kind: str
+    container: str = ""
+
+    @property
+    def text(self) -> str:
+        """The use as the start of a sentence: "the init container setup runs"."""
+        if self.kind == MOUNTED:
+            return f"the container {self.container} mounts the files of".replace("  ", " ")
+        kind = "container" if self.kind == "container" else f"{self.kind} container"
+        return f"the {kind} {self.container} runs".replace("  ", " ")
+
+
 @dataclass(frozen=True, slots=True)
 class Volume:
     """A volume of a pod, mounted or not. ``type`` is the Kubernetes name (hostPath, emptyDir, csi ...)."""
@@ -65,6 +88,7 @@ class Volume:
     name: str
     type: str
     path: str = ""  # the host's path, for hostPath
+    image: str = ""  # the reference of an image volume; the kubelet pulls it even if no container mounts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +328,21 @@ class Workload:
         return dict(self.labels)
 
     @property
-    def mounted_images(self) -> tuple[str, ...]:
-        """References of the images whose files are mounted, each once."""
-        return tuple(dict.fromkeys(mount.source for mount in self.mounts if mount.kind == "image"))
+    def images(self) -> tuple[ImageUse, ...]:
+        """Every image that this container brings to a host: its own first, then those it mounts, each once.
+
+        This is the only place that knows how a workload names an image. Every door, the audit and the inventory use
+        it. A command can be a file of a mounted image, so that image runs as much as the container's own.
+        """
+        mounted = [mount.source for mount in self.mounts if mount.kind == "image"]
+        mounted += [volume.image for volume in self.pod.volumes if volume.image] if self.pod else []
+        own = (ImageUse(self.image, self.container_kind, self.container),) if self.image else ()
+        return (*own, *(ImageUse(each, MOUNTED, self.container) for each in dict.fromkeys(mounted)))
+
+    @property
+    def mounted_images(self) -> tuple[ImageUse, ...]:
+        """The images whose files are mounted, each once."""
+        return tuple(use for use in self.images if use.kind == MOUNTED)
 
     def facts(self) -> dict[str, Any]:
         """All fields as plain values, without their locations in a document."""

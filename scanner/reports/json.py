@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
 
-from scanner.model.decision import Decision, Verdict
+from scanner.model.decision import Change, Decision, Reason, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.scan import ScanReport, report_adapter
 from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
@@ -29,6 +30,22 @@ def decision_document(decision: Decision) -> dict[str, Any]:
     """Return a decision as JSON values. ``undecided`` is true if it denies only because evidence is missing."""
     document: dict[str, Any] = _decision().dump_python(decision, mode="json")
     return {**document, "undecided": decision.undecided}
+
+
+@lru_cache(maxsize=1)
+def _reason() -> TypeAdapter[Reason]:
+    return TypeAdapter(Reason)
+
+
+def reason_document(reason: Reason) -> dict[str, Any]:
+    """Return a reason as JSON values, as a decision contains it."""
+    found: dict[str, Any] = _reason().dump_python(reason, mode="json")
+    return found
+
+
+def change_document(change: Change) -> dict[str, Any]:
+    """Return a change as JSON values, as a decision contains it."""
+    return {**asdict(change), "resolves": list(change.resolves)}
 
 
 def decision_text(decision: Decision, report: ScanReport) -> str:

@@ -143,9 +143,8 @@ def decide(
     if len(mounted) > _MAX_MOUNTED_IMAGES:
         problem = f"it mounts the files of more than {_MAX_MOUNTED_IMAGES} images"
         return DoorResult(image, workload.container, None, problem)
-    # A command can be a file of a mounted image, so this image runs as much as the container's own.
     for each in mounted:
-        other = decide(each, None, environment, door, actor, dry_run=dry_run, ends=ends)
+        other = decide(each.image, None, environment, door, actor, dry_run=dry_run, ends=ends)
         if other.verdict not in ("allow", "warn"):
             return replace(other, container=workload.container)
     return found

@@ -5,18 +5,23 @@ The API, the admission webhook and the other adapters all call it. None evaluate
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 from sqlalchemy.engine import Connection
 
 from scanner import catalog
-from scanner.model.decision import RESCAN_TELLS, Decision
+from scanner.model.decision import RESCAN_TELLS, Decision, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
+from scanner.model.untrusted import clean_text
 from scanner.model.workload import Workload
+from scanner.policy import named_images
+from scanner.policy.named_images import NamedImage
+from scanner.reports.json import change_document, reason_document
 from scanner.services import decisions
 from scanner.store import gate as store_gate
 from scanner.store import images, scans
@@ -99,6 +104,34 @@ class GateRequest:
         return decisions.decide(
             session, found, active, known, catalog.remedies(), self.environment, workloads=tuple(workloads)
         )
+
+
+def with_others(document: Document, others: Sequence[NamedImage]) -> Document:
+    """Return the answer about an image together with the other images of its workload: the worst verdict counts."""
+    answers = [(Verdict(document["verdict"]), bool(document["undecided"]))]
+    answers += [(each.verdict, each.undecided) for each in others]
+    verdict = max((one for one, _ in answers), key=lambda one: one.rank)
+    own = document["changes"] if document["verdict"] == verdict else []
+    times = [each.valid_until.isoformat() for each in others if each.valid_until]
+    times += [document["valid_until"]] if document["valid_until"] else []
+    added = [reason_document(reason) for each in others if (reason := each.reason) is not None]
+    return document | {
+        "verdict": str(verdict),
+        "undecided": verdict is Verdict.DENY and all(gap for one, gap in answers if one is Verdict.DENY),
+        "reasons": [*document["reasons"], *added],
+        "changes": [*own, *map(change_document, named_images.changes(others, verdict))],
+        "valid_until": min(times, key=datetime.fromisoformat, default=None),
+        "workload_images": [
+            {
+                "image": clean_text(each.use.image, 300),
+                "use": each.use.text,
+                "digest": each.digest,
+                "verdict": str(each.verdict),
+                "undecided": each.undecided,
+            }
+            for each in others
+        ],
+    }
 
 
 def rescan_may_help(decision: Decision) -> bool:

@@ -16,7 +16,7 @@ from scanner.errors import UsageError
 from scanner.model.finding import CheckResult, Incomplete, Outcome
 from scanner.model.reference import Reference
 from scanner.model.scan import ScanReport
-from scanner.model.workload import Workload
+from scanner.model.workload import ImageUse, Workload
 from scanner.model.workload_audit import WorkloadReport
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate_workload
@@ -27,28 +27,52 @@ from scanner.workloads.base import Files, LocalFiles, NoFiles, WorkloadSource, r
 _MAX_WORKLOADS = 50
 
 
-def parse_workload(document: str | Mapping[str, Any], image: Reference) -> tuple[Workload, ...]:
-    """Return the workloads of a document that run ``image``.
+@dataclass(frozen=True)
+class Asked:
+    """A workload from the view of one image. ``containers``: those that run the image that is asked about.
+
+    ``others``: every other image that runs or is mounted together with it, with all uses and the containers that run
+    it.
+    """
+
+    containers: tuple[Workload, ...]
+    others: Mapping[str, OtherImage]
+
+
+@dataclass(frozen=True)
+class OtherImage:
+    """Another image of a workload. ``containers``: those that run it; none if it is only mounted."""
+
+    use: ImageUse
+    containers: tuple[Workload, ...]
+
+
+def parse_workload(document: str | Mapping[str, Any], image: Reference) -> Asked:
+    """Return the containers of a document that use ``image``, and the other images of the same units.
+
+    A unit is what is started together: a pod, a Compose service, a task definition. Admission evaluates all containers
+    of an object, so the gate does as well: otherwise it would pass what no cluster admits.
 
     Raises UsageError(reason="bad_workload"), with the line, if no source recognises the document or no container in it
-    runs the image.
+    uses the image.
     """
     text = document if isinstance(document, str) else json.dumps(document)
-    return _running(image, source_of(text, "workload").parse(text, "workload"))
+    return _asked(image, source_of(text, "workload").parse(text, "workload"))
 
 
-def for_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
-    """Return the workloads of a document that run ``target``, or all if the target has no name (an archive).
+def for_target(text: str, file: str, target: str) -> Asked:
+    """Return the containers of a document that use ``target``, or all if the target has no name (an archive).
 
     Raises UsageError as ``parse_workload``.
     """
     found = source_of(text, file).parse(text, file)
     try:
-        return _running(Reference.parse(target.removeprefix("docker:")), found)
-    except UsageError as error:
-        if error.reason == "bad_workload":
-            raise
-        return found
+        image = Reference.parse(target.removeprefix("docker:"))
+    except UsageError:
+        # An archive can be the image of any container, so every container is taken for its own.
+        mounted = {use.image: OtherImage(use, ()) for each in found for use in each.mounted_images}
+        return Asked(found, mounted)
+    return _asked(image, found)
 
 
 @dataclass(frozen=True)
@@ -85,8 +109,46 @@ def source_of(text: str | bytes, file: str) -> WorkloadSource:
     raise UsageError(f"{file}: unknown kind of document", reason="bad_workload", hint=f"supported: {known}")
 
 
+def _asked(image: Reference, workloads: Sequence[Workload]) -> Asked:
+    units: dict[tuple[str, ...], list[Workload]] = {}
+    for each in workloads:
+        key = (each.source, each.place().file, each.namespace, each.kind, each.unit)
+        units.setdefault(key, []).append(each)
+    containers: list[Workload] = []
+    others: dict[str, OtherImage] = {}
+    found = False
+    for unit in units.values():
+        uses = [use for each in unit for use in each.images]
+        named = dict.fromkeys(use.image for use in uses if _repository(use.image) == image.name)
+        if not named:
+            continue
+        found = True
+        containers += (each for each in unit if _repository(each.image) == image.name)
+        # The file usually has the tag of the last release. If it has several of this repository, only the one that is
+        # asked about stands for the image, and the others are images of their own.
+        asked = set(named) if len(named) == 1 else {each for each in named if _same(each, image)}
+        for use in {use.image: use for use in reversed(uses) if use.image not in asked}.values():
+            known = others.get(use.image) or OtherImage(use, ())
+            runs = (each for each in unit if each.image == use.image)
+            others[use.image] = replace(known, containers=(*known.containers, *runs))
+    if not found:
+        raise UsageError(f"no container in the workload uses {image.name}", reason="bad_workload")
+    if len(containers) > _MAX_WORKLOADS or len(others) > _MAX_WORKLOADS:
+        raise UsageError(
+            f"more than {_MAX_WORKLOADS} containers or images start together with {image.name}",
+            reason="bad_workload",
+            hint="send the objects that run it one by one",
+        )
+    return Asked(tuple(containers), others)
+
+
+def _same(text: str, image: Reference) -> bool:
+    found = Reference.parse(text)
+    return found.digest == image.digest if image.digest and found.digest else found.tag == image.tag
+
+
 def _running(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
-    named = tuple(w for w in workloads if _repository(w.image) == image.name)[:_MAX_WORKLOADS]
+    named = tuple(w for w in workloads if _repository(w.image) == image.name)
     if not named:
         raise UsageError(f"no container in the workload runs {image.name}", reason="bad_workload")
     return named

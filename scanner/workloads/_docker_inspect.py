@@ -11,7 +11,14 @@ from typing import Any
 
 from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
 from scanner.patterns import lazy
-from scanner.workloads._docker_options import bound, capabilities, encrypted, security_options, selinux_of
+from scanner.workloads._docker_options import (
+    bound,
+    capabilities,
+    encrypted,
+    security_options,
+    selinux_of,
+    short_mount,
+)
 from scanner.workloads._quantities import whole
 from scanner.workloads.base import Node, NodeOrigin
 
@@ -239,9 +246,42 @@ def _mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str, str]]) ->
             each.get("Driver").text() or "",
         )
         yield found if found.kind != "volume" else bound(found, volumes.get(name) or _driver_options(request))
+    yield from _requested_mounts(node, host, volumes)
     for target, options in _texts(host.get("Tmpfs")):
         size = re.search(r"size=(\d+)(?:,|$)", options)
         yield Mount("tmpfs", target, size=whole(size[1]) if size else None)
+
+
+def _requested_mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str, str]]) -> Iterator[Mount]:
+    """Yield the mounts that ``HostConfig`` asks for and ``Mounts`` does not list: the container is not created yet.
+
+    ``Mounts`` is the engine's answer. A request to create a container has only its ``HostConfig``.
+    """
+    made = {each.get("Destination").text() for each in node.get("Mounts").items()}
+    for text in host.get("Binds").texts():
+        found = short_mount(text)
+        if found.target not in made:
+            yield found if found.kind != "volume" else bound(found, volumes.get(found.source, {}))
+    for each in host.get("Mounts").items():
+        if each.get("Target").text() not in made:
+            yield _request(each)
+    if not made:
+        for text in host.get("VolumesFrom").texts():
+            yield Mount("volume", "*", text, text.endswith(":ro"), volume_type="volumes_from")
+
+
+def _request(node: Node) -> Mount:
+    """Return a mount in the form in which it is requested, of a container or a service."""
+    found = Mount(
+        node.get("Type").text() or "volume",
+        node.get("Target").text() or "",
+        node.get("Source").text() or "",
+        bool(node.get("ReadOnly").boolean()),
+        node.at("BindOptions", "Propagation").text() or "",
+        node.at("VolumeOptions", "DriverConfig", "Name").text() or "",
+        node.at("TmpfsOptions", "SizeBytes").integer(),
+    )
+    return found if found.kind != "volume" else bound(found, _driver_options(node))
 
 
 def _driver_options(request: Node | None) -> Mapping[str, str]:
@@ -352,16 +392,7 @@ def _nano(node: Node) -> float | None:
 
 def _service_mounts(inner: Node) -> Iterator[Mount]:
     for each in inner.get("Mounts").items():
-        found = Mount(
-            each.get("Type").text() or "volume",
-            each.get("Target").text() or "",
-            each.get("Source").text() or "",
-            bool(each.get("ReadOnly").boolean()),
-            each.at("BindOptions", "Propagation").text() or "",
-            each.at("VolumeOptions", "DriverConfig", "Name").text() or "",
-            each.at("TmpfsOptions", "SizeBytes").integer(),
-        )
-        yield found if found.kind != "volume" else bound(found, _driver_options(each))
+        yield _request(each)
     for kind, member, name in (("secret", "Secrets", "SecretName"), ("config", "Configs", "ConfigName")):
         for each in inner.get(member).items():
             file = each.at("File", "Name").text() or ""

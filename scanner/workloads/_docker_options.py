@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,6 +147,24 @@ def short_mount(text: str, *, compose: bool = False) -> Mount:
     )
     propagation = next((mode for mode in modes if mode in _PROPAGATION), "")
     return Mount("bind" if is_path else "volume", target, source, "ro" in modes, propagation)
+
+
+def long_mount(text: str) -> Mount:
+    """Parse the value of ``docker run --mount``: ``type=bind,source=/a,target=/b,readonly``."""
+    found: dict[str, str] = {}
+    options: dict[str, str] = {}
+    for each in next(csv.reader([text]), []):
+        name, _, value = each.strip().partition("=")
+        if name.lower() == "volume-opt":
+            key, _, setting = value.partition("=")
+            options[key] = setting
+        else:
+            found[name.lower()] = value
+    read_only = any(found.get(each, "false").lower() in ("", "true", "1") for each in ("readonly", "ro"))
+    target = found.get("target") or found.get("destination") or found.get("dst") or ""
+    source, propagation = found.get("source") or found.get("src") or "", found.get("bind-propagation", "")
+    mount = Mount(found.get("type", "volume").lower(), target, source, read_only, propagation)
+    return bound(mount, options) if mount.kind == "volume" else mount
 
 
 def _parts(text: str) -> list[str]:

@@ -232,7 +232,8 @@ def _volume(node: Node) -> Volume:
     # https://pkg.go.dev/k8s.io/kubernetes/pkg/apis/core/v1#SetDefaults_Volume
     kind = types[0] if types else "emptyDir"
     path = node.get(kind).get("path").text() or "" if kind == "hostPath" else ""
-    return Volume(node.get("name").text() or "", kind, path)
+    image = node.get(kind).get("reference").text() or "" if kind == "image" else ""
+    return Volume(node.get("name").text() or "", kind, path, image)
 
 
 def _profile(node: Node) -> str | None:

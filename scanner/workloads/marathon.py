@@ -9,7 +9,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
-from scanner.workloads._docker_options import capabilities, published, security_options, selinux_of, short_mount
+from scanner.workloads._docker_options import (
+    capabilities,
+    long_mount,
+    published,
+    security_options,
+    selinux_of,
+    short_mount,
+)
 from scanner.workloads._documents import Document
 from scanner.workloads._quantities import capped, ram, whole
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
@@ -286,6 +293,8 @@ def _mounts(container: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator
             )
     for text in (*options.get("volume", ()), *options.get("v", ())):
         yield short_mount(text)
+    for text in options.get("mount", ()):
+        yield long_mount(text)
     for text in options.get("tmpfs", ()):
         target, _, rest = text.partition(":")
         size = next((ram(each[5:]) for each in rest.split(",") if each.startswith("size=")), None)

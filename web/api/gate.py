@@ -6,6 +6,7 @@ scan in the ``gate`` lane resolves it at the registry first. Missing evidence de
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,15 +16,17 @@ from flask import Response, g, request
 from pydantic import Field, StringConstraints
 
 from scanner import queue
-from scanner.errors import UsageError
+from scanner.errors import NotFoundError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.decision import Change, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanState
 from scanner.model.workload import Workload
+from scanner.policy import named_images
+from scanner.policy.named_images import NamedImage
 from scanner.services import break_glass, gate_reports
-from scanner.services.gate import Document, GateRequest, undecided
-from scanner.services.workloads import parse_workload
+from scanner.services.gate import Document, GateRequest, undecided, with_others
+from scanner.services.workloads import Asked, OtherImage, parse_workload
 from scanner.store import break_glass as stored_break_glass
 from scanner.store import gate as store_gate
 from scanner.store import scans
@@ -49,7 +52,8 @@ class GateIn(Body):
     workload: str | dict[str, Any] | None = Field(
         None,
         description="The workload that will run it: a Compose file, pod spec or `docker inspect` output, as text or "
-        "object. It is evaluated together with the image.",
+        "object. It is evaluated together with the image, and so is every other image that starts with it: of init, "
+        "sidecar and ephemeral containers, and of image volumes.",
     )
     wait_seconds: Whole = Field(
         0, ge=0, le=MAX_WAIT, description="Seconds to wait for a decision before answering 202."
@@ -61,6 +65,16 @@ class GateIn(Body):
         description="Report formats that the answer also holds, as text, for a pipeline that keeps them.",
         examples=[["sarif", "junit"]],
     )
+
+
+class WorkloadImageOut(Model):
+    """Another image that the workload names, with what was decided about it and the containers that run it."""
+
+    image: str
+    use: str = Field(description="What it is named for.", examples=["the init container setup runs"])
+    digest: str = Field(description="Empty: not known.")
+    verdict: Verdict
+    undecided: bool
 
 
 class DecisionOut(Model):
@@ -84,6 +98,9 @@ class DecisionOut(Model):
         description="Time alone cannot change the decision before this; null: it never does.",
     )
     images: list[tuple[DigestText, Verdict]] = Field(description="For an index: the verdict of each child.")
+    workload_images: list[WorkloadImageOut] | None = Field(
+        None, description="With a workload: the other images that it names. The worst verdict of all counts."
+    )
     reports: dict[str, str] | None = Field(
         None, description="Text by format, if the question named `reports`. Empty: the format cannot say it."
     )
@@ -151,30 +168,81 @@ def ask(body: GateIn) -> Response:
     """
     reference = parse_image(body.image)
     gate_reports.check(body.reports)
-    workloads = parse_workload(body.workload, reference) if body.workload is not None else None
+    workload = parse_workload(body.workload, reference) if body.workload is not None else None
     project = project_of(body.project, reference)
+    ends = time.monotonic() + body.wait_seconds
     question = _Question(reference, body.environment, principal().projects)
-    document = question.decided(ask_again=True) if reference.digest else None
-    if document is None and (glass := question.broken_glass()) is not None:
-        document = break_glass.unscanned(reference, body.environment, glass)
-    if document is None:
-        scan = question.scan_for(project)
-        document = question.wait(scan.id, body.wait_seconds) if scan.state.terminal or body.wait_seconds else None
-        if document is None:
-            pending = PendingOut(scan=UUID(scan.id), state=scan.state, retry_after=_RETRY_AFTER)
-            return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
-    if workloads is not None and (judged := question.judged_with(document, workloads)):
-        document = orjson.loads(judged)
-    if document["verdict"] == "deny" and (glass := question.broken_glass(document["digest"])) is not None:
-        document = break_glass.applied(document, glass)
+    others = _OtherImages(body.environment, workload) if workload is not None else None
+    document = question.answer(project, ends, workload.containers if workload else ())
+    if isinstance(document, scans.ScanView):
+        return _pending(document)
+    if others is not None:
+        found = others.answers(ends)
+        if isinstance(found, scans.ScanView):
+            return _pending(found)
+        document = with_others(document, found)
     if body.reports:
         with resources().database.read() as session:
             document = document | {"reports": gate_reports.render(session, document, body.reports)}
     return Response(orjson.dumps(document), mimetype="application/json")
 
 
+def _pending(scan: scans.ScanView) -> Response:
+    pending = PendingOut(scan=UUID(scan.id), state=scan.state, retry_after=_RETRY_AFTER)
+    return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
+
+
+class _OtherImages:
+    """The other images of a workload. Scans of those that nothing is known of begin at once, not one by one."""
+
+    def __init__(self, environment: str, workload: Asked) -> None:
+        self._environment, self._others = environment, tuple(workload.others.values())
+        self._started = [self._answer(each, ends=0.0) for each in self._others]
+
+    def answers(self, ends: float) -> list[NamedImage] | scans.ScanView:
+        """Return what was decided about each, or the scan of one that is not decided yet."""
+        found = []
+        for other, started in zip(self._others, self._started, strict=True):
+            answered = self._answer(other, ends) if isinstance(started, scans.ScanView) else started
+            if isinstance(answered, scans.ScanView):
+                return answered
+            found.append(answered)
+        return found
+
+    def _answer(self, other: OtherImage, ends: float) -> NamedImage | scans.ScanView:
+        try:
+            reference = Reference.parse(other.use.image)
+            project = project_of(None, reference)
+        except UsageError as error:
+            return named_images.unknown(other.use, f"not an image reference: {error}")
+        except NotFoundError:
+            return named_images.unknown(other.use, "the token has no access to the image's project")
+        question = _Question(reference, self._environment, principal().projects)
+        answered = question.answer(project, ends, other.containers)
+        return answered if isinstance(answered, scans.ScanView) else named_images.of_document(other.use, answered)
+
+
 class _Question(GateRequest):
     """A request to the gate that the first query could not answer."""
+
+    def answer(self, project: str, ends: float, containers: Sequence[Workload]) -> Document | scans.ScanView:
+        """Return the decision about the image and the containers that run it, or the scan that has not ended.
+
+        Waits for the scan until ``ends`` of the monotonic clock.
+        """
+        document = self.decided(ask_again=True) if self.reference.digest else None
+        if document is None and (glass := self.broken_glass()) is not None:
+            document = break_glass.unscanned(self.reference, self.environment, glass)
+        if document is None:
+            scan, left = self.scan_for(project), max(0.0, ends - time.monotonic())
+            document = self.wait(scan.id, left) if scan.state.terminal or left else None
+            if document is None:
+                return scan
+        if containers and (judged := self.judged_with(document, containers)):
+            document = orjson.loads(judged)
+        if document["verdict"] == "deny" and (glass := self.broken_glass(document["digest"])) is not None:
+            document = break_glass.applied(document, glass)
+        return document
 
     def decided(self, digest: str | None = None, *, ask_again: bool = False) -> Document | None:
         """See ``GateRequest.recorded``."""

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from scanner.cli import main
+from scanner.commands.audit import _Answers
 from scanner.config import Settings
+from scanner.model.decision import Verdict
+from scanner.model.workload import Mount, Workload
+from scanner.model.workload_audit import ImageAnswer
 from tests.scanner.workloads.sins import BAD
 from tests.test_end_to_end import dockwarden
 
@@ -156,3 +160,45 @@ def test_the_engine_that_does_not_run_is_one_line(
     assert done.returncode == 3
     assert "does not answer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def answered(*answers: tuple[str, Verdict | None, bool]) -> _Answers:
+    """Answers that are known already, as after a scan or an answer of a server."""
+    found = _Answers()
+    for image, verdict, undecided in answers:
+        found._known[image] = (ImageAnswer(verdict, undecided, reasons=(f"the reason of {image}",)), None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("own", "mounted", "undecided", "together"),
+    [
+        (Verdict.ALLOW, Verdict.DENY, False, (Verdict.DENY, False)),
+        (Verdict.ALLOW, Verdict.DENY, True, (Verdict.DENY, True)),
+        (Verdict.ALLOW, None, True, (Verdict.DENY, True)),
+        (Verdict.DENY, Verdict.DENY, True, (Verdict.DENY, False)),
+        (Verdict.DENY, Verdict.ALLOW, False, (Verdict.DENY, False)),
+        (Verdict.WARN, Verdict.ALLOW, False, (Verdict.WARN, False)),
+        (Verdict.ALLOW, Verdict.WARN, False, (Verdict.WARN, False)),
+    ],
+)
+def test_an_image_that_is_mounted_counts_like_its_own(
+    own: Verdict, mounted: Verdict | None, undecided: bool, together: tuple[Verdict, bool]
+) -> None:
+    workload = Workload("w", "own:1", "compose", container="app", mounts=(Mount("image", "/v", "other:1"),))
+    image, _ = answered(("own:1", own, False), ("other:1", mounted, undecided)).answer(workload)
+    assert image is not None
+    assert (image.verdict, image.undecided) == together
+    if mounted is not Verdict.ALLOW:
+        assert image.reasons[0] == "the container app mounts the files of other:1: the reason of other:1"
+
+
+def test_a_mounted_image_that_cannot_be_scanned_is_undecided(
+    settings: Settings, sample_layouts: Path, tmp_path: Path
+) -> None:
+    mount = {"type": "image", "source": "localhost:1/tool:1", "target": "/v"}
+    file = tmp_path / "compose.yaml"
+    file.write_text(json.dumps({"services": {"app": {"image": "shop/good", "read_only": True, "volumes": [mount]}}}))
+    done = dockwarden(settings, "scan", f"oci:{sample_layouts / 'shop' / 'good'}", "--workload", str(file))
+    assert done.returncode == 3, done.stdout
+    assert "the container app mounts the files of localhost:1/tool:1, which could not be decided" in done.stdout

@@ -178,6 +178,37 @@ def test_the_images_that_a_container_mounts_are_sent_by_their_digests(gate: Engi
     assert [(mount["kind"], mount["source"]) for mount in server.asked[-1]["workload"]["mounts"]] == [("image", BAD)]
 
 
+def test_the_mounts_of_a_request_are_judged_before_the_container_exists(gate: EngineGate, server: Server) -> None:
+    host = {
+        "Binds": ["/:/host:ro", "data:/data"],
+        "Mounts": [
+            {"Type": "image", "Source": "evil:1", "Target": "/image"},
+            {"Type": "bind", "Source": "/etc", "Target": "/b", "ReadOnly": True},
+            {
+                "Type": "volume",
+                "Source": "v",
+                "Target": "/c",
+                "VolumeOptions": {"DriverConfig": {"Options": {"type": "none", "o": "bind", "device": "/root"}}},
+            },
+        ],
+        "VolumesFrom": ["other"],
+    }
+    assert why(gate, "POST", "/v1.48/containers/create", body({"Image": GOOD, "HostConfig": host})) == ""
+    mounts = server.asked[-1]["workload"]["mounts"]
+    assert [(each["kind"], each.get("source"), each["target"]) for each in mounts] == [
+        ("bind", "/", "/host"),
+        ("volume", "data", "/data"),
+        ("image", "evil:1", "/image"),
+        ("bind", "/etc", "/b"),
+        ("bind", "/root", "/c"),
+        ("volume", "other", "*"),
+    ]
+    options = {"driverconfig": {"options": {"type": "none", "o": "bind", "device": "/root"}}}
+    hidden = {"Mounts": [{"Type": "volume", "Source": "v", "Target": "/c", "VolumeOptions": options}]}
+    refused = why(gate, "POST", "/v1.48/containers/create", body({"Image": GOOD, "HostConfig": hidden}))
+    assert "driverconfig" in refused, "Go would read it"
+
+
 @pytest.mark.parametrize("flags", ["bind", "ro,bind", "rbind"])
 def test_a_volume_that_binds_the_host_is_a_bind(gate: EngineGate, server: Server, flags: str) -> None:
     engine = gate.engine

@@ -247,3 +247,20 @@ def test_a_volume_without_bind_options_stays_a_volume() -> None:
     document = [inspected(), {**VOLUME, "Options": {"type": "nfs", "o": "addr=10.0.0.1", "device": ":/data"}}]
     (workload,) = catalog.workload_sources()["docker"].parse(json.dumps(document))
     assert [(mount.kind, mount.source) for mount in workload.mounts] == [("volume", "data")]
+
+
+def test_the_mount_parameter_of_marathon_is_that_of_docker_run() -> None:
+    values = (
+        "type=bind,source=/var/run/docker.sock,target=/s,readonly",
+        "type=image,src=registry.example.com/tool:1,dst=/t",
+        "type=volume,source=v,target=/v,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/etc",
+    )
+    parameters = [{"key": "mount", "value": each} for each in values]
+    app = {"id": "/a", "container": {"type": "DOCKER", "docker": {"image": "own:1", "parameters": parameters}}}
+    (found,) = catalog.workload_sources()["marathon"].parse(json.dumps(app))
+    assert [(each.kind, each.source, each.target, each.read_only) for each in found.mounts] == [
+        ("bind", "/var/run/docker.sock", "/s", True),
+        ("image", "registry.example.com/tool:1", "/t", False),
+        ("bind", "/etc", "/v", False),
+    ]
+    assert [use.image for use in found.images] == ["own:1", "registry.example.com/tool:1"]

@@ -458,3 +458,116 @@ def test_an_unknown_report_format_is_named_before_anything_is_scanned(api: Api, 
     assert "sariff" in answer.json["detail"]
     assert "sarif" in answer.json["hint"]
     assert api("GET", "/scans").json["items"] == []
+
+
+# The other images that a workload names
+
+
+def pod(**more: object) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": more}
+
+
+OTHER = "registry.example.com/other/tool"
+OTHER_BAD = replace(BAD, repository=OTHER)
+
+
+def other(found: ScanReport) -> str:
+    return f"{OTHER}@{found.digest}"
+
+
+def decided_other(api: Api, worker: Worker, found: ScanReport) -> str:
+    image = other(found)
+    assert api("POST", "/scans", {"image": image}).status_code == 202
+    worker.finish(replace(found, repository=OTHER))
+    return image
+
+
+def app(**more: object) -> dict[str, object]:
+    return {"name": "app", "image": pinned(), **more}
+
+
+def workloads_naming(image: str) -> dict[str, object]:
+    """Every way to start or mount another image beside the one that is asked about."""
+    mounted = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    volume = [{"name": "v", "image": {"reference": image}}]
+    task = {"family": "t", "containerDefinitions": [app(memory=1), {"name": "log", "image": image, "memory": 1}]}
+    mount = {"type": "image", "source": image, "target": "/v"}
+    return {
+        "init": pod(initContainers=[{"name": "setup", "image": image}], containers=[app()]),
+        "sidecar": pod(initContainers=[{"name": "s", "image": image, "restartPolicy": "Always"}], containers=[app()]),
+        "beside": pod(containers=[app(), {"name": "log", "image": image}]),
+        "ephemeral": pod(containers=[app()], ephemeralContainers=[{"name": "debug", "image": image}]),
+        "volume": pod(containers=[app(**mounted)], volumes=volume),
+        "unmounted volume": pod(containers=[app()], volumes=volume),
+        "mounted by another": pod(containers=[app(), {"name": "b", "image": pinned(), **mounted}], volumes=volume),
+        "compose": {"services": {"app": {"image": pinned(), "volumes": [mount]}}},
+        "docker": [
+            {
+                "Name": "/app",
+                "Config": {"Image": pinned()},
+                "HostConfig": {"Mounts": [{"Type": "image", "Source": image, "Target": "/v"}]},
+                "State": {},
+            }
+        ],
+        "ecs": task,
+    }
+
+
+@pytest.mark.parametrize("way", workloads_naming("x"))
+def test_every_image_that_a_workload_names_is_judged(api: Api, worker: Worker, way: str) -> None:
+    decided(api, worker)
+    image = decided_other(api, worker, OTHER_BAD)
+    question = {"image": pinned(), "workload": json.dumps(workloads_naming(image)[way])}
+    answer = api("POST", "/gate", question).json
+    assert (answer["verdict"], answer["undecided"]) == ("deny", False)
+    (reason,) = [each for each in answer["reasons"] if each["rule"] == "workload-image"]
+    assert image in reason["message"]
+    assert "critical" in reason["message"].lower(), "the reason of the other image is there"
+    (named,) = answer["workload_images"]
+    assert (named["image"], named["verdict"]) == (image, "deny")
+    assert any(image in each["detail"] for each in answer["changes"])
+    report = api("POST", "/gate", {**question, "reports": ["markdown"]}).json["reports"]["markdown"]
+    assert "workload-image" in report
+
+
+def test_an_image_of_the_workload_that_was_never_scanned_is_pending(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    image = other(CLEAN)
+    question = {"image": pinned(), "workload": pod(initContainers=[{"name": "i", "image": image}], containers=[app()])}
+    asked = api("POST", "/gate", question)
+    assert asked.status_code == 202
+    assert api("GET", f"/scans/{asked.json['scan']}").json["image"] == image
+    worker.finish(replace(CLEAN, repository=OTHER))
+    answer = api("POST", "/gate", question).json
+    assert (answer["verdict"], answer["workload_images"][0]["verdict"]) == ("allow", "allow")
+
+
+def test_an_image_of_the_workload_that_cannot_be_scanned_is_undecided(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    image = other(CLEAN)
+    question = {"image": pinned(), "workload": pod(containers=[app(), {"name": "i", "image": image}])}
+    assert api("POST", "/gate", question).status_code == 202
+    worker.fail(UsageError("no such image", reason="not_found"))
+    answer = api("POST", "/gate", question).json
+    assert (answer["verdict"], answer["undecided"]) == ("deny", True)
+    unreadable = pod(containers=[app(), {"name": "i", "image": "Not A Reference"}])
+    answer = api("POST", "/gate", {"image": pinned(), "workload": unreadable}).json
+    assert (answer["verdict"], answer["undecided"]) == ("deny", True)
+
+
+def test_other_services_of_a_file_are_not_part_of_the_workload(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    image = decided_other(api, worker, OTHER_BAD)
+    file = {"services": {"app": {"image": pinned()}, "other": {"image": image}}}
+    assert api("POST", "/gate", {"image": pinned(), "workload": file}).json["verdict"] == "allow"
+
+
+def test_another_digest_of_the_same_repository_is_another_image(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    decided(api, worker, BAD)
+    file = pod(containers=[app(), {"name": "old", "image": pinned(BAD)}])
+    answer = api("POST", "/gate", {"image": pinned(), "workload": file}).json
+    assert (answer["verdict"], answer["workload_images"][0]["image"]) == ("deny", pinned(BAD))
+    released = pod(containers=[{"name": "app", "image": f"{REPOSITORY}:of-the-last-release"}])
+    answer = api("POST", "/gate", {"image": pinned(), "workload": released}).json
+    assert (answer["verdict"], answer["workload_images"]) == ("allow", [])
