@@ -161,6 +161,23 @@ def test_a_clouds_secret_does_not_become_a_password(database: Database) -> None:
         assert (kept.username, registries.password(session, plain.id, SECRET)) == ("ci", secret)
 
 
+def test_keys_that_assume_a_role_are_not_used_without_it(database: Database) -> None:
+    """Down to a version that would use the key itself, which may be allowed much more than the role."""
+    database.upgrade()
+    host, key = "123456789012.dkr.ecr.eu-west-1.amazonaws.com", {"username": "AKIDEXAMPLE00000", "credentials": "ecr"}
+    other = host.replace("eu", "us")
+    with database.session() as session:
+        secret, role = Secret("a-secret"), "arn:aws:iam::210987654321:role/pull"
+        registries.add(session, host, SECRET, password=secret, role_arn=role, **key)  # type: ignore[arg-type]
+        registries.add(session, other, SECRET, password=secret, **key)  # type: ignore[arg-type]
+    database.downgrade("0034")
+    database.upgrade()
+    with database.session() as session:
+        assuming, kept = registries.list_(session)
+        assert (assuming.credentials, assuming.username, assuming.has_password) == ("static", "", False)
+        assert (kept.credentials, kept.has_password, kept.role_arn, kept.external_id) == ("ecr", True, "", "")
+
+
 def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:
     database.upgrade()
     whole = _fill(database)

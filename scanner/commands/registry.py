@@ -44,6 +44,7 @@ _ROLE = "Use the identity that the cloud gives to the workers' machine or pod; n
 _TENANT = "acr: the tenant's ID or domain name."
 _ALIASES = "Another host name that the registry uses in its webhooks; in 'edit', '' removes them."
 _RECEIPTS = "Write signed decisions beside its images; needs push rights."
+_ROLE_ARN = "ecr: the role that the access key or the machine's identity assumes, maybe in another account."
 _SERVICE = "Another host that gets the password: your GitLab, for its registry; '' removes it."
 _FROM_FILE = "Read the password, token or key from a file, such as a Google service account's JSON."
 _LOOK_SECONDS = 2.0
@@ -65,6 +66,8 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "machine_role": {"flags": "--machine-role/--no-machine-role", "is_flag": True, "help": _ROLE},
     "username": {"flags": "--username", "help": "User name for pulls."},
     "tenant": {"flags": "--tenant", "help": _TENANT},
+    "role_arn": {"flags": "--role-arn", "metavar": "ARN", "help": _ROLE_ARN},
+    "external_id": {"flags": "--external-id", "help": "ecr: the external ID that the role's trust policy asks for."},
     "token_service": {"flags": "--token-service", "metavar": "HOST", "help": _SERVICE},
 }
 _CONNECTION = frozenset(_OPTIONS) - IDENTITY

@@ -27,8 +27,9 @@ class RegistryFields:
     ``aliases``: other hosts that its webhooks report (localhost:5000). ``write_receipts``: signed decisions are written
     beside its images, with its credentials. ``harbor``: see `HARBOR`. ``credentials``: what user name and password are,
     see `scanner.model.cloud_registry`; ``machine_role``: this machine's own identity is used, no stored secret.
-    ``tenant``: of Microsoft Entra ID. ``token_service``: another host that gets user name and password, because the
-    registry's tokens come from there.
+    ``tenant``: of Microsoft Entra ID. ``role_arn``: the role in AWS that the access key or the machine's identity
+    assumes, with ``external_id`` if its trust policy asks for one. ``token_service``: another host that gets user name
+    and password, because the registry's tokens come from there.
     """
 
     aliases: tuple[str, ...] = ()
@@ -40,6 +41,8 @@ class RegistryFields:
     machine_role: bool = False
     username: str = ""
     tenant: str = ""
+    role_arn: str = ""
+    external_id: str = ""
     token_service: str = ""
 
 
@@ -55,12 +58,14 @@ class RegistryChanges(TypedDict, total=False):
     machine_role: bool
     username: str
     tenant: str
+    role_arn: str
+    external_id: str
     token_service: str
 
 
 NAMES = tuple(field.name for field in fields(RegistryFields))
 # What belongs to the credentials of one kind: it is forgotten when another kind is chosen.
-OF_CREDENTIALS = frozenset({"username", "tenant", "token_service"})
+OF_CREDENTIALS = frozenset({"username", "tenant", "role_arn", "external_id", "token_service"})
 IDENTITY = OF_CREDENTIALS | {"credentials", "machine_role"}
 
 

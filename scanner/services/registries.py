@@ -38,7 +38,7 @@ _SECRETS = {
 }
 _HINT = "write host[:port], without https://"
 # Of a new registry: long, or about a person or an account.
-_NOT_AUDITED = frozenset({"ca_pem", "aliases", "username", "tenant"})
+_NOT_AUDITED = frozenset({"ca_pem", "aliases", "username", "tenant", "external_id"})
 
 
 def add(
@@ -169,6 +169,19 @@ def _check(host: str, after: RegistryFields, password: Secret | None, has_passwo
     _check_credentials(host, after, password, has_password)
 
 
+def _check_role(kind: str, role_arn: str, external_id: str) -> None:
+    if role_arn:
+        if kind != cloud.ECR:
+            raise fields.invalid("role_arn", f"only credentials of {cloud.NAMES[cloud.ECR]} assume a role")
+        hint = "such as arn:aws:iam::123456789012:role/dockwarden"
+        fields.matching("role_arn", role_arn, cloud.ROLE_ARN, cloud.ROLE_ARN_LENGTH, hint)
+    if external_id:
+        if not role_arn:
+            raise fields.invalid("external_id", "an external ID belongs to a role", "enter the role's ARN too")
+        hint = "letters, digits and _+=,.@:/-, as in the trust policy of the role"
+        fields.matching("external_id", external_id, cloud.EXTERNAL_ID, cloud.EXTERNAL_ID_LENGTH, hint)
+
+
 def _check_credentials(host: str, after: RegistryFields, password: Secret | None, has_password: bool) -> None:
     """Check that credentials are complete."""
     kind, username, tenant, machine_role = after.credentials, after.username, after.tenant, after.machine_role
@@ -177,6 +190,7 @@ def _check_credentials(host: str, after: RegistryFields, password: Secret | None
     name = cloud.NAMES[kind]
     if tenant and kind != cloud.ACR:
         raise fields.invalid("tenant", f"only {cloud.NAMES[cloud.ACR]} has a tenant")
+    _check_role(kind, after.role_arn, after.external_id)
     if kind == cloud.STATIC:
         if machine_role:
             hint = "choose credentials " + ", ".join(cloud.HOSTS)

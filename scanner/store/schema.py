@@ -200,6 +200,9 @@ registry = sa.Table(
     sa.Column("credentials", sa.String(16), nullable=False, default="static", server_default="static"),
     sa.Column("machine_role", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Column("tenant", sa.String(255), nullable=False, default="", server_default=""),
+    # The role in AWS that the credentials assume.
+    sa.Column("role_arn", sa.String(600), nullable=False, default="", server_default=""),
+    sa.Column("external_id", sa.String(1224), nullable=False, default="", server_default=""),
     # Another host that gets the credentials: the token service of the registry.
     sa.Column("token_service", sa.String(261), nullable=False, default="", server_default=""),
 )

@@ -136,6 +136,8 @@ def reached(
             found.tenant,
             found.machine_role,
             ca_file,
+            found.role_arn,
+            found.external_id,
         )
         given[host] = CloudCredentials(cloud, settings)
     elif found.username and password:

@@ -10,6 +10,7 @@ from flask import Response
 from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.config import Secret
+from scanner.model import cloud_registry as cloud
 from scanner.model.registry import RegistryChanges, changes, values
 from scanner.services import registries as use_cases
 from scanner.store import registries
@@ -49,6 +50,10 @@ _SERVICE = (
     "GitLab for its registry. A new one needs the password again. Empty: only the registry itself, and gitlab.com and "
     "auth.docker.io for theirs."
 )
+RoleArn = Annotated[str, StringConstraints(max_length=cloud.ROLE_ARN_LENGTH)]
+ExternalId = Annotated[str, StringConstraints(max_length=cloud.EXTERNAL_ID_LENGTH)]
+_ROLE_ARN = "ecr: the role, arn:aws:iam::ACCOUNT:role/NAME, that the access key or the machine's identity assumes."
+_EXTERNAL_ID = "ecr: the external ID that the trust policy of the role asks for."
 _TENANT = "acr: the ID or domain of the tenant in Microsoft Entra ID."
 
 
@@ -70,6 +75,8 @@ class RegistrySettings(Body):
     credentials: Credentials = Field("static", description=_CREDENTIALS)
     machine_role: bool = Field(False, description=_MACHINE_ROLE)
     tenant: Text = Field("", description=_TENANT)
+    role_arn: RoleArn = Field("", description=_ROLE_ARN)
+    external_id: ExternalId = Field("", description=_EXTERNAL_ID)
     token_service: TokenService = Field("", description=_SERVICE)
 
 

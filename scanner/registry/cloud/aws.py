@@ -2,6 +2,7 @@
 
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html. The role is searched as the
 AWS SDKs do: web identity (EKS: IAM roles for service accounts), container (ECS, EKS Pod Identity), instance (IMDSv2).
+Either can assume a role first, which may be in another account.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import binascii
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from scanner.config import Secret
 from scanner.errors import RemoteError, UsageError
@@ -39,6 +40,7 @@ from scanner.registry.cloud.sigv4 import Keys, signed
 
 _ECR, _STS, _METADATA = "Amazon ECR", "AWS STS", "the instance metadata service"
 _CONTAINER = "the container credentials service"
+_SESSION = "dockwarden"  # as CloudTrail shows it
 _ROLE = lazy(r"[\w+=,.@-]{1,128}", re.ASCII)
 _HOPS = "allow IMDSv2, in a container with a hop limit of 2"
 
@@ -74,7 +76,9 @@ def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None
     """Return a password for the registry. Raises RemoteError, UsageError."""
     places = endpoints or Endpoints.of(access.host)
     keys = keys_of(access, around, places)
-    if access.machine_role:
+    if access.role_arn:
+        what, hint = "the assumed role", "the role needs ecr:GetAuthorizationToken"
+    elif access.machine_role:
         what, hint = "the role of this machine", "the role needs ecr:GetAuthorizationToken"
     else:
         what = "the access key"
@@ -107,8 +111,32 @@ def _credentials(data: Mapping[str, Any]) -> Credentials:
 
 
 def keys_of(access: CloudAccess, around: Surroundings, places: Endpoints) -> Keys:
-    """Return the keys that sign requests: the stored ones, or those of this machine's role. Raises as `token`."""
-    return machine_keys(around, places) if access.machine_role else Keys(access.username, access.password)
+    """Return the keys that sign requests: the stored ones, or those of this machine's role, or of the role that they
+    assume. Raises as `token`.
+    """
+    keys = machine_keys(around, places) if access.machine_role else Keys(access.username, access.password)
+    return _assumed(access, keys, around, places) if access.role_arn else keys
+
+
+def _assumed(access: CloudAccess, keys: Keys, around: Surroundings, places: Endpoints) -> Keys:
+    """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
+    form = {
+        "Action": "AssumeRole",
+        "Version": "2011-06-15",
+        "RoleArn": access.role_arn,
+        "RoleSessionName": _SESSION,
+        # The external ID proves that we ask for the account that configured it (the confused deputy problem).
+        **({"ExternalId": access.external_id} if access.external_id else {}),
+    }
+    body, url = urlencode(form).encode(), f"{places.sts}/"
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    sent = signed("POST", url, headers, body, keys, places.region, "sts", datetime.now(UTC))
+    with around.cloud(url) as http:
+        answer = ask(http, _STS, "POST", url, headers=sent, content=body)
+    hint = "the key's policy must allow sts:AssumeRole, and the role's trust policy must name the key's account"
+    require_success(answer, _STS, "the request to assume the role", f"{hint} and the external ID")
+    assumed = _of_sts(answer.body)
+    return replace(assumed, seconds=min(assumed.seconds, keys.seconds))
 
 
 def machine_keys(around: Surroundings, places: Endpoints) -> Keys:
@@ -127,7 +155,7 @@ def _web_identity(around: Surroundings, places: Endpoints) -> Keys:
         "Action": "AssumeRoleWithWebIdentity",
         "Version": "2011-06-15",
         "RoleArn": around.environment["AWS_ROLE_ARN"],
-        "RoleSessionName": "dockwarden",
+        "RoleSessionName": _SESSION,
         "WebIdentityToken": around.secret_file("AWS_WEB_IDENTITY_TOKEN_FILE").reveal(),
     }
     url = f"{places.sts}/"
@@ -135,8 +163,12 @@ def _web_identity(around: Surroundings, places: Endpoints) -> Keys:
         answer = ask(http, _STS, "POST", url, form=form)
     what = "the web identity token of AWS_WEB_IDENTITY_TOKEN_FILE"
     require_success(answer, _STS, what, "check the trust policy of the role in AWS_ROLE_ARN")
-    found = {name: _element(answer.body, name) for name in ("AccessKeyId", "SecretAccessKey", "Expiration")}
-    return _keys({**found, "Token": _element(answer.body, "SessionToken")}, _STS)
+    return _of_sts(answer.body)
+
+
+def _of_sts(xml: bytes) -> Keys:
+    found = {name: _element(xml, name) for name in ("AccessKeyId", "SecretAccessKey", "Expiration")}
+    return _keys({**found, "Token": _element(xml, "SessionToken")}, _STS)
 
 
 def _element(xml: bytes, name: str) -> str:

@@ -45,7 +45,8 @@ class CloudAccess:
     """How an administrator configured the credentials of one registry.
 
     ``machine_role``: the identity that the cloud gives to this machine, instead of a stored secret. Only then is an
-    address of `MACHINE_ADDRESSES` contacted.
+    address of `MACHINE_ADDRESSES` contacted. ``role_arn``, ``external_id``: the role in AWS that these credentials
+    assume.
     """
 
     kind: str
@@ -55,6 +56,8 @@ class CloudAccess:
     tenant: str = ""
     machine_role: bool = False
     ca_file: Path | None = None
+    role_arn: str = ""
+    external_id: str = ""
 
 
 @dataclass(frozen=True)

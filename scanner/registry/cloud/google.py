@@ -3,6 +3,8 @@
 A service account's key signs a request for it (RFC 7523;
 https://developers.google.com/identity/protocols/oauth2/service-account#httprest), or the metadata server of this
 machine gives it (https://cloud.google.com/compute/docs/access/authenticate-workloads), on GKE for workload identity.
+Elsewhere a token of this machine's own identity provider is exchanged for one (workload identity federation:
+https://cloud.google.com/iam/docs/workload-identity-federation), by the file that GOOGLE_APPLICATION_CREDENTIALS names.
 """
 
 from __future__ import annotations
@@ -10,12 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from joserfc import jwt
 
-from scanner.errors import RemoteError
+from scanner.config import Secret
+from scanner.errors import RemoteError, UsageError
+from scanner.files import read_whole
 from scanner.model.service_account import TOKEN_URL, read_key
+from scanner.model.untrusted import load_untrusted_json
+from scanner.patterns import lazy
 from scanner.registry.auth import Credentials
 from scanner.registry.cloud.base import (
     CloudAccess,
@@ -25,10 +32,19 @@ from scanner.registry.cloud.base import (
     document,
     lifetime,
     no_identity,
+    own_addresses,
+    require_success,
     secret_of,
 )
 
 _GOOGLE, _METADATA = "Google's token service", "the metadata server"
+_STS, _IAM = "Google's security token service", "Google's IAM service"
+_PROVIDER = "this machine's identity provider"
+_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
+_MAX_FILE = 32 << 10
+_IMPERSONATION = lazy(
+    r"https://iamcredentials\.googleapis\.com(/v1/projects/-/serviceAccounts/[a-z0-9.@_-]{1,200}:generateAccessToken)"
+)
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS = 3600
 
@@ -37,14 +53,95 @@ _SECONDS = 3600
 class Endpoints:
     token: str = TOKEN_URL
     metadata: str = "http://metadata.google.internal"
+    sts: str = "https://sts.googleapis.com/v1/token"
+    iam: str = "https://iamcredentials.googleapis.com"
 
 
 def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None = None) -> Token:
     """Return an access token. Raises RemoteError, UsageError."""
     places = endpoints or Endpoints()
+    if access.machine_role and around.environment.get(_FILE):
+        return _federated(around, places)
     found, who = _from_machine(around, places) if access.machine_role else _from_key(access, around, places)
     secret = secret_of(found, "access_token", who)
-    return Token(Credentials("oauth2accesstoken", secret), lifetime(found.get("expires_in"), who))
+    return _token(secret, lifetime(found.get("expires_in"), who))
+
+
+def _token(secret: Secret, seconds: float) -> Token:
+    return Token(Credentials("oauth2accesstoken", secret), seconds)
+
+
+def _federated(around: Surroundings, places: Endpoints) -> Token:
+    """Exchange a token of this machine's own identity provider (RFC 8693).
+
+    The file is the operator's, but it may have been copied from anywhere: its addresses of Google are compared, and its
+    subject token is read from a file, or from an address that gives machines their identity.
+    """
+    config = load_untrusted_json(around.secret_file(_FILE).reveal().encode(), limit=_MAX_FILE, error=RemoteError)
+    if not isinstance(config, dict) or config.get("type") != "external_account":
+        raise _unusable("its type is not external_account")
+    if config.get("token_url") != Endpoints.sts:
+        raise _unusable(f"its token_url is not {Endpoints.sts}")
+    audience, kind = config.get("audience"), config.get("subject_token_type")
+    if not (isinstance(audience, str) and isinstance(kind, str) and audience and kind):
+        raise _unusable("audience or subject_token_type is missing")
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "audience": audience,
+        "scope": _SCOPE,
+        "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "subject_token": _subject_token(config.get("credential_source"), around).reveal(),
+        "subject_token_type": kind,
+    }
+    with around.cloud(places.sts) as http:
+        answer = ask(http, _STS, "POST", places.sts, form=form)
+    hint = "check the provider of the workload identity pool: its issuer, audience and attribute condition"
+    found = document(answer, _STS, "the token of this machine's identity provider", hint)
+    secret, seconds = secret_of(found, "access_token", _STS), lifetime(found.get("expires_in"), _STS)
+    impersonated = config.get("service_account_impersonation_url")
+    return _token(secret, seconds) if impersonated is None else _impersonated(impersonated, secret, around, places)
+
+
+def _impersonated(url: object, secret: Secret, around: Surroundings, places: Endpoints) -> Token:
+    """https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken"""
+    match = _IMPERSONATION.fullmatch(url) if isinstance(url, str) else None
+    if match is None:
+        raise _unusable(f"its service_account_impersonation_url is not one of {Endpoints.iam}")
+    headers = {"Authorization": f"Bearer {secret.reveal()}"}
+    with around.cloud(places.iam) as http:
+        body = {"scope": [_SCOPE], "lifetime": f"{_SECONDS}s"}
+        answer = ask(http, _IAM, "POST", f"{places.iam}{match[1]}", headers=headers, json=body)
+    hint = "the identity needs the role Workload Identity User on the service account"
+    found = document(answer, _IAM, "the request to act as the service account", hint)
+    return _token(secret_of(found, "accessToken", _IAM), lifetime(found.get("expireTime"), _IAM, time.time()))
+
+
+def _subject_token(source: object, around: Surroundings) -> Secret:
+    """The token of this machine's own identity provider, from a file or from an address of this machine."""
+    given = source if isinstance(source, dict) else {}
+    path, url = given.get("file"), given.get("url")
+    if isinstance(path, str) and path:
+        data = read_whole(Path(path), _MAX_FILE, "the token file of credential_source:")
+    elif isinstance(url, str) and url:
+        headers = given.get("headers")
+        sent = {str(name): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
+        with around.machine(url, extra=own_addresses(url, _FILE)) as http:
+            answer = ask(http, _PROVIDER, "GET", url, headers=sent)
+        require_success(answer, _PROVIDER, "the request for a token", "check credential_source of the file")
+        data = answer.body
+    else:
+        raise _unusable("its credential_source is neither a file nor a URL")
+    form = given.get("format")
+    if isinstance(form, dict) and form.get("type") == "json":
+        found = load_untrusted_json(data, limit=_MAX_FILE, error=RemoteError)
+        name = str(form.get("subject_token_field_name"))
+        return secret_of(found if isinstance(found, dict) else {}, name, _PROVIDER)
+    return secret_of({"token": data.decode("ascii", "replace").strip()}, "token", _PROVIDER)
+
+
+def _unusable(why: str) -> UsageError:
+    hint = "create it with: gcloud iam workload-identity-pools create-cred-config"
+    return UsageError(f"the file of {_FILE} cannot be used: {why}", reason="invalid", hint=hint, field="machine_role")
 
 
 def _from_machine(around: Surroundings, places: Endpoints) -> tuple[Mapping[str, Any], str]:

@@ -25,6 +25,7 @@ ECR, GAR, ACR = EXAMPLES["ecr"], EXAMPLES["gar"], EXAMPLES["acr"]
 CLIENT = "66666666-7777-8888-9999-000000000000"
 SECRET = Secret("s3cret-that-nobody-may-see")
 JSON_KEY = Secret(json.dumps(FILE))
+ROLE_ARN = "arn:aws:iam::210987654321:role/registries/pull"
 AWS: dict[str, Any] = {"credentials": "ecr", "username": "AKIDEXAMPLE00000", "password": SECRET}
 GOOGLE: dict[str, Any] = {"credentials": "gar", "password": JSON_KEY}
 AZURE: dict[str, Any] = {
@@ -48,6 +49,8 @@ def session(tmp_path: Path) -> Iterator[Connection]:
     [
         (ECR, AWS),
         (ECR, {"credentials": "ecr", "machine_role": True}),
+        (ECR, {**AWS, "role_arn": ROLE_ARN, "external_id": "team:42"}),
+        (ECR, {"credentials": "ecr", "machine_role": True, "role_arn": ROLE_ARN}),
         (GAR, GOOGLE),
         ("gcr.io", {"credentials": "gar", "machine_role": True}),
         (ACR, AZURE),
@@ -84,6 +87,12 @@ def test_each_kind_of_credentials_is_stored(session: Connection, host: str, give
         (ECR, {**AWS, "tenant": "x"}, "tenant"),
         (ECR, {**AWS, "machine_role": True}, "machine_role"),
         (ECR, {**AWS, "password": None, "machine_role": True}, "username"),
+        (ECR, {**AWS, "role_arn": "arn:aws:iam::1:user/x"}, "role_arn"),
+        (ECR, {**AWS, "role_arn": ROLE_ARN + "&Action=x"}, "role_arn"),
+        (ECR, {**AWS, "role_arn": ROLE_ARN + "\n"}, "role_arn"),
+        (ECR, {**AWS, "role_arn": ROLE_ARN, "external_id": "a b"}, "external_id"),
+        (ECR, {**AWS, "external_id": "team"}, "external_id"),
+        (ACR, {**AZURE, "role_arn": ROLE_ARN}, "role_arn"),
         (GAR, {**GOOGLE, "username": "_json_key"}, "username"),
         (GAR, {**GOOGLE, "password": SECRET}, "password"),
         (GAR, {**GOOGLE, "password": None}, "password"),

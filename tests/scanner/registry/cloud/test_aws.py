@@ -90,6 +90,73 @@ def test_the_role_of_a_service_account(httpserver: HTTPServer, tmp_path: Path) -
     assert (keys.access_key, keys.secret.reveal(), keys.session.reveal()) == tuple(KEYS.values())
 
 
+ROLE_ARN = "arn:aws:iam::210987654321:role/registries/pull"
+ASSUMING = replace(STORED, role_arn=ROLE_ARN, external_id="team:42")
+
+
+def of_sts(action: str) -> str:
+    return f"""<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><AssumedRoleUser>
+        <Arn>arn:aws:sts::210987654321:assumed-role/pull/dockwarden</Arn></AssumedRoleUser><Credentials>
+        <AccessKeyId>{KEYS["AccessKeyId"]}</AccessKeyId><SecretAccessKey>{SECRET}</SecretAccessKey>
+        <SessionToken>{KEYS["Token"]}</SessionToken><Expiration>{ends(900)}</Expiration></Credentials>
+        </{action}Result></{action}Response>"""
+
+
+@pytest.mark.parametrize("external", ["team:42", ""])
+def test_an_access_key_assumes_a_role_and_the_role_gets_the_password(httpserver: HTTPServer, external: str) -> None:
+    def assume(request: Request) -> Response:
+        assert request.form.to_dict() == {
+            "Action": "AssumeRole",
+            "Version": "2011-06-15",
+            "RoleArn": ROLE_ARN,
+            "RoleSessionName": "dockwarden",
+            **({"ExternalId": external} if external else {}),
+        }
+        assert "/eu-west-1/sts/aws4_request, " in request.headers["Authorization"]
+        assert "Credential=AKIDEXAMPLE00000/" in request.headers["Authorization"]
+        return Response(of_sts("AssumeRole"))
+
+    httpserver.expect_oneshot_request("/", method="POST").respond_with_handler(assume)
+    expect_ecr(httpserver, KEYS["AccessKeyId"], KEYS["Token"])
+    found = aws.token(replace(ASSUMING, external_id=external), surroundings(), places(httpserver))
+    httpserver.check()
+    assert found.credentials.password.reveal() == "the-password"
+    assert found.seconds <= 900, "the password may end with the role's keys"
+
+
+def test_the_role_of_a_machine_assumes_another_one(httpserver: HTTPServer, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("web.identity.token")
+    environment = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_ROLE_ARN": "arn:aws:iam::1:role/scan"}
+    actions = []
+
+    def assume(request: Request) -> Response:
+        actions.append(request.form["Action"])
+        assert (request.headers.get("X-Amz-Security-Token") == KEYS["Token"]) is (len(actions) == 2)
+        return Response(of_sts(actions[-1]))
+
+    httpserver.expect_request("/", method="POST").respond_with_handler(assume)
+    keys = aws.keys_of(replace(ROLE, role_arn=ROLE_ARN), surroundings(environment), places(httpserver))
+    assert actions == ["AssumeRoleWithWebIdentity", "AssumeRole"]
+    assert keys.session.reveal() == KEYS["Token"]
+
+
+@pytest.mark.parametrize("wrong", list(hostile()))
+def test_a_role_that_is_not_given_becomes_an_error(httpserver: HTTPServer, wrong: str) -> None:
+    httpserver.expect_request("/").respond_with_response(hostile()[wrong])
+    with pytest.raises(ScannerError) as raised:
+        aws.token(ASSUMING, surroundings(), places(httpserver))
+    assert SECRET not in f"{raised.value}{raised.value.hint}"
+
+
+def test_a_role_that_trusts_nobody_says_what_to_check(httpserver: HTTPServer) -> None:
+    body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized</Message></Error></ErrorResponse>"
+    httpserver.expect_request("/").respond_with_data(body, 403)
+    with pytest.raises(RemoteError, match="refused the request to assume the role: AccessDenied") as raised:
+        aws.token(ASSUMING, surroundings(), places(httpserver))
+    assert "trust policy" in raised.value.hint
+    assert "external ID" in raised.value.hint
+
+
 def test_a_refused_web_identity_names_the_code_only(httpserver: HTTPServer, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(SECRET)
     environment = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_ROLE_ARN": "arn:aws:iam::1:role/scan"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from scanner.config import Secret
-from scanner.errors import RefusedError, RemoteError, ScannerError
+from scanner.errors import RefusedError, RemoteError, ScannerError, UsageError
 from scanner.registry.auth import Credentials
 from scanner.registry.cloud import google
 from scanner.registry.cloud.base import CloudAccess, Surroundings
@@ -141,3 +142,120 @@ def test_a_refused_key_names_the_code(httpserver: HTTPServer) -> None:
     with pytest.raises(RemoteError, match=r"refused the service account's key: invalid_grant$") as raised:
         google.token(stored(FILE), surroundings(), places(httpserver))
     assert "the registry's password" in raised.value.hint
+
+
+FEDERATED = {
+    "type": "external_account",
+    "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/aws/providers/k8s",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    "token_url": "https://sts.googleapis.com/v1/token",
+}
+ACCOUNT = "/v1/projects/-/serviceAccounts/scan@example.iam.gserviceaccount.com:generateAccessToken"
+IAM = "https://iamcredentials.googleapis.com"
+
+
+def federated(directory: Path, server: HTTPServer, **more: Any) -> tuple[Surroundings, Endpoints]:
+    """This machine with the file of a workload identity pool, and a fake of Google's services."""
+    (directory / "token").write_text(f"{SECRET}\n")
+    config = {**FEDERATED, "credential_source": {"file": str(directory / "token")}, **more}
+    (directory / "config.json").write_text(json.dumps(config))
+    base = server.url_for("").rstrip("/")
+    return (
+        surroundings({"GOOGLE_APPLICATION_CREDENTIALS": str(directory / "config.json")}),
+        Endpoints(metadata=base, sts=f"{base}/sts", iam=base),
+    )
+
+
+def exchange(server: HTTPServer) -> None:
+    def answer(request: Request) -> Response:
+        assert request.form.to_dict() == {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "audience": FEDERATED["audience"],
+            "scope": "https://www.googleapis.com/auth/cloud-platform",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "subject_token": SECRET,
+            "subject_token_type": FEDERATED["subject_token_type"],
+        }
+        return Response(json.dumps({**TOKEN, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}))
+
+    server.expect_oneshot_request("/sts", method="POST").respond_with_handler(answer)
+
+
+def test_a_token_of_another_identity_provider_is_exchanged(httpserver: HTTPServer, tmp_path: Path) -> None:
+    around, there = federated(tmp_path, httpserver)
+    exchange(httpserver)
+    found = google.token(ROLE, around, there)
+    httpserver.check()
+    assert (found.credentials.password.reveal(), found.seconds) == ("ya29.token", 3599)
+
+
+def test_the_exchanged_token_acts_as_a_service_account(httpserver: HTTPServer, tmp_path: Path) -> None:
+    around, there = federated(tmp_path, httpserver, service_account_impersonation_url=IAM + ACCOUNT)
+    exchange(httpserver)
+
+    def answer(request: Request) -> Response:
+        assert request.headers["Authorization"] == "Bearer ya29.token"
+        assert request.json == {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "3600s"}
+        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1800))
+        return Response(json.dumps({"accessToken": "ya29.acting", "expireTime": ends}))
+
+    httpserver.expect_oneshot_request(ACCOUNT, method="POST").respond_with_handler(answer)
+    found = google.token(ROLE, around, there)
+    httpserver.check()
+    assert found.credentials.password.reveal() == "ya29.acting"
+    assert 1700 < found.seconds <= 1800
+
+
+def test_the_token_comes_from_an_address_of_this_machine(httpserver: HTTPServer, tmp_path: Path) -> None:
+    source = {
+        "url": httpserver.url_for("/identity"),
+        "headers": {"Metadata": "True"},
+        "format": {"type": "json", "subject_token_field_name": "access_token"},
+    }
+    around, there = federated(tmp_path, httpserver, credential_source=source)
+    httpserver.expect_oneshot_request("/identity", headers={"Metadata": "True"}).respond_with_json(
+        {"access_token": SECRET}
+    )
+    exchange(httpserver)
+    assert google.token(ROLE, around, there).credentials.password.reveal() == "ya29.token"
+    elsewhere = {**source, "url": "http://192.0.2.7/identity"}
+    around, there = federated(tmp_path, httpserver, credential_source=elsewhere)
+    with pytest.raises(RefusedError, match=r"192\.0\.2\.7"):
+        google.token(ROLE, around, there)
+
+
+UNUSABLE: dict[str, dict[str, Any]] = {
+    "type is not external_account": {"type": "authorized_user"},
+    "token_url is not": {"token_url": "https://evil.example/v1/token"},
+    "audience or subject_token_type": {"audience": 7},
+    "neither a file nor a URL": {"credential_source": {"executable": {"command": "/bin/sh"}}},
+    "neither a file nor": {"credential_source": {"environment_id": "aws1"}},
+}
+
+
+@pytest.mark.parametrize("why", UNUSABLE)
+def test_a_file_that_leads_elsewhere_is_refused_before_any_request(
+    why: str, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    around, there = federated(tmp_path, httpserver, **UNUSABLE[why])
+    with pytest.raises(UsageError, match=why) as refused:
+        google.token(ROLE, around, there)
+    assert refused.value.field == "machine_role"
+    assert httpserver.log == []
+
+
+@pytest.mark.parametrize("url", ["https://evil.example" + ACCOUNT, IAM + "/v1/../x", IAM + ACCOUNT + "?a", 7])
+def test_an_account_elsewhere_gets_no_token(url: object, httpserver: HTTPServer, tmp_path: Path) -> None:
+    around, there = federated(tmp_path, httpserver, service_account_impersonation_url=url)
+    exchange(httpserver)
+    with pytest.raises(UsageError, match="service_account_impersonation_url"):
+        google.token(ROLE, around, there)
+
+
+@pytest.mark.parametrize("wrong", list(hostile()))
+def test_hostile_answers_to_an_exchange_become_errors(wrong: str, httpserver: HTTPServer, tmp_path: Path) -> None:
+    around, there = federated(tmp_path, httpserver)
+    httpserver.expect_request("/sts").respond_with_response(hostile()[wrong])
+    with pytest.raises(ScannerError) as raised:
+        google.token(ROLE, around, there)
+    assert SECRET not in f"{raised.value}{raised.value.hint}"
