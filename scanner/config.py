@@ -233,6 +233,8 @@ class Settings:
     oidc_default_role: str = ""  # role of users in none of these groups; empty: they may not sign in
     tls_certificate: Path | None = None  # PEM, with its chain; the server then ends TLS itself
     tls_key: Path | None = None
+    admission_client_ca: Path | None = None  # PEM: CAs of the certificates by which API servers authenticate
+    admission_client_names: tuple[str, ...] = ()  # subject common names or DNS names that these certificates may have
     admission_modes: tuple[str, ...] = ()  # namespace pattern=enforce|warn|audit; the first match is used
     admission_environments: tuple[str, ...] = ()  # namespace pattern=environment
     admission_exempt: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease")  # namespace patterns

@@ -27,6 +27,7 @@ from scanner.store.session import Database
 from tests.servers import Authority, end, free_port, need, shifted_clock, spawn, wait_for
 
 _ROOT = Path(__file__).parents[1]
+CLIENT_NAME = "api-server.tests"
 _ADMIN = "administrator-of-the-tests"
 _KEY = Secret("a secret key of the tests, long enough for all of them")
 
@@ -64,6 +65,7 @@ class Cluster:
         )
         wait_for(lambda: _answers(f"http://127.0.0.1:{client}/health"), "etcd", log)
         public, key = Authority.make(self.directory / "accounts").issue("accounts")
+        self.clients = Authority.make(self.directory / "clients")
         (self.directory / "tokens.csv").write_text(f'{_ADMIN},admin,1,"system:masters"\n')
         log = self.directory / "apiserver.log"
         command = [
@@ -76,6 +78,7 @@ class Cluster:
             f"--service-account-key-file={public}",
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
+            f"--admission-control-config-file={self._webhook_clients()}",
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.99.0.0/24",
             "--disable-admission-plugins=ServiceAccount",
@@ -84,6 +87,21 @@ class Cluster:
         self._server = spawn(command, log, shifted_clock())
         wait_for(lambda: self._call("GET", "/readyz").status_code == 200, "kube-apiserver", log, 60)
         return self
+
+    def _webhook_clients(self) -> Path:
+        """The configuration by which the API server presents a client certificate to webhooks."""
+        certificate, key = self.clients.issue("api-server", (CLIENT_NAME,))
+        user = {"name": "*", "user": {"client-certificate": str(certificate), "client-key": str(key)}}
+        config = self.directory / "webhooks.kubeconfig"
+        config.write_bytes(orjson.dumps({"apiVersion": "v1", "kind": "Config", "users": [user]}))
+        version = "apiserver.config.k8s.io/v1"
+        own = {"apiVersion": version, "kind": "WebhookAdmissionConfiguration", "kubeConfigFile": str(config)}
+        plugins = [
+            {"name": name, "configuration": own} for name in ("ValidatingAdmissionWebhook", "MutatingAdmissionWebhook")
+        ]
+        file = self.directory / "admission.yaml"
+        file.write_bytes(orjson.dumps({"apiVersion": version, "kind": "AdmissionConfiguration", "plugins": plugins}))
+        return file
 
     def stop(self) -> None:
         end(self._server)
@@ -152,6 +170,7 @@ class Door:
     """Dockwarden's web process with TLS, on a database of its own that the tests write into as workers do."""
 
     directory: Path
+    client_ca: Path  # of the client certificates that it accepts instead of a token
 
     def start(self) -> Door:
         self.authority = Authority.make(self.directory / "authority")
@@ -170,6 +189,8 @@ class Door:
             "DOCKWARDEN_PORT": str(self.port),
             "DOCKWARDEN_TLS_CERTIFICATE": str(certificate),
             "DOCKWARDEN_TLS_KEY": str(key),
+            "DOCKWARDEN_ADMISSION_CLIENT_CA": str(self.client_ca),
+            "DOCKWARDEN_ADMISSION_CLIENT_NAMES": CLIENT_NAME,
             "DOCKWARDEN_ADMISSION_WAIT_SECONDS": "0.5",
             "DOCKWARDEN_PUBLIC_URL": "https://dockwarden.example.com",
         }

@@ -24,6 +24,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from web.security import ADMISSION, LEAVING, Admission, bare_headers
+from web.tls import CLIENT_CERTIFICATE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -437,6 +438,8 @@ def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
     }
+    if certificate := scope.get("extensions", {}).get(CLIENT_CERTIFICATE):
+        environ[CLIENT_CERTIFICATE] = certificate
     for name, value in scope["headers"]:
         if b"_" in name:
             continue

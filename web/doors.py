@@ -11,7 +11,9 @@ from scanner.model.actor import Actor
 from scanner.model.scan import Lane
 from scanner.services import doors
 from scanner.services.door_calls import Recorder
+from scanner.store import gate as store_gate
 from scanner.store.gate import GateLookup
+from web import tls
 from web.auth import bearer, check_bad_tokens, gate_caller
 from web.resources import resources
 from web.security import admission
@@ -42,11 +44,31 @@ def authenticate(bucket: str, rate: Rate, token: Callable[[], str] = token_of_re
     return caller.actor
 
 
+def authenticate_certificate(bucket: str, rate: Rate) -> Actor | None:
+    """The principal of the certificate that the client presented in the TLS handshake. None: it has none that counts.
+
+    It was verified against ``admission_client_ca``. Its name must be one of ``admission_client_names``, because a CA
+    of a cluster also signs the certificates of nodes and of people.
+    """
+    names = tls.names_of(request.environ.get(tls.CLIENT_CERTIFICATE) or {})
+    found = sorted(names & set(resources().settings.admission_client_names))
+    if not found:
+        return None
+    g.token_hash = None
+    name = f"certificate {found[0]}"
+    if resources().settings.rate_limits and not admission():
+        resources().throttle.take(bucket, name, rate)
+    return Actor(name, name, "certificate", frozenset({"admission"}), None)
+
+
 def door(source: str) -> doors.DoorServices:
     """What judging needs of this process. ``source`` is that of the scans that it asks for."""
     token_hash = g.token_hash
 
     def ask(digest: str, repository: str, environment: str) -> GateLookup | None:
+        if token_hash is None:  # authenticated by a certificate
+            with resources().database.read() as session:
+                return store_gate.lookup(session, digest, repository, environment)
         return resources().gate.ask(token_hash, digest, repository, environment)
 
     memory = current_app.extensions.setdefault("doors_memory", doors.DecisionCache())

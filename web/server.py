@@ -87,6 +87,9 @@ class Connection(HttpToolsProtocol):
         self.lingers_since: float | None = None
         self._head_bytes = 0
         self._head_refused = False
+        secured = transport.get_extra_info("ssl_object")
+        # Empty unless the client presented one that was verified.
+        self._client_certificate = (secured.getpeercert() or {}) if secured is not None else {}
         self._line = _Transport(transport, self._is_sending)
         super().connection_made(self._line)  # type: ignore[arg-type]
         if len(self.connections) > _MAX_CONNECTIONS:
@@ -132,6 +135,8 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See `HttpToolsProtocol.on_message_begin`."""
         super().on_message_begin()
+        if self._client_certificate:
+            self.scope["extensions"] = {tls.CLIENT_CERTIFICATE: self._client_certificate}
         if self.head_since is None:
             self.head_since = time.monotonic()
 

@@ -40,6 +40,16 @@ def admission() -> None:
     metavar="NAME",
     help="Secret with DOCKWARDEN_* variables (database URL, secret key); two replicas share it.",
 )
+@click.option(
+    "--client-name",
+    "client_names",
+    multiple=True,
+    metavar="NAME",
+    help="Name of the API server's client certificate, which then replaces the token (may be repeated).",
+)
+@click.option(
+    "--client-ca", type=FILE, help="CA (PEM) of the API server's client certificate, for the server to set up."
+)
 @click.option("--environment", "environments", multiple=True, help="Value of the label dockwarden/environment.")
 @click.option("--exempt", multiple=True, help="Namespace that is not reviewed (may be repeated).")
 @click.option(
@@ -64,6 +74,8 @@ def kubernetes(
     key: Path | None,
     issuer: str,
     settings_secret: str,
+    client_names: tuple[str, ...],
+    client_ca: Path | None,
     environments: tuple[str, ...],
     exempt: tuple[str, ...],
     failure_policy: str,
@@ -96,12 +108,16 @@ def kubernetes(
         key=_bytes(key),
         issuer=issuer,
         settings_secret=settings_secret,
+        client_names=client_names,
+        client_ca=_bytes(client_ca),
         pin_tags=pin_tags,
     )
     click.echo(manifests(cluster), nl=False)
-    if not text:
+    if client_names:
+        tell("API servers need --admission-control-config-file with this certificate: see docs/admission.md")
+    elif not text:
         tell("the webhook is left out because no token was given: see docs/admission.md")
-    elif failure_policy == "Ignore":
+    if (text or client_names) and failure_policy == "Ignore":
         tell("failurePolicy is Ignore: while the server cannot be reached, every container is admitted")
 
 

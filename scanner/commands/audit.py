@@ -172,9 +172,10 @@ class _Answers(nullcontext["_Answers"]):
         """
         image = workload.running_digest or workload.image
         own, subject = self._lookup(image) if image else (None, None)
-        mounted = [(use, found) for use in workload.mounted_images if (found := self._lookup(use.image)[0]) is not None]
-        for use, found in mounted:
-            own = _joined(own, use, found)
+        for use in workload.mounted_images:
+            named = use.image or "-"  # not a reference, so it cannot be scanned
+            if (found := self._lookup(named)[0]) is not None:
+                own = _joined(own, use, found)
         return own, subject
 
     def _lookup(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:

@@ -22,6 +22,7 @@ from scanner.services.admissions import Mode
 MODE_LABEL, ENVIRONMENT_LABEL = "dockwarden/mode", "dockwarden/environment"
 _NAME = "dockwarden"
 _PORT = 8443
+_CLIENT_CA, _CLIENT_CA_DIRECTORY = f"{_NAME}-client-ca", "/etc/dockwarden/client-ca"
 _LABELS = {"app.kubernetes.io/name": _NAME}
 # Resources that contain a pod or a pod template, by API group. Subresource ``scale`` changes no template.
 _RESOURCES = {
@@ -59,6 +60,8 @@ class Cluster:
     key: bytes = b""  # PEM
     issuer: str = ""  # cert-manager ClusterIssuer
     settings_secret: str = ""  # Secret with DOCKWARDEN_ settings that two replicas share; empty: one replica, SQLite
+    client_names: Sequence[str] = ()  # of the API servers' client certificates, which are used instead of a token
+    client_ca: bytes = b""  # PEM, the CA of these certificates; for a server in the cluster
     pin_tags: bool = False  # also a MutatingWebhookConfiguration
 
 
@@ -71,9 +74,10 @@ def _documents(cluster: Cluster) -> list[dict[str, Any]]:
     if cluster.url:
         hint = "the API server calls webhooks over https only: --url https://dockwarden.example.com"
         web_address(cluster.url, "--url", schemes=("https",), hint=hint)
-        if not cluster.token:
+        if not cluster.token and not cluster.client_names:
             raise UsageError(
-                "the webhook needs a token", hint="create one: dockwarden token create NAME --scope admission"
+                "the webhook needs a token, or --client-name for a client certificate of the API server",
+                hint="create a token: dockwarden token create NAME --scope admission",
             )
         return [*_configurations(cluster)]
     if bool(cluster.certificate) != bool(cluster.key):
@@ -83,8 +87,10 @@ def _documents(cluster: Cluster) -> list[dict[str, Any]]:
             "the API server calls webhooks over https only: the server needs a certificate",
             hint=f"use --cert-manager ISSUER, or --certificate and --key for {_host(cluster)}",
         )
+    if bool(cluster.client_names) != bool(cluster.client_ca):
+        raise UsageError("a server in the cluster needs both --client-ca and --client-name")
     server = [*_server(cluster)]
-    return [*server, *_configurations(cluster)] if cluster.token else server
+    return [*server, *_configurations(cluster)] if cluster.token or cluster.client_names else server
 
 
 def _host(cluster: Cluster) -> str:
@@ -104,6 +110,9 @@ def _server(cluster: Cluster) -> Iterator[dict[str, Any]]:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(cluster)}
     yield account | {"automountServiceAccountToken": False}  # the server never calls the API server
     yield _certificate(cluster)
+    if cluster.client_ca:
+        authorities = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(cluster, _CLIENT_CA)}
+        yield authorities | {"data": {"ca.crt": cluster.client_ca.decode("ascii", "replace")}}
     if not cluster.settings_secret:
         yield {
             "apiVersion": "v1",
@@ -152,6 +161,14 @@ def _deployment(cluster: Cluster) -> dict[str, Any]:
         "DOCKWARDEN_TLS_CERTIFICATE": "/etc/dockwarden/tls/tls.crt",
         "DOCKWARDEN_TLS_KEY": "/etc/dockwarden/tls/tls.key",
     }
+    if cluster.client_ca:
+        variables["DOCKWARDEN_ADMISSION_CLIENT_CA"] = f"{_CLIENT_CA_DIRECTORY}/ca.crt"
+        variables["DOCKWARDEN_ADMISSION_CLIENT_NAMES"] = ",".join(cluster.client_names)
+    mounts: list[dict[str, Any]] = [
+        {"name": "home", "mountPath": "/var/lib/dockwarden"},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+        {"name": "tls", "mountPath": "/etc/dockwarden/tls", "readOnly": True},
+    ]
     probe = {"httpGet": {"path": "/healthz", "port": "https", "scheme": "HTTPS"}}
     container = {
         "name": "server",
@@ -163,12 +180,16 @@ def _deployment(cluster: Cluster) -> dict[str, Any]:
         "readinessProbe": probe | {"periodSeconds": 5},
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "4Gi"}},
         "securityContext": dict(_HARDENED),
-        "volumeMounts": [
-            {"name": "home", "mountPath": "/var/lib/dockwarden"},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            {"name": "tls", "mountPath": "/etc/dockwarden/tls", "readOnly": True},
-        ],
+        "volumeMounts": mounts,
     }
+    volumes: list[dict[str, Any]] = [
+        {"name": "home"} | home,
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "tls", "secret": {"secretName": f"{_NAME}-tls"}},
+    ]
+    if cluster.client_ca:
+        mounts.append({"name": "client-ca", "mountPath": _CLIENT_CA_DIRECTORY, "readOnly": True})
+        volumes.append({"name": "client-ca", "configMap": {"name": _CLIENT_CA}})
     if shared:
         container["envFrom"] = [{"secretRef": {"name": shared}}]
     pod = {
@@ -182,11 +203,7 @@ def _deployment(cluster: Cluster) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": [
-            {"name": "home"} | home,
-            {"name": "tmp", "emptyDir": {}},
-            {"name": "tls", "secret": {"secretName": f"{_NAME}-tls"}},
-        ],
+        "volumes": volumes,
     }
     return {
         "apiVersion": "apps/v1",
@@ -224,7 +241,7 @@ def _configurations(cluster: Cluster) -> Iterator[dict[str, Any]]:
 
 def _pinning(cluster: Cluster, environment: str) -> dict[str, Any]:
     """The webhook that pins tags of new Pods: those of controllers, whose own objects keep what people wrote."""
-    path = f"/adapters/kubernetes/pin/{quote(cluster.token.reveal(), safe='')}"
+    path = f"/adapters/kubernetes/pin/{_caller(cluster)}"
     path += f"/{environment}" if environment else ""
     modes = [each for each in _selectors(cluster, Mode.ENFORCE, environment) if each["key"] != MODE_LABEL]
     return _webhook(cluster, Mode.ENFORCE, environment) | {
@@ -244,6 +261,11 @@ def _pinning(cluster: Cluster, environment: str) -> dict[str, Any]:
     }
 
 
+def _caller(cluster: Cluster) -> str:
+    """How the API server authenticates: the token, or the word that stands for its client certificate."""
+    return "certificate" if cluster.client_names else quote(cluster.token.reveal(), safe="")
+
+
 def _client(cluster: Cluster, path: str) -> dict[str, Any]:
     client: dict[str, Any] = {"url": cluster.url.rstrip("/") + path}
     if not cluster.url:
@@ -254,7 +276,7 @@ def _client(cluster: Cluster, path: str) -> dict[str, Any]:
 
 
 def _webhook(cluster: Cluster, mode: Mode, environment: str) -> dict[str, Any]:
-    path = f"/adapters/kubernetes/admit/{quote(cluster.token.reveal(), safe='')}/{mode}"
+    path = f"/adapters/kubernetes/admit/{_caller(cluster)}/{mode}"
     path += f"/{environment}" if environment else ""
     client: dict[str, Any] = {"url": cluster.url.rstrip("/") + path}
     if not cluster.url:

@@ -75,6 +75,37 @@ def test_what_cannot_be_used_is_refused_with_what_to_do(tmp_path: Path) -> None:
         assert refused.value.hint
 
 
+def test_the_names_of_a_client_certificate() -> None:
+    certificate = {
+        "subject": ((("organizationName", "system:masters"),), (("commonName", "api-server"),)),
+        "subjectAltName": (("DNS", "api.example.com"), ("IP Address", "10.0.0.1"), ("URI", "spiffe://cluster/api")),
+        "notAfter": "Jan  1 00:00:00 2030 GMT",
+    }
+    ends = ssl.cert_time_to_seconds("Jan  1 00:00:00 2030 GMT")
+    assert tls.names_of(certificate, ends - 1) == {"api-server", "api.example.com", "spiffe://cluster/api"}
+    assert tls.names_of(certificate, ends) == set(), "a connection can outlive its certificate"
+    assert tls.names_of({}) == set()
+
+
+def test_client_certificates_need_names_a_ca_and_our_own_tls(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    crt, key = authority.issue("server")
+    own, names = {"tls_certificate": crt, "tls_key": key}, {"admission_client_names": ("api-server",)}
+    for settings in (
+        Settings(**own, admission_client_ca=authority.file),
+        Settings(**own, **names),
+        Settings(**names, admission_client_ca=authority.file),
+        Settings(**own, **names, admission_client_ca=key),
+        Settings(**own, **names, admission_client_ca=tmp_path / "none"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            tls.of_settings(settings)
+        assert refused.value.hint
+    found = tls.of_settings(Settings(**own, **names, admission_client_ca=authority.file))
+    assert found is not None
+    assert found.context.verify_mode is ssl.CERT_OPTIONAL
+
+
 SERVE = """
 import socket, sys
 from pathlib import Path

@@ -1,9 +1,11 @@
 """``POST /adapters/kubernetes/admit``: an API server asks whether an object may be stored.
 
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/. An API server sends no custom
-headers, so the token can be in the path, followed by mode and environment of the selected namespaces. A review is
-always answered with 200: after an error the webhook's ``failurePolicy`` would decide, and ``Ignore`` would admit what
-was never evaluated. Only a caller without a valid token, or a failure to check it, gets another status.
+headers, so the token can be in the path, followed by mode and environment of the selected namespaces. The word
+``certificate`` instead of a token: the API server authenticates by the client certificate of its TLS connection.
+
+A review is always answered with 200: after an error the webhook's ``failurePolicy`` would decide, and ``Ignore`` would
+admit what was never evaluated. Only a caller without a valid token, or a failure to check it, gets another status.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from web.throttle import ADMISSION
 bp = Blueprint("kubernetes", __name__)
 
 # An object can have 1.5 MiB in etcd, and the review of an update contains it twice, as JSON.
+CERTIFICATE = "certificate"  # in the path instead of a token
 _LIMIT = 8 << 20
 _DEPTH = 64
 _MARGIN_SECONDS = 1.0  # reserved for the answer, out of the webhook's timeout
@@ -34,7 +37,11 @@ _NOT_DECIDED = "Dockwarden could not evaluate this object, so it is denied: {}. 
 
 
 def authenticate() -> Actor:
-    """See `doors.authenticate`."""
+    """See `doors.authenticate`. Without a token, the client certificate of the TLS connection counts."""
+    if doors.token_of_request() in ("", CERTIFICATE):
+        found = doors.authenticate_certificate("admission", ADMISSION)
+        if found is not None:
+            return found
     return doors.authenticate("admission", ADMISSION)
 
 

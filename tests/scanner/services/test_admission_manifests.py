@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -132,3 +132,19 @@ def test_the_command_prints_manifests_and_says_what_is_left_out(tmp_path: Path) 
     )
     assert done.exit_code == 0
     assert "the webhook is left out" in done.stderr
+
+
+def test_a_client_certificate_replaces_the_token() -> None:
+    outside = documents(Cluster(url="https://h:8443", client_names=("api-server",)))
+    for each in outside["ValidatingWebhookConfiguration"]["webhooks"]:
+        assert each["clientConfig"]["url"].startswith("https://h:8443/adapters/kubernetes/admit/certificate/")
+    inside = documents(Cluster(issuer="ca", client_names=("a", "b"), client_ca=b"PEM"))
+    assert inside["ConfigMap"]["data"] == {"ca.crt": "PEM"}
+    (container,) = inside["Deployment"]["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    assert variables["DOCKWARDEN_ADMISSION_CLIENT_NAMES"] == "a,b"
+    mounted = {each["mountPath"] for each in container["volumeMounts"]}
+    assert str(PurePosixPath(variables["DOCKWARDEN_ADMISSION_CLIENT_CA"]).parent) in mounted
+    assert "ValidatingWebhookConfiguration" in inside
+    with pytest.raises(UsageError):
+        documents(Cluster(issuer="ca", client_names=("a",)))

@@ -29,6 +29,7 @@ from tests.kubernetes_objects import UID, container, deployment, pod, review
 from tests.scanner.store import factories as make
 from tests.web.conftest import Api, Worker
 from web import create_app
+from web.tls import CLIENT_CERTIFICATE
 
 CLEAN = make.report("clean", packages=[make.package(1)])
 BAD = make.report(
@@ -510,3 +511,37 @@ def test_tags_of_a_new_pod_are_pinned_to_what_was_judged(app: OpenAPI, token: st
     assert patch(review(pod(f"{make.REPOSITORY}:1", namespace="kube-system"))) == []
     broken = client.post(f"/adapters/kubernetes/pin/{token}", data=b"{")
     assert broken.json["response"]["allowed"] is False
+
+
+@pytest.mark.usefixtures("known")
+def test_a_client_certificate_of_the_api_server_counts_instead_of_a_token(
+    settings: Settings, database: Database, worker: Worker
+) -> None:
+    app = create_app(replace(settings, admission_client_names=("api-server",)), database)
+    client = app.test_client()
+
+    def certificate(name: str, year: int = 9999) -> dict[str, Any]:
+        subject = ((("commonName", name),),)
+        return {CLIENT_CERTIFICATE: {"subject": subject, "notAfter": f"Jan  1 00:00:00 {year} GMT"}}
+
+    def status(where: str, environ: dict[str, Any], **more: Any) -> int:
+        return client.post(
+            f"{PATH}{where}", json=review(limited(GOOD_IMAGE)), environ_overrides=environ, **more
+        ).status_code
+
+    own = certificate("api-server")
+    for where in ("", "/certificate", "/certificate/enforce", "/certificate/enforce/production"):
+        for image, allowed in ((GOOD_IMAGE, True), (BAD_IMAGE, False), (NEW_IMAGE, False)):
+            answer = client.post(f"{PATH}{where}", json=review(limited(image)), environ_overrides=own)
+            assert (answer.status_code, answer.json["response"]["allowed"]) == (200, allowed), where
+    assert status("/certificate", {}) == 401
+    assert status("/certificate", certificate("node-1")) == 401
+    assert status("/certificate", certificate("api-server", 2020)) == 401
+    assert status("/dw_a-wrong-token", own) == 401
+    forged = {"Dockwarden.Client-Certificate": "api-server", "X-Client-Certificate": "api-server"}
+    assert status("/certificate", {}, headers=forged) == 401
+    for path in ("/api/v1/images", "/adapters/docker/authorize", "/adapters/registry/authorize"):
+        assert client.open(path, environ_overrides=own).status_code in (401, 405), path
+    with database.session() as session:
+        (asked,) = [each for each in scans.list_(session, None).items if each.request.target == NEW_IMAGE]
+    assert asked.request.requested_by == "certificate api-server"

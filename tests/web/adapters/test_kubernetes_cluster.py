@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from scanner.config import Secret
 from scanner.model.scan import Lane, ScanReport, ScanRequest
 from scanner.store import admissions, scans
 from tests.kubernetes_objects import container, deployment, pod
-from tests.kubernetes_servers import Cluster, Door
+from tests.kubernetes_servers import CLIENT_NAME, Cluster, Door
 from tests.scanner.store import factories as make
-from tests.servers import free_port, wait_for
+from tests.servers import Authority, free_port, wait_for
 from tests.web.adapters.test_kubernetes import BAD, BAD_IMAGE, CLEAN, GOOD_IMAGE, LIMITED, NEW_IMAGE, POLICY
 from tests.web.conftest import Worker
 
@@ -35,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Door]:
-    door = Door(tmp_path_factory.mktemp("door")).start()
+    door = Door(tmp_path_factory.mktemp("door"), cluster.clients.file).start()
     door.policy(POLICY)
     for found, image in ((CLEAN, GOOD_IMAGE), (BAD, BAD_IMAGE)):
         record(door, found, image)
@@ -169,6 +172,57 @@ def test_a_renewed_certificate_is_used_and_an_expired_one_lets_nothing_in(
         door.renew_certificate()
         cluster.kubectl("apply", "-f", "-", stdin=door.manifests(environments=("production",)))
         wait_for(lambda: refuses(cluster), "the webhook", door.directory / "log")
+
+
+def test_an_api_server_that_authenticates_by_its_certificate(cluster: Cluster, door: Door, tmp_path: Path) -> None:
+    """No token is in the configuration. By another name, so that the API server opens new connections."""
+    told = {"url": f"https://localhost:{door.port}", "token": Secret(""), "client_names": (CLIENT_NAME,)}
+    text = door.manifests(**told)
+    assert f"https://localhost:{door.port}/adapters/kubernetes/admit/certificate/enforce" in text
+    cluster.kubectl("apply", "-f", "-", stdin=text)
+    try:
+        (tmp_path / "log").touch()
+        asked = scans_requested_by_certificate(door)
+        numbers = itertools.count()
+
+        def judged() -> bool:
+            """The record of a scan tells who asked: the API server takes up a changed configuration within a moment."""
+            image = NEW_IMAGE.replace("9", "7", next(numbers) + 1)
+            cluster.apply(named(image, "certified-new"), fails=True)
+            return scans_requested_by_certificate(door) > asked
+
+        wait_for(judged, "a review by certificate", tmp_path / "log")
+        assert cluster.create_at_once([named(GOOD_IMAGE, "certified"), named(BAD_IMAGE, "certified")]) == [201, 403]
+    finally:
+        cluster.kubectl("apply", "-f", "-", stdin=door.manifests(environments=("production",)))
+        wait_for(lambda: refuses(cluster), "the webhook", door.directory / "log")
+
+
+def scans_requested_by_certificate(door: Door) -> int:
+    with door.database.read() as session:
+        found = scans.list_(session, None, limit=500).items
+        return sum(each.request.requested_by == f"certificate {CLIENT_NAME}" for each in found)
+
+
+def test_another_certificate_or_none_is_not_the_api_server(cluster: Cluster, door: Door, tmp_path: Path) -> None:
+    trust = str(door.authority.file)
+    path = f"https://localhost:{door.port}/adapters/kubernetes/admit/certificate"
+
+    def status(certificate: tuple[Path, Path] | None) -> int:
+        context = ssl.create_default_context(cafile=trust)
+        if certificate:
+            context.load_cert_chain(*certificate)
+        with httpx.Client(verify=context, timeout=60) as client:
+            return client.post(path, json={}, headers={"X-Client-Certificate": CLIENT_NAME}).status_code
+
+    assert status(cluster.clients.issue("api-server", (CLIENT_NAME,))) == 200, "an answer about a malformed review"
+    assert status(None) == 401
+    assert status(cluster.clients.issue("node", ("node-1.tests",))) == 401
+    foreign = Authority.make(tmp_path / "foreign").issue("api-server", (CLIENT_NAME,))
+    with pytest.raises(httpx.TransportError):
+        status(foreign)
+    with pytest.raises(httpx.TransportError):
+        status(cluster.clients.issue("expired", (CLIENT_NAME,), days=-1))
 
 
 def test_tags_are_pinned_to_the_digest_that_was_judged(cluster: Cluster, door: Door, tmp_path: Path) -> None:
