@@ -335,7 +335,6 @@ TESTED_IN = {
     "scanner/store/notifications.py": "tests/scanner/services/test_notification_delivery.py",
     "scanner/store/open_groups.py": "tests/scanner/services/test_notification_delivery.py",
     "scanner/store/outbox.py": "tests/scanner/services/test_notification_delivery.py",
-    "scanner/store/page.py": "tests/scanner/store/test_listings.py",
     "scanner/store/policies.py": "tests/web/api/test_administration.py",
     "scanner/store/projects.py": "tests/web/test_permissions.py",
     "scanner/store/pulls.py": "tests/web/adapters/test_registry.py",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from scanner.config import Secret
 from scanner.errors import ConflictError, NotFoundError
-from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.page import Page, cursor_moment, decode_cursor, encode_cursor
 from scanner.store.schema import delivery, delivery_scan, registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment
@@ -333,10 +333,10 @@ def list_(
     if identifier is not None:
         query = query.where(delivery.c.id == identifier)
     if cursor:
-        at, identifier = decode_cursor(cursor, (str, str))
+        at, identifier = decode_cursor(cursor, (cursor_moment, str))
         query = query.where(
             sa.tuple_(delivery.c.received_at, delivery.c.id)
-            < sa.tuple_(sa.literal(datetime.fromisoformat(at), delivery.c.received_at.type), sa.literal(identifier))
+            < sa.tuple_(sa.literal(at, delivery.c.received_at.type), sa.literal(identifier))
         )
     rows = session.execute(query.order_by(delivery.c.received_at.desc(), delivery.c.id.desc()).limit(limit + 1)).all()
     links: dict[str, list[str]] = {}

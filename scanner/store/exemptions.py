@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from scanner.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from scanner.model.actor import Person
 from scanner.model.vex import Exemption
-from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.page import Page, cursor_moment, decode_cursor, encode_cursor
 from scanner.store.schema import exemption
 from scanner.store.session import moment
 
@@ -176,8 +176,8 @@ def list_(
     if states:
         query = query.where(sa.or_(*(_is(state, now) for state in states)))
     if cursor:
-        at, identifier = decode_cursor(cursor, (str, str))
-        place = sa.literal(datetime.fromisoformat(at), exemption.c.requested_at.type)
+        at, identifier = decode_cursor(cursor, (cursor_moment, str))
+        place = sa.literal(at, exemption.c.requested_at.type)
         query = query.where(
             sa.tuple_(exemption.c.requested_at, exemption.c.id) < sa.tuple_(place, sa.literal(identifier))
         )

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -13,6 +14,8 @@ import orjson
 from scanner.errors import UsageError
 
 T = TypeVar("T")
+
+_MOST = 2**63 - 1  # the largest INTEGER of SQLite
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,30 @@ def encode_cursor(*values: float | str) -> str:
 def decode_cursor(text: str, kinds: Sequence[Callable[[Any], Any]]) -> tuple[Any, ...]:
     """Return the values of a cursor, converted by ``kinds``. Raises UsageError(reason="bad_cursor").
 
-    Cursors are not signed: they only select rows, and every query is limited to the caller's projects.
+    Cursors are not signed: they only select rows, and every query is limited to the caller's projects. But anybody can
+    write one, so a value that a database would refuse is refused here: it would be an internal error there.
     """
     try:
         values = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         if not isinstance(values, list) or len(values) != len(kinds):
             raise ValueError(text)
-        return tuple(kind(value) for kind, value in zip(kinds, values, strict=True))
-    except (binascii.Error, ValueError, TypeError) as error:
+        return tuple(_storable(kind(value)) for kind, value in zip(kinds, values, strict=True))
+    except (binascii.Error, ValueError, TypeError, OverflowError) as error:
         raise UsageError("invalid cursor", reason="bad_cursor", hint="start again without a cursor") from error
+
+
+def cursor_moment(value: Any) -> datetime:
+    """A kind of ``decode_cursor``: a moment with its time zone."""
+    found = datetime.fromisoformat(value)
+    if found.tzinfo is None:
+        raise ValueError(value)
+    return found.astimezone(UTC)
+
+
+def _storable(value: Any) -> Any:
+    """Return the value. Raises ValueError for one that SQLite or PostgreSQL cannot take as a parameter."""
+    if isinstance(value, int) and not -_MOST <= value <= _MOST:
+        raise ValueError(value)
+    if isinstance(value, str) and "\0" in value:  # orjson has refused lone surrogates
+        raise ValueError(value)
+    return value

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.reference import Digest
 from scanner.model.vex import VexStatement, VexStatus
-from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.page import Page, cursor_moment, decode_cursor, encode_cursor
 from scanner.store.schema import vex_document, vex_statement
 from scanner.store.session import moment
 
@@ -143,8 +143,8 @@ def list_(
     if projects is not None:
         query = query.where(vex_document.c.project.in_(["", *projects]))
     if cursor:
-        at, identifier = decode_cursor(cursor, (str, str))
-        place = sa.literal(datetime.fromisoformat(at), vex_document.c.imported_at.type)
+        at, identifier = decode_cursor(cursor, (cursor_moment, str))
+        place = sa.literal(at, vex_document.c.imported_at.type)
         query = query.where(
             sa.tuple_(vex_document.c.imported_at, vex_document.c.id) < sa.tuple_(place, sa.literal(identifier))
         )
