@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError
+from scanner.model.cloud_registry import HOSTS, is_host
 from scanner.model.cloud_registry import NAMES as KINDS
 from scanner.model.registry import IDENTITY, NAMES, RegistryChanges, RegistryFields, anonymous, changes, values
 from scanner.services import registries as use_cases
@@ -28,6 +29,7 @@ from web.resources import resources
 from web.webhooks import formats
 
 bp = Blueprint("registries_page", __name__)
+_SENDERS = {"docker.io": "dockerhub", "quay.io": "quay", "ghcr.io": "ghcr", "registry.gitlab.com": "gitlab"}
 _CONNECTION = frozenset(NAMES) - IDENTITY
 NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
 
@@ -255,12 +257,20 @@ def _editor(
         kinds=KINDS,
         hooks=hooks,
         formats=formats(),
+        likely_format=_likely_format(view),
         base=base,
         created=shown,
         problems=problems,
         wrong=wrong,
         may_edit=principal().projects is None,
     )
+
+
+def _likely_format(view: registries.RegistryView) -> str:
+    """Return the webhook format that a registry of this host most likely sends."""
+    found = _SENDERS.get(view.host) or next((kind for kind in HOSTS if is_host(kind, view.host)), "")
+    chosen = "harbor" if view.harbor != "off" else found
+    return chosen if chosen in formats() else "distribution"
 
 
 def _new_secret(hooks: Sequence[deliveries.HookView], base: str, created: dict[str, str]) -> dict[str, str] | None:

@@ -76,7 +76,7 @@ def test_what_was_lost_is_shown_with_its_webhook_and_its_scan(admin: Somebody, p
         by = reconciliation.ListedBy("catalog", "the registry's catalog", "the API of Harbor is not used: <i>no</i>")
         reconciliation.ended(session, registry_id, counts, ["<b>app</b>: no"], complete=False, listing=by)
     seen = admin.see(place)
-    assert "Repositories listed by the registry&#39;s catalog." in seen
+    assert "Repositories listed by the registry&#39;s catalog; the API" in seen
     assert "the API of Harbor is not used: &lt;i&gt;no" in seen
     for text in (
         "1 lost push<",

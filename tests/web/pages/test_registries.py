@@ -43,6 +43,39 @@ def hooks(database: Database) -> tuple[deliveries.HookView, ...]:
         return deliveries.list_hooks(session, None)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"host": HOST}, "distribution"),
+        ({"host": HOST, "harbor": "findings"}, "harbor"),
+        ({"host": "ghcr.io"}, "ghcr"),
+        ({"host": "docker.io"}, "dockerhub"),
+        ({"host": "registry.gitlab.com"}, "gitlab"),
+        ({"host": "123456789012.dkr.ecr.eu-west-1.amazonaws.com", "username": "AWS", "password": "x"}, "ecr"),
+        ({"host": "europe-docker.pkg.dev", "credentials": "gar", "machine_role": "1"}, "gar"),
+    ],
+)
+def test_the_form_proposes_the_webhook_that_the_registry_sends(
+    admin: Somebody, given: dict[str, str], expected: str
+) -> None:
+    seen = admin.see(urlsplit(admin("/registries", **given).headers["Location"]).path)
+    selected = re.findall(r'<option value="([a-z]+)"[^>]* selected>', seen.partition('<select id="format"')[2])
+    assert selected[:1] == [expected]
+
+
+def test_a_role_to_assume_is_stored_shown_and_marked_if_it_is_none(admin: Somebody) -> None:
+    role = "arn:aws:iam::210987654321:role/registries/pull"
+    given = {"host": "123456789012.dkr.ecr.eu-west-1.amazonaws.com", "credentials": "ecr", "machine_role": "1"}
+    wrong = admin("/registries", **given, role_arn="pull")
+    assert wrong.status_code == 422
+    assert re.search(r'id="role_arn"[^>]* aria-invalid="true"', wrong.text)
+    place = urlsplit(admin("/registries", **given, role_arn=role, external_id="team-42").headers["Location"]).path
+    seen = admin.see(place)
+    assert f'which assumes the role <span class="mono break">{role}</span>' in seen
+    assert 'value="team-42"' in seen
+    assert 'role <span class="break">registries/pull' in admin.see("/registries")
+
+
 def secret_in(text: str) -> str:
     found = re.search(r"dwh_[A-Za-z0-9_-]{40,}", text)
     assert found is not None
