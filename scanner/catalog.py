@@ -93,7 +93,7 @@ def workload_sources() -> Plugins[WorkloadSource]:
 
 @cache
 def listings() -> Plugins[Listing]:
-    """APIs of registries that list their repositories."""
+    """APIs of registries that list their repositories. Only workers load them: a server asks no registry."""
     from scanner.registry.listings.base import Listing  # imports an HTTP client
 
     return discover("scanner.registry.listings", Listing)  # type: ignore[type-abstract]
@@ -133,4 +133,3 @@ def load() -> None:
     """Import every plug-in. A server does it at start: an invalid one must end it then, not while it works."""
     for room in (image_checks, workload_checks, registry_checks, engines, schemes, reports, channels, workload_sources):
         room().load()
-    listings().load()

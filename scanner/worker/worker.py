@@ -82,6 +82,7 @@ class Worker:
     def run(self) -> None:
         """Work until ``stop`` is called."""
         catalog.load()  # an invalid plug-in ends the worker now, not a scan later
+        catalog.listings().load()
         threads = [threading.Thread(target=self._sweeper, name="sweeper", daemon=True)]
         for number in range(max(1, self.settings.workers) if self._scans else 0):
             lanes = self._lanes(number)
