@@ -32,6 +32,18 @@ from scanner.store.session import Database, moment
 DAYS = 90
 _LOOKED_AT = 500  # rows per query that are skipped without reading their evidence
 _UNFINISHED = 3  # per person
+_VALID = timedelta(hours=1)
+# Actions of the audit log that can change a verdict. A dry run is recorded there as well, and changes none.
+_DECIDING = (
+    Action.POLICY_WRITE,
+    Action.POLICY_ENABLE,
+    Action.POLICY_DISABLE,
+    "exemption.",
+    "vex.",
+    "trust_root.",
+    "trust_state.",
+    "project.",
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,21 @@ def get(session: Connection, actor: Actor, identifier: str) -> View:
     if found.owner_id != actor.person.id and actor.projects is not None:
         raise NotFoundError("there is no such dry run", hint="start a new one")
     return View(found, jobs.get(session, identifier))
+
+
+def still_valid(session: Connection, actor: Actor, text: str) -> View | None:
+    """Return the actor's dry run of this text that still says what saving it would change, or None.
+
+    It has examined everything, and nothing that decides has changed since it was requested. It is at most an hour old:
+    rules about ages and exemptions that expire change verdicts without a change of evidence.
+    """
+    found = store.newest(session, actor.person.id, text, moment(session) - _VALID)
+    if found is None:
+        return None
+    view = get(session, actor, found)
+    if not view.finished or view.run.projects != actor.projects:
+        return None
+    return None if store.evidence_changed(session, view.run.created_at, _DECIDING) else view
 
 
 def cancel(session: Connection, actor: Actor, identifier: str) -> View:

@@ -20,7 +20,19 @@ from sqlalchemy.engine import Connection
 from scanner.errors import NotFoundError
 from scanner.model.decision import Verdict
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import dry_run, dry_run_change, job, listing, report, running_workload
+from scanner.store.schema import (
+    audit_log,
+    decision,
+    dry_run,
+    dry_run_change,
+    inventory_source,
+    job,
+    listing,
+    name_signature,
+    report,
+    revocation,
+    running_workload,
+)
 from scanner.store.session import moment
 
 IMAGE, WORKLOAD = "image", "workload"
@@ -166,6 +178,42 @@ def unfinished(session: Connection, owner_id: str, active: Sequence[str]) -> int
     """Return the number of dry runs of a person whose job is in one of the states ``active``."""
     query = sa.select(sa.func.count()).select_from(dry_run.join(job, job.c.id == dry_run.c.id))
     return int(session.execute(query.where(dry_run.c.owner_id == owner_id, job.c.state.in_(active))).scalar_one())
+
+
+def newest(session: Connection, owner_id: str, text: str, since: datetime) -> str | None:
+    """Return the id of a person's newest dry run of the current state with this text, requested after ``since``."""
+    query = sa.select(dry_run.c.id).where(
+        dry_run.c.owner_id == owner_id,
+        dry_run.c.text == text,
+        dry_run.c.as_of.is_(None),
+        dry_run.c.created_at > since,
+    )
+    found: str | None = session.execute(query.order_by(dry_run.c.created_at.desc()).limit(1)).scalar_one_or_none()
+    return found
+
+
+def evidence_changed(session: Connection, since: datetime, actions: Sequence[str]) -> bool:
+    """Return whether a result, a decision, a signature or what runs changed after ``since``.
+
+    Or something else that decides, which the audit log knows by ``actions`` (a group ends with a dot).
+    """
+    named = [
+        audit_log.c.action.startswith(action, autoescape=True) if action.endswith(".") else audit_log.c.action == action
+        for action in actions
+    ]
+    # Decisions are numbered as they are made: the newest is found by its key, without an index of times.
+    newest_decision = sa.select(decision.c.decided_at).order_by(decision.c.id.desc()).limit(1)
+    decided = session.execute(newest_decision).scalar_one_or_none()
+    return (decided is not None and decided > since) or any(
+        session.execute(sa.select(sa.literal(1)).where(condition).limit(1)).first() is not None
+        for condition in (
+            sa.and_(audit_log.c.at > since, sa.or_(*named)),
+            report.c.created_at > since,
+            inventory_source.c.changed_at > since,
+            name_signature.c.updated_at > since,
+            sa.or_(revocation.c.revoked_at > since, revocation.c.lifted_at > since),
+        )
+    )
 
 
 def exists(session: Connection, identifier: str) -> bool:

@@ -177,9 +177,9 @@ def save() -> Response:
         problems = [Problem(0, 0, "metadata.name", f"policy {name!r} cannot be renamed: create a new one")]
     if parsed is None or problems:
         return make_response(_editor(text, version, name, problems), 422)
-    if request.form.get("confirmed") != "1" and _would_deny(parsed):
+    if request.form.get("confirmed") != "1" and (known := _would_deny(parsed, text)):
         try:
-            view = attempt(lambda: _start(text))
+            view = known if isinstance(known, dry_runs.View) else attempt(lambda: _start(text))
         except Refused as refused:
             return make_response(_editor(text, version, name, [Problem(0, 0, "", p) for p in refused.problems]), 422)
         return _to_result(view, asks="1")
@@ -201,10 +201,16 @@ def enable(name: str) -> Response:
     return redirect(url_for("policies_page.one", name=name), 303)  # type: ignore[return-value]
 
 
-def _would_deny(parsed: Policy) -> bool:
-    """Return whether saving would newly deny something, or that cannot be excluded within a moment."""
+def _would_deny(parsed: Policy, text: str) -> bool | dry_runs.View:
+    """Return whether saving would newly deny something, or that cannot be excluded within a moment.
+
+    A finished dry run of the same text and evidence answers for all images. If it denies something, it is returned, and
+    shown with the question instead of a second one.
+    """
     with resources().database.read() as session:
         who, most = principal().projects, simulation.MOST
+        if finished := dry_runs.still_valid(session, principal(), text):
+            return finished if finished.run.denied else False
         tried = simulation.simulate(session, parsed, who, most, seconds=_ASKED_SECONDS)
         if tried.newly_denied or tried.truncated:
             return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from scanner.errors import ConflictError, LeaseLost, NotFoundError, UsageError
 from scanner.model.actor import SERVICE, Actor
+from scanner.model.audit import Action
 from scanner.model.decision import Verdict
 from scanner.model.finding import Severity
 from scanner.model.scan import Progress, ScanReport, ScanState
 from scanner.services import dry_runs, inventory, policies
 from scanner.store import audit, exemptions, jobs
 from scanner.store import dry_runs as store
-from scanner.store.schema import dry_run_change
+from scanner.store.schema import dry_run, dry_run_change
 from scanner.store.session import Database, moment
 from tests.actors import ownerless, person
 from tests.databases import BACKENDS, migrated_url
@@ -301,3 +302,43 @@ def test_old_dry_runs_of_a_policy_are_replaced(database: Database) -> None:
         assert sum(store.exists(session, each.run.id) for each in views) == 3
         rows = session.execute(sa.select(sa.func.count()).select_from(dry_run_change)).scalar_one()
     assert rows == 3
+
+
+def valid(database: Database, wanted: str, actor: Actor = ADA) -> str | None:
+    with database.read() as session:
+        found = dry_runs.still_valid(session, actor, wanted)
+    return found.run.id if found else None
+
+
+@both
+def test_a_finished_dry_run_is_valid_until_something_that_decides_changes(database: Database) -> None:
+    write(database, text("warn"))
+    recorded.record(database, critical("bad"))
+    view = requested(database, text())
+    assert valid(database, text()) is None, "it is not finished"
+    run(database, view)
+    assert valid(database, text()) == view.run.id
+    assert valid(database, text("warn")) is None, "another text"
+    recorded.record(database, critical("new"))
+    assert valid(database, text()) is None
+
+
+def test_another_policy_ends_what_a_dry_run_says(database: Database) -> None:
+    recorded.record(database, critical("bad"))
+    view = run(database, requested(database, text()))
+    assert valid(database, text()) == view.run.id
+    with database.session() as session:
+        policies.write(session, SERVICE, "other", text().replace("ours", "other"), if_version=None)
+        audit.record(session, SERVICE, Action.POLICY_WRITE, "other")
+    assert valid(database, text()) is None
+
+
+def test_a_dry_run_of_a_past_day_or_of_long_ago_says_nothing_about_now(database: Database) -> None:
+    recorded.record(database, critical("bad"))
+    run(database, requested(database, text(), as_of=datetime.now(UTC).date() - timedelta(days=1)))
+    assert valid(database, text()) is None
+    view = run(database, requested(database, text()))
+    assert valid(database, text()) == view.run.id
+    with database.session() as session:
+        session.execute(dry_run.update().values(created_at=datetime.now(UTC) - timedelta(minutes=61)))
+    assert valid(database, text()) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -157,6 +158,24 @@ def test_saving_asks_if_something_would_be_denied(form: Form, scanned: str, data
     saved = form("/policies", text=CRITICALS % "deny", version="1", name="ours", confirmed="1")
     assert saved.headers["Location"] == "/policies/ours"
     assert form("/policies", text=CRITICALS % "warn", version="2", name="ours").headers["Location"] == "/policies/ours"
+
+
+def test_saving_asks_with_the_dry_run_that_has_finished(form: Form, scanned: str, database: Database) -> None:
+    started = form("/policies/dry-run", text=CRITICALS % "deny", version="1", name="ours")
+    run_dry_run(database)
+    asked = form("/policies", text=CRITICALS % "deny", version="1", name="ours")
+    assert asked.status_code == 303
+    assert urlsplit(asked.location).path == urlsplit(started.location).path
+    assert "asks=1" in asked.location
+    with database.read() as session:
+        assert len(jobs.list_(session, [jobs.DRY_RUN])) == 1
+
+
+def test_a_finished_dry_run_that_denies_nothing_is_enough_to_save(form: Form, scanned: str, database: Database) -> None:
+    form("/policies/dry-run", text=CRITICALS % "warn", version="1", name="ours")
+    run_dry_run(database)
+    saved = form("/policies", text=CRITICALS % "warn", version="1", name="ours")
+    assert urlsplit(saved.location).path == "/policies/ours"
 
 
 def test_the_text_of_a_dry_run_is_edited_again(form: Form) -> None:
