@@ -59,6 +59,7 @@ def page(template: str, **values: Any) -> str:
         exact=exact,
         megabytes=megabytes,
         sentence=sentence,
+        begins_with_word=begins_with_word,
         **values,
     )
 
@@ -72,7 +73,25 @@ def error_page(document: Mapping[str, Any]) -> Response:
         target = request.full_path.rstrip("?")
         location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
         return Response(status=303, headers={"Location": location})
-    return Response(page("error.html", problem=document), document["status"], mimetype="text/html")
+    rendered = page("error.html", problem=document, back=_list_of(request.path))
+    return Response(rendered, document["status"], mimetype="text/html")
+
+
+def _list_of(path: str) -> tuple[str, str]:
+    """Name and address of the list that the failed page belongs to: the way on that a person expects."""
+    name = path.split("/")[1].replace("-", "_")
+    if f"{name}_page.index" in current_app.view_functions:
+        return name.replace("_", " ").capitalize(), url_for(f"{name}_page.index")
+    return "Overview", url_for("overview_page.index")
+
+
+def begins_with_word(message: str) -> bool:
+    """Return whether an error's message may be shown with a capital: it begins with a word, not with a name.
+
+    The capital is the style sheet's, so that what programs and logs show is what people read.
+    """
+    first = message.partition(" ")[0].rstrip(",:;.")
+    return first.isalpha() and first != "dockwarden"
 
 
 def safe_next(target: str) -> str:

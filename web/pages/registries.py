@@ -86,7 +86,7 @@ def change(registry_id: str) -> Response:
     def work(session: Connection) -> object:
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given)
 
-    return _done(registry_id, work, {**given})
+    return _done(registry_id, work, {**given}, saved="connection")
 
 
 @bp.post("/registries/<registry_id>/credentials")
@@ -106,7 +106,7 @@ def credentials(registry_id: str) -> Response:
         password = Secret("") if removed else Secret(typed) if typed else None
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given, password=password)
 
-    return _done(registry_id, work, {**given})
+    return _done(registry_id, work, {**given}, saved="credentials")
 
 
 @bp.post("/registries/<registry_id>/remove")
@@ -176,12 +176,14 @@ def received(registry_id: str, webhook_id: UUID) -> str:
     return page("webhook_received.html", hook=hook)
 
 
-def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
-    """Run the change and show the registry. If it is refused, show the form as typed."""
+def _done(
+    registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any], *, saved: str | None = None
+) -> Response:
+    """Run the change and show the registry, which says what was ``saved``. If it is refused, show the form as typed."""
     return carry_out(
         work,
         lambda refused: _editor(registry_id, kept, refused.problems, refused.fields),
-        url_for("registries_page.edit", registry_id=registry_id),
+        url_for("registries_page.edit", registry_id=registry_id, saved=saved),
     )
 
 

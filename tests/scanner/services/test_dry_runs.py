@@ -19,7 +19,7 @@ from scanner.model.scan import Progress, ScanReport, ScanState
 from scanner.services import dry_runs, inventory, policies
 from scanner.store import audit, exemptions, jobs
 from scanner.store import dry_runs as store
-from scanner.store.schema import dry_run, dry_run_change
+from scanner.store.schema import dry_run, dry_run_change, listing
 from scanner.store.session import Database, moment
 from tests.actors import ownerless, person
 from tests.databases import BACKENDS, migrated_url
@@ -342,3 +342,32 @@ def test_a_dry_run_of_a_past_day_or_of_long_ago_says_nothing_about_now(database:
     with database.session() as session:
         session.execute(dry_run.update().values(created_at=datetime.now(UTC) - timedelta(minutes=61)))
     assert valid(database, text()) is None
+
+
+def test_three_hundred_images_have_the_right_totals(database: Database) -> None:
+    """300 images of 30 repositories. Their evidence is one of three results, so that the test costs little."""
+    write(database, text("warn"))
+    results = [critical("bad0"), critical("bad1"), make.report("good0")]
+    for each in results:
+        recorded.record(database, each)
+    with database.session() as session:
+        columns = [column for column in listing.c if column.name != "id"]
+        rows = [dict(row) for row in session.execute(sa.select(*columns)).mappings()]
+        copies = [
+            {**row, "repository": f"{row['repository']}-{number // 10}", "tag": f"copy-{number}"}
+            for number in range(99)
+            for row in rows
+        ]
+        session.execute(listing.insert(), copies)
+    with database.session() as session:
+        job_view = dry_runs.request(session, ADA, text())
+        job = jobs.claim(session, "w", {jobs.DRY_RUN: None}, 600)
+    assert job
+    dry_runs.Examination(database, job).run()
+    with database.read() as session:
+        view = dry_runs.get(session, ADA, job_view.run.id)
+        (group,) = store.groups(session, view.run.id, None)
+    share = view.run.images
+    assert (share.known, share.matching, share.examined) == (300, 300, 300)
+    assert (share.denied, share.released, share.unchanged) == (200, 0, 100)
+    assert (group.rule, group.denied, group.released) == ("no-criticals", 200, 0)

@@ -16,16 +16,17 @@ import yaml
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from scanner.config import Secret
 from scanner.model.scan import ScanRequest
 from scanner.services import dry_runs, inventory
-from scanner.store import jobs, scans
+from scanner.store import jobs, registries, scans
 from scanner.store.session import Database
 from tests.actors import ownerless
 from tests.conftest import ARTEFACTS
 from tests.reports_factory import engine, image_report, report, simple, vulnerability
 from tests.scanner.workloads import sins
 from tests.servers import Dockwarden, Registry, free_port, wait_for
-from tests.web.conftest import Worker
+from tests.web.conftest import KEY, Worker
 from tests.web.people import PASSWORD, person
 
 CRITICAL = "CVE-2026-4242"
@@ -67,6 +68,17 @@ class Browsers:
         ARTEFACTS.mkdir(exist_ok=True)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the screen"
         page.screenshot(path=str(ARTEFACTS / f"journey-{name}-{self.width}.png"), full_page=True)
+
+
+class Clicks:
+    """A person who only clicks and types: counts the clicks. An address is typed at the beginning alone."""
+
+    def __init__(self, page: Any) -> None:
+        self.page, self.count = page, 0
+
+    def on(self, role: Any, name: str, *, within: Any = None, exact: bool = True) -> None:
+        self.count += 1
+        (within or self.page).get_by_role(role, name=name, exact=exact).first.click()
 
 
 @pytest.fixture(params=WIDTHS)
@@ -276,12 +288,14 @@ def test_any_image_is_compared_with_three_clicks(browsers: Browsers, database: D
     worker.finish(report(image_report([engine([vulnerability("CVE-2026-9", "zlib")])], seed="ledger")))
     page = browsers.sign_in("dora")
     page.goto(browsers.address + "/images")
-    page.get_by_role("link", name="shop/cart:1").click()
-    page.get_by_role("link", name="Compare", exact=True).click()
+    clicks = Clicks(page)
+    clicks.on("link", "shop/cart:1", exact=False)
+    clicks.on("link", "Compare")
     page.wait_for_url("**/compare")  # loaded: its scripts listen to the key
     page.keyboard.press("/")
     page.keyboard.type("ledger")
-    page.get_by_role("link", name="payments/ledger:7").click()
+    clicks.on("link", "payments/ledger:7", exact=False)
+    assert clicks.count <= 3
     page.get_by_role("heading", name="Worse").wait_for()
     browsers.keep(page, "compared")
 
@@ -308,3 +322,98 @@ def test_findings_are_narrowed_sorted_and_every_tab_is_in_reach(browsers: Browse
 
 
 _WITHIN = "e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth; }"
+
+
+# Text that could not be read on white paper, and grounds that are not white: the elements with their colours.
+_UNREADABLE = """() => {
+  const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = (text) => {
+    const linear = (c) => c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = channels(text).map(linear);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor, parts = channels(colour);
+      if (parts.length < 4 || parts[3] > 0.5) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body, body *")) {
+    if (!element.checkVisibility() || element.closest("svg, canvas")) continue;
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const back = ground(element), colour = getComputedStyle(element).color;
+    const contrast = (Math.max(light(back), light(colour)) + 0.05) / (Math.min(light(back), light(colour)) + 0.05);
+    if (light(back) >= 0.8 && (!own || contrast >= 4.5)) continue;
+    found.push(`${element.tagName}.${element.className} ${colour} on ${back}`);
+  }
+  return [...new Set(found)];
+}"""
+
+
+@pytest.mark.parametrize("choice", ["system", "own"])
+def test_paper_is_black_on_white_whatever_the_screen_is(
+    browser: Any, address: str, database: Database, worker: Worker, choice: str
+) -> None:
+    """``system``: the system prefers dark. ``own``: the system is light, and the person has chosen dark."""
+    person(database, "sam", "security")
+    with database.session() as session:
+        scans.request(session, ScanRequest(IMAGE, source="webhook:distribution"))
+    worker.finish(simple(vulnerability(CRITICAL, "openssl")))
+    made = Browsers(browser, address, "wide")
+    page = made.sign_in("sam")
+    if choice == "own":
+        page.locator(".who > summary").click()
+        page.get_by_role("button", name="Dark", exact=True).click()
+        page.locator("html[data-theme=dark]").wait_for()
+    with ExitStack() as stack:
+        for context in made.contexts:
+            stack.callback(context.close)
+        for path in ("/overview", "/images", "/vulnerabilities/" + CRITICAL, "/policies/new"):
+            page.emulate_media(media="screen", color_scheme="dark" if choice == "system" else "light")
+            page.goto(address + path)
+            assert page.evaluate(_UNREADABLE), f"{path} is not dark on the screen"
+            page.emulate_media(media="print", color_scheme="dark" if choice == "system" else "light")
+            assert page.evaluate(_UNREADABLE) == [], path
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+            assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+
+
+def test_who_has_a_package_in_three_clicks(browsers: Browsers) -> None:
+    page = browsers.sign_in("dora")
+    clicks = Clicks(page)
+    clicks.on("link", "Packages", within=page.get_by_role("navigation", name="Main"))
+    page.wait_for_url("**/packages")
+    page.keyboard.press("/")
+    page.keyboard.type("openssl")
+    page.get_by_role("table", name="Images with the package").get_by_role("link", name="shop/cart:1").wait_for()
+    assert clicks.count <= 3
+    browsers.keep(page, "who-has-it")
+
+
+def test_a_password_is_rotated_in_four_clicks(browsers: Browsers, database: Database) -> None:
+    person(database, "ann", "admin")
+    with database.session() as session:
+        registries.add(session, "registry.example.com", KEY, username="puller", password=Secret("former"))
+    page = browsers.sign_in("ann")
+    clicks = Clicks(page)
+    clicks.on("link", "Registries", within=page.get_by_role("navigation", name="Main"))
+    page.wait_for_url("**/registries")
+    browsers.keep(page, "registries")
+    row = page.get_by_role("row").filter(has_text="registry.example.com")
+    clicks.on("link", "Edit", within=row, exact=False)
+    page.wait_for_url("**/edit*")
+    page.get_by_label("New password").focus()
+    page.keyboard.type("next")
+    browsers.keep(page, "rotate-password")
+    clicks.on("button", "Save credentials")
+    page.get_by_role("status").get_by_text("Credentials saved").wait_for()
+    browsers.keep(page, "password-rotated")
+    assert clicks.count <= 4
+    with database.read() as session:
+        registry = registries.find(session, "registry.example.com")
+        assert registry
+        stored = registries.password(session, registry.id, KEY)
+        assert stored
+        assert stored.reveal() == "next"
