@@ -18,7 +18,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
@@ -28,6 +27,7 @@ from scanner.model.access import ROLES
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.store.accounts import Identity
+from web.signed_tokens import moment, verified_claims
 
 # Asymmetric signatures only: never "none", and never HMAC, whose key would be a public one (algorithm confusion).
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -67,11 +67,9 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
 
     Raises RefusedError(reason="oidc_refused") that names the failed step.
     """
-    try:
-        decoded = jwt.decode(token, keys, algorithms=list(ALGORITHMS))  # steps 6 to 8: signature, algorithm
-    except (JoseError, ValueError, KeyError, TypeError) as error:
-        raise _refused("the signature of the ID token is not valid") from error
-    claims = decoded.claims
+    claims = verified_claims(token, keys, ALGORITHMS)  # steps 6 to 8: signature, algorithm
+    if claims is None:
+        raise _refused("the signature of the ID token is not valid")
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if claims.get("iss") != expected.issuer:  # step 2
@@ -80,11 +78,12 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
         raise _refused("the ID token is for another client")
     if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != expected.client_id:  # steps 4, 5
         raise _refused("the ID token was issued to another client")
-    if not _number(claims.get("exp")) or claims["exp"] + _LEEWAY <= expected.now:  # step 9
+    expires, issued, begins = (moment(claims.get(name)) for name in ("exp", "iat", "nbf"))
+    if expires is None or expires + _LEEWAY <= expected.now:  # step 9
         raise _refused("the ID token has expired")
-    if not _number(claims.get("iat")) or claims["iat"] - _LEEWAY > expected.now:  # step 10
+    if issued is None or issued - _LEEWAY > expected.now:  # step 10
         raise _refused("the ID token was issued in the future")
-    if _number(claims.get("nbf")) and claims["nbf"] - _LEEWAY > expected.now:
+    if claims.get("nbf") is not None and (begins is None or begins - _LEEWAY > expected.now):
         raise _refused("the ID token is not valid yet")
     nonce = claims.get("nonce")
     if not isinstance(nonce, str) or not secrets.compare_digest(nonce.encode(), expected.nonce.encode()):  # step 11
@@ -291,10 +290,6 @@ def _check_address(address: str, issuer: str) -> None:
         )
     if not parts.hostname or parts.username is not None:
         raise UsageError(f"{clean_text(address, 200)!r} is not a URL", hint="see oidc_issuer in docs/settings.md")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refused(why: str) -> RefusedError:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scanner.checks._variables import is_secret
 from scanner.errors import UsageError
+from scanner.model.untrusted import clean_text
 from scanner.model.workload import Origin, Place, Variable, Workload
 from scanner.workloads.base import NodeOrigin
 
@@ -59,8 +60,15 @@ def document(workload: Workload) -> dict[str, Any]:
 
 
 def encode(found: Mapping[str, Any]) -> bytes:
-    """Return the canonical bytes of a document, of which its digest is computed."""
-    return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
+    """Return the canonical bytes of a document, of which its digest is computed.
+
+    Raises UsageError for values that JSON readers disagree about: integers of more than 64 bits, lone surrogates, and
+    nesting deeper than 254 levels.
+    """
+    try:
+        return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise UsageError(f"a workload cannot be stored: {clean_text(str(error), 100)}", reason="bad_workload") from None
 
 
 def stripped(found: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -93,6 +93,21 @@ NOTATION_TRUST = {
 _PRIVATE = new_key()
 PUBLIC_PEM = public_of(_PRIVATE)[1]
 JWK = jwk(PUBLIC_PEM)
+COMPOSE_SMALL = "services: {web: {image: 'a/b:1', ports: ['80:80'], volumes: ['/:/host'], labels: {team: shop}}}"
+SNAPSHOT = {"environment": "production", "source": "kubernetes", "name": "cluster", "generation": 1}
+CLAIMS = {  # of an ID token and of a push by Pub/Sub
+    "iss": "https://idp.example.com",
+    "aud": "dockwarden",
+    "sub": "1",
+    "nonce": "nonce",
+    "exp": 1767315600,
+    "iat": 1767312000,
+    "nbf": 1767312000,
+    "email": "pusher@example.com",
+    "email_verified": True,
+    "groups": ["a"],
+}
+PROVIDER_KEY = {"kty": "RSA", "kid": "one", "use": "sig", "alg": "RS256", "e": "AQAB", "n": "u" * 342 + "w"}
 _NOW = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 RECEIPT = Facts(
     "registry.example.com/shop/app",
@@ -350,6 +365,10 @@ def dumps(document: Any) -> bytes:
     return json.dumps(document, indent=1).encode()
 
 
+def base64url(document: Any) -> bytes:
+    return base64.urlsafe_b64encode(dumps(document)).rstrip(b"=")
+
+
 def tarred(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archived:
@@ -571,6 +590,18 @@ def seeds() -> dict[str, list[bytes]]:
             dumps(engine_call("/v1.47/containers/web/start")),
             dumps(engine_call("/images/create?fromImage=a/b&tag=1")),
         ],
+        "inventory": [
+            dumps({**SNAPSHOT, "documents": [{"file": "deployment.yaml", "text": KUBERNETES.decode()}]}),
+            dumps({**SNAPSHOT, "source": "compose", "documents": [{"text": COMPOSE_SMALL}]}),
+            dumps({**SNAPSHOT, "workloads": [WORKLOAD]}),
+        ],
+        "id_token": [b".".join([base64url({"alg": "RS256", "kid": "one"}), base64url(CLAIMS), b"c2lnbmF0dXJl"])],
+        "token_claims": [
+            dumps(CLAIMS),
+            dumps({**CLAIMS, "aud": ["other", "dockwarden"], "azp": "dockwarden"}),
+            dumps({**CLAIMS, "iss": "https://accounts.google.com"}),
+        ],
+        "token_keys": [dumps({"keys": [PROVIDER_KEY]})],
         "receipt": [
             dumps({"payloadType": "application/vnd.in-toto+json", "payload": "e30=", "signatures": [{"sig": "AAAA"}]}),
             dumps({"attestations": [{"envelope": {"payload": "e30=", "signatures": []}}]}),

@@ -38,6 +38,7 @@ class Doors:
     client: FlaskClient
     admission: str
     pull: str
+    inventory: str
 
 
 @cache
@@ -52,10 +53,12 @@ def _doors() -> Doors:
     atexit.register(database.engine.dispose)
     with database.session() as session:
         registries.add(session, "registry.example.com", _KEY)
-        admission, pull = (
-            accounts.create_token(session, scope, (scope,), _KEY)[1].reveal() for scope in ("admission", "pull")
+        admission, pull, inventory = (
+            accounts.create_token(session, scopes[0], scopes, _KEY)[1].reveal()
+            for scopes in (("admission",), ("pull",), ("inventory", "read", "manage"))
         )
-    return Doors(create_app(settings, database, queue.make_app(settings)).test_client(), admission, pull)
+    client = create_app(settings, database, queue.make_app(settings)).test_client()
+    return Doors(client, admission, pull, inventory)
 
 
 def _answered(answer: TestResponse) -> TestResponse:
@@ -113,6 +116,17 @@ def authorize_pull(data: bytes) -> None:
     reads = headers["X-Original-Method"] in ("", "GET", "HEAD")
     names_manifest = path.startswith("/v2/") and path.rpartition("/")[0].endswith("/manifests")
     assert answer.status_code != 200 or not (reads and names_manifest), headers
+
+
+def report_inventory(data: bytes) -> None:
+    """A snapshot of workloads. What was accepted is listed, then deleted, so that the same snapshot is read again."""
+    doors = _doors()
+    headers = {"Authorization": f"Bearer {doors.inventory}", "Content-Type": "application/json"}
+    answer = _answered(doors.client.post("/api/v1/inventory", data=data, headers=headers))
+    if answer.status_code == 200:
+        _answered(doors.client.get("/api/v1/workloads?limit=200", headers=headers))
+        gone = doors.client.delete(f"/api/v1/inventory/{answer.json['source']['id']}", headers=headers)
+        assert gone.status_code == 204, gone.text
 
 
 class _Engine:

@@ -54,7 +54,7 @@ from scanner.trust._cosign.document import parse_trust
 from scanner.trust._cosign.forms import parse_bundle, parse_classic
 from scanner.trust._notation.envelope import check_integrity, parse_envelope
 from scanner.trust._tuf.documents import parse_document as parse_tuf
-from tests.fuzz import doors
+from tests.fuzz import doors, tokens
 from tests.scanner.registry.archives import archive, file
 from web.webhooks import formats as webhook_formats
 from web.webhooks.base import PushEvent
@@ -426,6 +426,10 @@ TARGETS: Mapping[str, Target] = {
     "door_engine": Target(doors.authorize_engine, is_json=True),
     "door_pull": Target(doors.authorize_pull),
     "docker_plugin": Target(doors.plugin, is_json=True),
+    "inventory": Target(doors.report_inventory, is_json=True),
+    "id_token": Target(tokens.id_token),
+    "token_claims": Target(tokens.token_claims, is_json=True),
+    "token_keys": Target(tokens.token_keys, is_json=True),
     "receipt": Target(receipt, is_json=True),
     "receipt_statement": Target(receipt_statement, is_json=True),
     "receipt_keys": Target(lambda data: _receipts.load_keys(data, "keys"), is_json=True),

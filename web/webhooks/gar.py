@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from werkzeug.datastructures import Headers
@@ -22,6 +21,7 @@ from werkzeug.datastructures import Headers
 from scanner.config import Secret
 from scanner.errors import RemoteError, UsageError
 from scanner.model.untrusted import load_untrusted_json
+from web.signed_tokens import moment, unverified_part, verified_claims
 from web.webhooks.base import (
     Fetch,
     PushEvent,
@@ -83,11 +83,10 @@ gcloud pubsub subscriptions create dockwarden --topic=gcr --ack-deadline=30 \\
 
 def verify(token: str, keys: KeySet, sender: str, now: float) -> bool:
     """Whether Google signed this token for ``sender`` and it is valid at ``now``. The audience was compared before."""
-    try:
-        claims = jwt.decode(token, keys, algorithms=["RS256"]).claims
-    except (JoseError, ValueError, KeyError, TypeError):
+    claims = verified_claims(token, keys, ["RS256"])
+    if claims is None:
         return False
-    expires, issued = _moment(claims.get("exp")), _moment(claims.get("iat"))
+    expires, issued = moment(claims.get("exp")), moment(claims.get("iat"))
     return (
         claims.get("iss") in _ISSUERS
         and claims.get("email") == sender
@@ -128,13 +127,7 @@ def _token(headers: Headers) -> str:
 
 def _unverified(token: str) -> Mapping[str, Any]:
     """The claims of a token without verification. Empty if it is not a token."""
-    part = [*token.split("."), "", ""][1]
-    try:
-        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        claims = load_untrusted_json(raw, limit=_TOKEN_LIMIT, depth=8, error=UsageError)
-    except (binascii.Error, ValueError, UsageError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
+    return unverified_part([*token.split("."), ""][1]) or {}
 
 
 def _keys(document: bytes) -> KeySet:
@@ -146,7 +139,3 @@ def _keys(document: bytes) -> KeySet:
         return KeySet.import_key_set({"keys": usable})
     except (JoseError, ValueError, KeyError, TypeError) as error:
         raise RemoteError("Google's keys cannot be read") from error
-
-
-def _moment(value: object) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
