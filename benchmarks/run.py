@@ -31,6 +31,7 @@ BENCHMARKS = {
     "rematch": (),
     "pages": ("--images", "2000"),
     "retention": ("--months", "3", "--scans", "100"),
+    "webhooks": ("--rounds", "3", "--lost", "2000"),
 }
 _SECONDS = 3600
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from scanner.checks.base import Check, ImageCheck, RegistryCheck, WorkloadCheck
-from scanner.engines.base import Engine
 from scanner.plugins import Plugins, discover
-from scanner.reports.base import ReportFormat
-from scanner.trust.base import TrustScheme
 
 if TYPE_CHECKING:
+    from scanner.checks.base import Check, ImageCheck, RegistryCheck, WorkloadCheck
+    from scanner.engines.base import Engine
     from scanner.notify.base import ChannelFormat
     from scanner.policy.rules import CheckInfo, Known
     from scanner.registry.listings.base import Listing
+    from scanner.reports.base import ReportFormat
+    from scanner.trust.base import TrustScheme
     from scanner.workloads.base import WorkloadSource
 
 # The engines of ``engine: both``. Trivy first, because its text is shown if both report a finding. A third engine does
@@ -27,25 +27,49 @@ _BOTH = ("trivy", "clair")
 @cache
 def image_checks() -> Plugins[ImageCheck]:
     """Checks of how an image is built."""
-    return discover("scanner.checks.image", ImageCheck)  # type: ignore[type-abstract]
+
+    def contract() -> type[ImageCheck]:
+        from scanner.checks.base import ImageCheck
+
+        return ImageCheck
+
+    return discover("scanner.checks.image", contract)
 
 
 @cache
 def workload_checks() -> Plugins[WorkloadCheck]:
     """Checks of how a container is run."""
-    return discover("scanner.checks.workload", WorkloadCheck)  # type: ignore[type-abstract]
+
+    def contract() -> type[WorkloadCheck]:
+        from scanner.checks.base import WorkloadCheck
+
+        return WorkloadCheck
+
+    return discover("scanner.checks.workload", contract)
 
 
 @cache
 def registry_checks() -> Plugins[RegistryCheck]:
     """Checks of how a registry protects itself."""
-    return discover("scanner.checks.registry", RegistryCheck)  # type: ignore[type-abstract]
+
+    def contract() -> type[RegistryCheck]:
+        from scanner.checks.base import RegistryCheck
+
+        return RegistryCheck
+
+    return discover("scanner.checks.registry", contract)
 
 
 @cache
 def engines() -> Plugins[Engine]:
     """Vulnerability engines."""
-    return discover("scanner.engines", Engine)  # type: ignore[type-abstract]
+
+    def contract() -> type[Engine]:
+        from scanner.engines.base import Engine
+
+        return Engine
+
+    return discover("scanner.engines", contract)
 
 
 def engine_choices() -> tuple[str, ...]:
@@ -66,13 +90,25 @@ def chosen(choice: str) -> tuple[Engine, ...]:
 @cache
 def schemes() -> Plugins[TrustScheme]:
     """Signature schemes."""
-    return discover("scanner.trust", TrustScheme)  # type: ignore[type-abstract]
+
+    def contract() -> type[TrustScheme]:
+        from scanner.trust.base import TrustScheme
+
+        return TrustScheme
+
+    return discover("scanner.trust", contract)
 
 
 @cache
 def reports() -> Plugins[ReportFormat]:
     """Report formats."""
-    return discover("scanner.reports", ReportFormat)  # type: ignore[type-abstract]
+
+    def contract() -> type[ReportFormat]:
+        from scanner.reports.base import ReportFormat
+
+        return ReportFormat
+
+    return discover("scanner.reports", contract)
 
 
 @cache
@@ -80,7 +116,7 @@ def channels() -> Plugins[ChannelFormat]:
     """Notification channels."""
     from scanner.notify.base import ChannelFormat  # imports an HTTP client, which a scan of a directory does not need
 
-    return discover("scanner.notify", ChannelFormat)  # type: ignore[type-abstract]
+    return discover("scanner.notify", ChannelFormat)
 
 
 @cache
@@ -88,7 +124,7 @@ def workload_sources() -> Plugins[WorkloadSource]:
     """Formats that ``audit`` and ``--workload`` can read."""
     from scanner.workloads.base import WorkloadSource  # imports a YAML parser
 
-    return discover("scanner.workloads", WorkloadSource)  # type: ignore[type-abstract]
+    return discover("scanner.workloads", WorkloadSource)
 
 
 @cache
@@ -96,7 +132,7 @@ def listings() -> Plugins[Listing]:
     """APIs of registries that list their repositories. Only workers load them: a server asks no registry."""
     from scanner.registry.listings.base import Listing  # imports an HTTP client
 
-    return discover("scanner.registry.listings", Listing)  # type: ignore[type-abstract]
+    return discover("scanner.registry.listings", Listing)
 
 
 def checks() -> Mapping[str, Check]:
@@ -117,6 +153,7 @@ def known() -> Known:
 
 
 def _info(check: Check) -> CheckInfo:
+    from scanner.checks.base import WorkloadCheck
     from scanner.policy.rules import CheckInfo
 
     return CheckInfo(

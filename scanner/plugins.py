@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -29,11 +28,12 @@ def ids(room: str) -> tuple[str, ...]:
     return tuple(sorted(name.replace("_", "-") for name in names if name != "base" and not name.startswith("_")))
 
 
-def discover(room: str, contract: type[T]) -> Plugins[T]:
+def discover(room: str, contract: type[T] | Callable[[], type[T]]) -> Plugins[T]:
     """Return the plug-ins of the package ``room`` by id, sorted. Each is imported when it is first asked for.
 
     Modules named ``base`` or with a leading ``_`` are not plug-ins. Asking for one raises PluginError for a module
-    without a plug-in or with several, a wrong id, or a missing docstring; ``Plugins.load`` asks for all.
+    without a plug-in or with several, a wrong id, or a missing docstring; ``Plugins.load`` asks for all. ``contract``:
+    the base class, or a function that imports it: ids are often listed without one.
     """
     return Plugins(room, contract)
 
@@ -41,7 +41,7 @@ def discover(room: str, contract: type[T]) -> Plugins[T]:
 class Plugins(Mapping[str, T]):
     """The plug-ins of a package. Listing their ids imports none: a command uses few of them."""
 
-    def __init__(self, room: str, contract: type[T]) -> None:
+    def __init__(self, room: str, contract: type[T] | Callable[[], type[T]]) -> None:
         self._room, self._contract = room, contract
         self._ids = dict.fromkeys(ids(room))
         self._loaded: dict[str, T] = {}
@@ -71,21 +71,20 @@ class Plugins(Mapping[str, T]):
 
     def _create(self, identifier: str) -> T:
         module = importlib.import_module(f"{self._room}.{identifier.replace('-', '_')}")
+        contract: Any = self._contract if isinstance(self._contract, type) else self._contract()
         classes = [
             value
             for value in vars(module).values()
-            if inspect.isclass(value)
-            and issubclass(value, self._contract)
+            if isinstance(value, type)
+            and issubclass(value, contract)
             and value.__module__ == module.__name__
-            and not inspect.isabstract(value)
+            and not getattr(value, "__abstractmethods__", None)
         ]
         if len(classes) != 1:
-            raise PluginError(
-                f"{module.__name__} must have exactly one {self._contract.__name__}, it has {len(classes)}"
-            )
+            raise PluginError(f"{module.__name__} must have exactly one {contract.__name__}, it has {len(classes)}")
         if not (module.__doc__ or "").strip():
             raise PluginError(f"{module.__name__} has no docstring")
-        plugin = classes[0]()
+        plugin: T = classes[0]()
         if getattr(plugin, "id", None) != identifier:
             raise PluginError(f"{module.__name__}: id must be {identifier!r}, it is {getattr(plugin, 'id', None)!r}")
         return plugin

@@ -262,6 +262,7 @@ TESTED_IN = {
     "scanner/notify/base.py": "tests/scanner/notify/test_channels.py",
     "scanner/plugins.py": "tests/test_house.py",
     "scanner/policy/context.py": "tests/scanner/policy/test_evaluate.py",
+    "scanner/policy/document.py": "tests/scanner/policy/test_rules.py",
     "scanner/policy/expressions.py": "tests/scanner/policy/test_rules.py",
     "scanner/policy/match.py": "tests/scanner/policy/test_rules.py",
     "scanner/policy/remedies.py": "tests/scanner/policy/test_evaluate.py",

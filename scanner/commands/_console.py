@@ -332,7 +332,7 @@ def server_options(scope: str) -> Callable[[Any], Any]:
     return decorate
 
 
-def read_policy(file: Path | None) -> Policy:
+def read_policy(file: Path | None = None) -> Policy:
     """Load a policy file and check it against the catalogue. Without a file: the built-in default policy."""
     from scanner import catalog
     from scanner.policy.rules import default_policy, parse_policy

@@ -104,14 +104,17 @@ def scan(
     from scanner.model.reference import Platform
     from scanner.model.scan import Lane, ScanRequest
     from scanner.policy import named_images
+    from scanner.policy.rules import Policy
     from scanner.reports.base import Refused, ReportSubject
     from scanner.scanning import pipeline
+    from scanner.scanning.results import Results
 
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = choose(catalog.reports(), format_, "report format")
     # Every mistake in the options is reported before the scan starts: a scan may take minutes.
     choose(dict.fromkeys(catalog.engine_choices()), engine or settings.engine, "engine")
-    policy = read_policy(policy_file)
+    results = Results.under(settings.home)
+    policy = read_policy(policy_file) if policy_file else results.derived("default policy", Policy, read_policy)
     check_output(output)
     files = parse_report_files(report_files)
     asked: Asked | None = None
@@ -146,7 +149,8 @@ def scan(
             write(catalog.reports()[name].render_refused(refused), file)
         raise
     own = asked.containers if asked else ()
-    decision = pipeline.decide(report, policy, own, workloads.examine(own, report) if own else ())
+    remedies = results.derived("remedies", dict[str, str], lambda: dict(catalog.remedies()))
+    decision = pipeline.decide(report, policy, own, workloads.examine(own, report) if own else (), remedies)
     decision = named_images.joined(decision, others)
     hints: tuple[str, ...] = ()
     if fix_hints:

@@ -48,6 +48,11 @@ class Evidence:
     name: str = ""  # the subject if it is not a path: an account, variable, port, label or capability
     amount: float | None = None  # the measured value, if a policy parameter can set another limit
 
+    def __post_init__(self) -> None:
+        # A check may count: 3 and 3.0 are one amount, but two texts in JSON, and evidence is known by its digest.
+        if self.amount is not None:
+            object.__setattr__(self, "amount", float(self.amount))
+
 
 @dataclass(frozen=True, slots=True)
 class Passed:

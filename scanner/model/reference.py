@@ -7,13 +7,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from typing import Any
-
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from typing import TYPE_CHECKING, Any
 
 from scanner.errors import ImageError, UsageError
 from scanner.patterns import lazy
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 DOCKER_HUB = "docker.io"
 
@@ -72,6 +73,8 @@ class Digest(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # a scan in one process validates no JSON of its own
+
         return core_schema.no_info_after_validator_function(
             cls,
             core_schema.str_schema(pattern=f"^{_DIGEST.pattern}$"),

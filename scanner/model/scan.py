@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from scanner.model.finding import CheckResult, Component, EngineReport, Incomplete, Verification
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
+from scanner.model.records import to_json
 from scanner.model.reference import Descriptor, Digest, Platform
 
 if TYPE_CHECKING:
@@ -147,6 +148,14 @@ def report_adapter() -> TypeAdapter[ScanReport]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(ScanReport)
+
+
+def report_json(report: ScanReport) -> bytes:
+    """Return the JSON form of the evidence, as ``report_adapter`` writes it."""
+    try:
+        return to_json(report)
+    except TypeError:  # an integer of more than 64 bits, which Pydantic can write
+        return report_adapter().dump_json(report)
 
 
 @dataclass(frozen=True, slots=True)

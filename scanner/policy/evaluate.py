@@ -10,11 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
 
 from scanner.model import agreement
 from scanner.model.decision import EVIDENCE_STALE, RESCAN_TELLS, Decision, Reason, ReasonKind, Verdict
@@ -30,8 +28,9 @@ from scanner.model.finding import (
 )
 from scanner.model.glob import matches_text
 from scanner.model.image import Image
+from scanner.model.records import to_json
 from scanner.model.reference import Digest
-from scanner.model.scan import AttachedSbom, ImageReport, ScanReport, report_adapter
+from scanner.model.scan import AttachedSbom, ImageReport, ScanReport, report_json
 from scanner.model.workload import Workload
 from scanner.policy import expressions, signatures
 from scanner.policy.context import Context, revoked_basis, with_confirmed
@@ -99,7 +98,7 @@ def evidence_digest(report: ScanReport) -> Digest:
     """Return the digest of the evidence: of the report's JSON without its timestamps."""
     # Without the times, two scans with equal results have one digest, so the evidence is stored once.
     quiet = replace(report, started_at=_NO_TIME, finished_at=_NO_TIME)
-    return Digest("sha256:" + hashlib.sha256(report_adapter().dump_json(quiet)).hexdigest())
+    return Digest("sha256:" + hashlib.sha256(report_json(quiet)).hexdigest())
 
 
 def worst(decisions: Sequence[Decision]) -> Decision:
@@ -113,14 +112,9 @@ def worst(decisions: Sequence[Decision]) -> Decision:
     return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
 
 
-@lru_cache(maxsize=1)
-def _results_adapter() -> TypeAdapter[tuple[CheckResult, ...]]:
-    return TypeAdapter(tuple[CheckResult, ...])
-
-
 def results_json(results: Sequence[CheckResult]) -> bytes:
     """Return the results as JSON, of which a workload's decision keeps the digest."""
-    return _results_adapter().dump_json(tuple(results))
+    return to_json(tuple(results))
 
 
 def evaluate_workload(

@@ -49,8 +49,9 @@ from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.workload import Workload
 from scanner.policy.context import Context
+from scanner.policy.document import Texts
 from scanner.policy.evaluate import evaluate, evaluate_workload, worst
-from scanner.policy.rules import Policy, Texts
+from scanner.policy.rules import Policy
 
 _IMAGE = "registry.example.com/team/app:1.0"
 _NOBODY = Digest.of(b"a test case")

@@ -1,48 +1,22 @@
-"""The policy document: parsed once, with errors by line and column. See ``docs/policies.md`` for every field. Unknown
-fields are refused, because a rule with a typo would silently protect nothing.
+"""The rules of a policy, and what a policy selects. See ``docs/policies.md`` for every field.
+
+``scanner.policy.document`` reads the YAML form.
 """
 
 from __future__ import annotations
 
-import difflib
-import io
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache, partial
-from importlib.resources import files
-from typing import Annotated, Any, Literal
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    ValidationError,
-    model_validator,
-)
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedBase
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pathlib import Path
+from typing import Any, Literal
 
 from scanner.errors import UsageError
-from scanner.model import glob
 from scanner.model.decision import Verdict
-from scanner.model.finding import STATUSES, Outcome, Severity
+from scanner.model.finding import Outcome, Severity
 from scanner.model.image import Image
 from scanner.model.reference import Digest
-from scanner.model.untrusted import nesting
-from scanner.patterns import lazy
-from scanner.policy import expressions
-
-# Bytes, YAML nodes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
-_MAX_TEXT, _MAX_NODES, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20_000, 20, 64
-_DURATION = lazy(r"(\d{1,6})(s|m|h|d|w)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True)
@@ -95,173 +69,63 @@ class Known:
     signers: Mapping[str, frozenset[str] | None] | None = None
 
 
-def _duration(value: Any) -> timedelta:
-    """``72h``, ``7d``: a whole number and s, m, h, d or w."""
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("not a duration: write a number and s, m, h, d or w, e.g. 72h")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-
-
-def _many(value: Any) -> Any:
+def many(value: Any) -> Any:
+    """Return a text or a list of texts, as a policy may write them, as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-def _scalars(value: Any) -> Any:
-    """Convert a field of an attestation to text, with true, false and numbers as in JSON."""
-    items = value if isinstance(value, list | tuple) else (value,)
-    return tuple(
-        str(item).lower() if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
-        for item in items
-    )
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_many)]
-
-
-def _pattern(value: str) -> str:
-    if wrong := glob.problem(value):
-        raise ValueError(f"{value[:60]!r}: {wrong}")
-    return value
-
-
-Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(_many)]
-Severities = Annotated[tuple[Severity, ...], BeforeValidator(_many)]
 Action = Literal[Verdict.DENY, Verdict.WARN]
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@dataclass(frozen=True)
+class VulnerabilitySelector:
+    """Selects vulnerabilities that match every given member. At least one is given."""
 
-
-class VulnerabilitySelector(_Document):
-    """Selects vulnerabilities that match every given member. At least one is required."""
-
-    severity: Severities = ()
+    severity: tuple[Severity, ...] = ()
     fixable: bool | None = None
     known_exploited: bool | None = None
-    epss: float | None = Field(None, ge=0, le=1)
-    cvss: float | None = Field(None, ge=0, le=10)
-    ids: Texts = ()
-    packages: Patterns = ()
-    types: Texts = ()
-    status: Texts = ()
+    epss: float | None = None
+    cvss: float | None = None
+    ids: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
     engines: str = "any"
 
-    @model_validator(mode="after")
-    def _not_empty(self) -> VulnerabilitySelector:
-        if not self.model_fields_set - {"engines"}:
-            raise ValueError("needs at least one of severity, fixable, known_exploited, epss, cvss, ids or packages")
-        return self
 
-
-class SignatureSelector(_Document):
+@dataclass(frozen=True)
+class SignatureSelector:
     """Selects signatures or attestations.
 
     ``signers``, ``keys`` and ``identities`` are alternatives; ``require`` is how many of them are needed. ``fields``:
     accepted values of an attestation's predicate, by path.
     """
 
-    scheme: Texts = Field(min_length=1)
-    signers: Texts = ()
-    keys: Texts = ()
-    identities: Texts = ()
-    require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
-    # A predicate type, in which * matches any text; empty: a signature.
-    attestation: Annotated[str, AfterValidator(lambda value: value and _pattern(value))] = Field("", max_length=300)
-    fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_scalars)]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _sound(self) -> SignatureSelector:
-        if self.fields and not self.attestation:
-            raise ValueError("fields need an attestation: set its predicate type in 'attestation'")
-        wanted = len(self.signers) + len(self.keys) + len(self.identities)
-        if isinstance(self.require, int) and 0 < wanted < self.require:
-            raise ValueError(f"require: {self.require} of {wanted} cannot be satisfied")
-        return self
+    scheme: tuple[str, ...]
+    signers: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    identities: tuple[str, ...] = ()
+    require: Literal["any", "all"] | int = "any"
+    attestation: str = ""  # a predicate type, in which * matches any text; empty: a signature
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-class Rule(_Document):
+@dataclass(frozen=True)
+class Rule:
     """One rule: exactly one selector, and an action."""
 
-    id: str = Field(pattern=_ID)
+    id: str
     action: Action
     description: str = ""
     vulnerability: VulnerabilitySelector | None = None
-    check: Texts | None = None
-    tag: Texts = ()
-    benchmark: Texts = ()
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    check: tuple[str, ...] | None = None
+    tag: tuple[str, ...] = ()
+    benchmark: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     signature: SignatureSelector | None = None
-    when: str | None = Field(None, max_length=4096)
-    grace: Duration | None = None
+    when: str | None = None
+    grace: timedelta | None = None
     incomplete: Action | None = None
-
-    @model_validator(mode="after")
-    def _one_selector(self) -> Rule:
-        given = [name for name in ("vulnerability", "signature", "when") if getattr(self, name) is not None]
-        if self.check is not None or self.tag or self.benchmark:
-            given.append("check")
-        if len(given) != 1:
-            raise ValueError("needs exactly one of vulnerability, check (or tag, benchmark), signature, when")
-        if self.grace is not None and self.vulnerability is None:
-            raise ValueError("grace needs a vulnerability selector")
-        if self.parameters and "check" not in given:
-            raise ValueError("parameters need check, tag or benchmark")
-        return self
-
-
-class _Metadata(_Document):
-    name: str = Field(pattern=_ID)
-    description: str = Field("", max_length=1000)
-
-
-class _Match(_Document):
-    images: Patterns = Field(("**",), max_length=100)
-    environments: Texts = ()
-
-
-class _Advisories(_Document):
-    max_age: Duration = timedelta(hours=168)
-
-
-class _Posture(_Document):
-    max_age: Duration = timedelta(hours=168)
-
-
-class _Evidence(_Document):
-    max_age: Duration | None = None
-
-
-class _AttachedSboms(_Document):
-    accept: StrictBool = False
-
-
-class _Signatures(_Document):
-    max_age: Duration = timedelta(hours=24)
-
-
-class _Tags(_Document):
-    immutable: Patterns = Field((), max_length=100)
-    action: Action = Verdict.DENY
-
-
-class _PolicyDocument(_Document):
-    apiVersion: Literal["dockwarden/v1"]
-    kind: Literal["Policy"]
-    metadata: _Metadata
-    match: _Match = _Match()
-    incomplete: Action = Verdict.DENY
-    advisories: _Advisories = _Advisories()
-    signatures: _Signatures = _Signatures()
-    posture: _Posture = _Posture()
-    evidence: _Evidence = _Evidence()
-    attached_sboms: _AttachedSboms = _AttachedSboms()
-    tags: _Tags = _Tags()
-    rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
 Judge = Callable[[Outcome, Image | None], Outcome]
@@ -295,23 +159,10 @@ class Policy:
 @lru_cache(maxsize=64)  # one policy decides about thousands of images, and parsing its YAML takes longer than deciding
 def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
     """Parse a policy (YAML or JSON). Raises PolicyError with line and column of every error."""
-    tree = _load(text, name)
-    try:
-        document = _PolicyDocument.model_validate(_plain(tree))
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        # Pydantic drops an invalid rule and then reports too few rules. Report one mistake once.
-        inner = any(len(item["loc"]) > 1 and item["loc"][0] == "rules" for item in found)
-        reported = [item for item in found if not (inner and item["type"] == "too_short" and item["loc"] == ("rules",))]
-        raise PolicyError(name, [_problem(item, tree) for item in reported[:50]]) from None
-    problems = [
-        *_duplicates(document, tree),
-        *_unknown(document, tree, known),
-        *_parameters(document, tree, known),
-        *_expressions(document, tree),
-    ]
-    if problems:
-        raise PolicyError(name, sorted(problems, key=lambda p: (p.line, p.column)))
+    from scanner.policy.document import read_document, rule_of
+
+    document = read_document(text, name, known)
+    rules = tuple(map(rule_of, document.rules))
     return Policy(
         name=document.metadata.name,
         description=document.metadata.description,
@@ -321,31 +172,27 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         advisories_max_age=document.advisories.max_age,
         posture_max_age=document.posture.max_age,
         accepts_attached=document.attached_sboms.accept,
-        rules=document.rules,
+        rules=rules,
         # Resolved once here, so that a check that a newer version adds to a tag counts from the next parse on,
         # without an edit.
-        checks={rule.id: selected_checks(rule, known) for rule in document.rules},
+        checks={rule.id: selected_checks(rule, known) for rule in rules},
         text=text,
         digest=Digest.of(text.encode()),
         signatures_max_age=document.signatures.max_age,
         evidence_max_age=document.evidence.max_age,
         immutable_tags=document.tags.immutable,
         moved_tag=document.tags.action,
-        judges={rule.id: dict(_judges(rule, known)) for rule in document.rules if rule.parameters},
+        judges={rule.id: dict(_judges(rule, known)) for rule in rules if rule.parameters},
         workload_checks=frozenset(name for name, info in known.checks.items() if info.of_workload),
     )
 
 
-def document_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the models, without the names that an installation knows. See ``policy.schema``."""
-    return _PolicyDocument.model_json_schema()
+DEFAULT_POLICY = Path(__file__).with_name("default.yaml")
 
 
 def default_policy(known: Known) -> Policy:
     """Return the policy for images that no other policy matches."""
-    return parse_policy(
-        files("scanner.policy").joinpath("default.yaml").read_text("utf-8"), "the default policy", known=known
-    )
+    return parse_policy(DEFAULT_POLICY.read_text("utf-8"), "the default policy", known=known)
 
 
 def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
@@ -362,7 +209,7 @@ def _judges(rule: Rule, known: Known) -> Iterable[tuple[str, Judge]]:
     for identifier in selected_checks(rule, known):
         info = known.checks[identifier]
         mine = {
-            name: _many(value) if isinstance(info.parameters[name], tuple) else value
+            name: many(value) if isinstance(info.parameters[name], tuple) else value
             for name, value in rule.parameters.items()
             if name in info.parameters
         }
@@ -377,196 +224,3 @@ def _judge(
     image: Image | None,
 ) -> Outcome:
     return judge(outcome, image, parameters)
-
-
-def _load(text: str, name: str) -> Any:
-    """Parse YAML 1.2 with positions. Refuses tags, duplicate keys, and aliases (the "billion laughs" attack)."""
-    if len(text.encode("utf-8", "replace")) > _MAX_TEXT:
-        raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
-    if nesting(text.encode("utf-8", "replace")) > _MAX_NESTING:
-        raise PolicyError(name, [Problem(0, 0, "", "nested too deep")])
-    # Refused on the text, before the parser expands anything: ten aliases of ten aliases are a gigabyte ("billion
-    # laughs"). Strings and comments are blanked first, so that a glob or an expression may contain * and &.
-    match = re.search(
-        r"(^|[\s\[{,:-])([&*!])[A-Za-z0-9_!<]",
-        re.sub(r"\"(?:\\.|[^\"\\])*\"|'(?:''|[^'])*'|#.*", lambda m: " " * len(m[0]), text),
-    )
-    if match and match[2] in "&*!" and _is_node(text, match.start(2)):
-        line = text.count("\n", 0, match.start(2)) + 1
-        column = match.start(2) - text.rfind("\n", 0, match.start(2))
-        raise PolicyError(name, [Problem(line, column, "", "anchors, aliases and tags are not allowed")])
-    try:
-        # Round-trip mode, because it keeps line and column of every key; PyYAML's fast loader does not.
-        return YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise PolicyError(name, [Problem(where[0], where[1], "", error.problem or "not YAML")]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise PolicyError(
-            name, [Problem(0, 0, "", f"not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}")]
-        ) from None
-
-
-def _is_node(text: str, position: int) -> bool:
-    """Return whether the character begins a YAML node. Inside a plain scalar (a CEL expression, a glob) it does not."""
-    before = text[text.rfind("\n", 0, position) + 1 : position].rstrip()
-    return before == "" or before[-1] in ":-[{,"
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    if depth > _MAX_DEPTH:
-        raise UsageError("the policy is nested too deep", reason="invalid_policy")
-    if isinstance(value, Mapping):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    # ruamel's scalars are subclasses that carry their position. Pydantic's strict types want the plain ones.
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
-
-
-def _problem(error: Any, tree: Any) -> Problem:
-    path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "literal[")))]
-    line, column = position(tree, path)
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "unknown field" + _did_you_mean(str(path[-1]), _fields_at(path))
-    if error["type"] == "missing":
-        message = "is missing"
-    if error["type"] == "model_type":
-        message = "must be a mapping" + ("" if path else " with apiVersion, kind, metadata and rules")
-    if error["type"] == "too_short":
-        message = "needs at least one entry"
-    return Problem(line, column, ".".join(map(str, path)), message)
-
-
-def _fields_at(path: Sequence[Any]) -> Iterable[str]:
-    inner: dict[str, type[BaseModel]] = {
-        "vulnerability": VulnerabilitySelector,
-        "signature": SignatureSelector,
-        "metadata": _Metadata,
-        "match": _Match,
-        "advisories": _Advisories,
-        "signatures": _Signatures,
-        "posture": _Posture,
-        "evidence": _Evidence,
-        "attached_sboms": _AttachedSboms,
-        "tags": _Tags,
-    }
-    for part in reversed(path[:-1]):
-        if part in inner:
-            return inner[part].model_fields
-        if isinstance(part, int):
-            return Rule.model_fields
-    return _PolicyDocument.model_fields
-
-
-def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def position(tree: Any, path: Sequence[Any]) -> tuple[int, int]:
-    """Return line and column (from 1) of ``path``, or of its nearest existing parent."""
-    node, where = tree, (1, 1)
-    for part in path:
-        if not isinstance(node, CommentedBase):
-            break
-        try:
-            line, column = node.lc.key(part) if isinstance(node, Mapping) else node.lc.item(part)
-            node = node[part]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError, AttributeError):
-            break
-        where = (line + 1, column + 1)
-    return where
-
-
-def _duplicates(document: _PolicyDocument, tree: Any) -> Iterable[Problem]:
-    seen: set[str] = set()
-    for index, rule in enumerate(document.rules):
-        if rule.id in seen:
-            yield Problem(*position(tree, ["rules", index, "id"]), f"rules.{index}.id", f"{rule.id!r} is used twice")
-        seen.add(rule.id)
-
-
-def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
-    tags = {tag for info in known.checks.values() for tag in info.tags}
-    benchmarks = {name for info in known.checks.values() for name in info.benchmarks}
-    for index, rule in enumerate(document.rules):
-        named: list[tuple[str, Sequence[str], Iterable[str]]] = [
-            ("check", rule.check or (), known.checks),
-            ("tag", rule.tag, tags),
-            ("benchmark", rule.benchmark, benchmarks),
-        ]
-        if rule.vulnerability:
-            named.append(("status", rule.vulnerability.status, STATUSES))
-            named.append(("engine", (rule.vulnerability.engines,), ("any", "all", *sorted(known.engines))))
-        if rule.signature:
-            named.append(("scheme", rule.signature.scheme, known.schemes))
-            groups = (
-                [known.signers.get(s, frozenset()) for s in rule.signature.scheme]
-                if known.signers is not None
-                else [None]
-            )
-            if None not in groups:
-                named.append(("signer", rule.signature.signers, {name for group in groups for name in group or ()}))
-        for what, names, there in named:
-            for name in names:
-                if name not in set(there):
-                    inner = {
-                        "scheme": ["signature", "scheme"],
-                        "signer": ["signature", "signers"],
-                        "engine": ["vulnerability", "engines"],
-                        "status": ["vulnerability", "status"],
-                    }
-                    path = ["rules", index, *inner.get(what, [what])]
-                    message = f"there is no {what} {name!r}" + _did_you_mean(name, there)
-                    message += " (add a trust root first)" if what == "signer" and not there else ""
-                    yield Problem(*position(tree, path), f"rules.{index}.{what}", message)
-
-
-def _parameters(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
-    """Yield parameters that no selected check has, or that have another type. They would silently do nothing."""
-    for index, rule in enumerate(document.rules):
-        chosen = [known.checks[name] for name in selected_checks(rule, known) if name in known.checks]
-        for name, value in rule.parameters.items():
-            defaults = [info.parameters[name] for info in chosen if name in info.parameters]
-            message = ""
-            if not defaults:
-                there = sorted({other for info in chosen for other in info.parameters})
-                message = f"the selected checks have no parameter {name!r}" + _did_you_mean(name, there)
-                message += f" (they have {', '.join(there)})" if there and "did you" not in message else ""
-            elif wrong := next(filter(None, (_wrong_type(value, default) for default in defaults)), ""):
-                message = f"must be {wrong}"
-            if message:
-                path = ["rules", index, "parameters", name]
-                yield Problem(*position(tree, path), f"rules.{index}.parameters.{name}", message)
-
-
-def _wrong_type(value: Any, default: Any) -> str:
-    """Return the expected type if ``value`` does not have it. A bool is not a number."""
-    if isinstance(default, tuple):
-        items = _many(value)
-        good = isinstance(items, tuple) and all(isinstance(item, str) and item for item in items)
-        if not good:
-            return "a string or a list of strings"
-        wrong = next(filter(None, map(glob.problem, items)), "")
-        return f"printable and short: {wrong}" if wrong else ""
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(default, int | float):
-        # In Python a bool is an int: `max_age: true` would mean one day.
-        good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        return "" if good else "a non-negative number"
-    return "" if isinstance(value, str) else "a string"
-
-
-def _expressions(document: _PolicyDocument, tree: Any) -> Iterable[Problem]:
-    for index, rule in enumerate(document.rules):
-        if rule.when is not None and (message := expressions.problem(rule.when)):
-            yield Problem(*position(tree, ["rules", index, "when"]), f"rules.{index}.when", message)

@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from scanner.model.finding import STATUSES
-from scanner.policy.rules import Known, document_schema
+from scanner.policy.document import document_schema
+from scanner.policy.rules import Known
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DURATION = r"^\d{1,6}[smhdw]$"

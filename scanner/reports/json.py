@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import TypeAdapter
 
 from scanner.model.decision import Change, Decision, Reason, Verdict
 from scanner.model.finding import CheckResult
-from scanner.model.scan import ScanReport, report_adapter
+from scanner.model.scan import ScanReport
 from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 from scanner.patterns import lazy
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 # Invisible characters can reorder or hide the text around them (Trojan Source), so they are written as escapes.
 _UNSEEN = lazy("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -23,6 +25,8 @@ _UNSEEN = lazy("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 @lru_cache(maxsize=1)
 def _decision() -> TypeAdapter[Decision]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(Decision)
 
 
@@ -34,6 +38,8 @@ def decision_document(decision: Decision) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _reason() -> TypeAdapter[Reason]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(Reason)
 
 
@@ -89,11 +95,15 @@ def _workload_document(report: WorkloadReport) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _answer() -> TypeAdapter[ImageAnswer]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(ImageAnswer)
 
 
 @lru_cache(maxsize=1)
 def _checks() -> TypeAdapter[tuple[CheckResult, ...]]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(tuple[CheckResult, ...])
 
 
@@ -114,8 +124,8 @@ class JsonReport(ReportFormat):
         document = {
             "schema": "dockwarden/report/1",
             "verdict": subject.decision.verdict if subject.decision else None,
-            "decision": decision_document(subject.decision) if subject.decision else None,
-            "report": report_adapter().dump_python(subject.report, mode="json"),
+            "decision": subject.decision and {**_members(subject.decision), "undecided": subject.decision.undecided},
+            "report": subject.report,
         }
         return _text(document)
 
@@ -148,6 +158,10 @@ class JsonReport(ReportFormat):
         return _text(document)
 
 
+def _members(decision: Decision) -> dict[str, Any]:
+    return {item.name: getattr(decision, item.name) for item in fields(decision)}
+
+
 def _text(document: Mapping[str, Any]) -> str:
-    text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -210,7 +210,7 @@ def examine(
         replace(examine_image(source, manifest, request, services, report, deadline), verifications=verifications)
         for manifest in manifests
     )
-    results, posture_at = examine_registry(source, services.ask_posture, report)
+    results, posture_at = examine_registry(source, services.ask_posture, report, services.results)
     reference = source.reference
     found = ScanReport(
         reference=request.target,
@@ -228,10 +228,14 @@ def examine(
     return escaped(found)
 
 
-def examine_registry(source: Source, ask: PostureOf, report: Report) -> tuple[tuple[CheckResult, ...], datetime | None]:
+def examine_registry(
+    source: Source, ask: PostureOf, report: Report, results: Results | None = None
+) -> tuple[tuple[CheckResult, ...], datetime | None]:
     """Return the results of the registry checks and their time (None: the image is not from a registry)."""
     if not isinstance(source, RegistrySource):
-        return posture.none(), None
+        if results is None:
+            return posture.none(), None
+        return results.derived("no registry", tuple[CheckResult, ...], posture.none), None
     client = source.client
     report(Progress(Stage.POSTURE, client.host))
     found = ask(client.host, source.reference.repository, client.access, client.credentials)
@@ -547,13 +551,21 @@ def _redacted_evidence(evidence: Evidence) -> Evidence:
 
 
 def decide(
-    report: ScanReport, policy: Policy, workloads: Sequence[Workload] = (), results: Sequence[CheckResult] = ()
+    report: ScanReport,
+    policy: Policy,
+    workloads: Sequence[Workload] = (),
+    results: Sequence[CheckResult] = (),
+    remedies: Mapping[str, str] | None = None,
 ) -> Decision:
     """Decide by one policy, without exemptions and history of a database. Used by the command line.
 
-    ``results``: the results of all workload checks on ``workloads``, which run the image.
+    ``results``: the results of all workload checks on ``workloads``, which run the image. ``remedies``: those of the
+    catalogue, where they are known already.
     """
     context = Context(
-        datetime.now(UTC), workloads=tuple(workloads), workload_results=tuple(results), remedies=catalog.remedies()
+        datetime.now(UTC),
+        workloads=tuple(workloads),
+        workload_results=tuple(results),
+        remedies=catalog.remedies() if remedies is None else remedies,
     )
     return evaluate(report, policy, context)

@@ -8,12 +8,15 @@ Signatures, the registry's posture and attached SBOMs are asked for again by eve
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import scanner
 from scanner import __version__, catalog
@@ -23,13 +26,15 @@ from scanner.errors import ScannerError
 from scanner.model.finding import Incomplete
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
-from scanner.model.reference import Descriptor, Digest, Reference
-from scanner.model.scan import ImageReport, ScanReport, report_adapter
+from scanner.model.records import reader, to_json
+from scanner.model.reference import Digest, Reference
+from scanner.model.scan import ImageReport
 from scanner.model.untrusted import escaped
 from scanner.sealed import SealedFiles
 
 _MAX_BYTES = 256 << 20
-_NO_TIME = datetime.fromtimestamp(0, UTC)
+_MAX_DERIVED = 1 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,27 +42,43 @@ class Results:
     """The remembered results of an installation, shared by all its processes."""
 
     kept: SealedFiles
+    derived_files: SealedFiles
 
     @classmethod
     def under(cls, home: Path) -> Results:
-        return cls(SealedFiles(home / "results", _MAX_BYTES))
+        return cls(SealedFiles(home / "results", _MAX_BYTES), SealedFiles(home / "derived", _MAX_DERIVED))
 
     def get(self, key: str) -> ImageReport | None:
-        data = self.kept.get(key)
-        if data is None:
-            return None
-        try:
-            (found,) = report_adapter().validate_json(data).images
-        except ValueError:  # of another version; its key should differ, but a wrong guess must not end the scan
-            return None
-        return found
+        return _read(self.kept, key, ImageReport)
 
     def put(self, key: str, found: ImageReport) -> None:
         """Remember a complete result. Gaps may have passed by the next scan, so an incomplete one is not kept."""
         if is_complete(found):
-            subject = Descriptor("", found.image.digest, 0)
-            whole = ScanReport("", "", "", subject, (found,), _NO_TIME, _NO_TIME, __version__)
-            self.kept.put(key, report_adapter().dump_json(escaped(whole)))
+            _write(self.kept, key, found)
+
+    def derived(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """Return what follows from our own files alone, such as the built-in policy: made once an installation."""
+        key = f"derived {name} {__version__} {_code()}"
+        found = _read(self.derived_files, key, kind)
+        if found is None:
+            found = make()
+            _write(self.derived_files, key, found)
+        return found
+
+
+def _read(files: SealedFiles, key: str, kind: type[T]) -> T | None:
+    data = files.get(key)
+    if data is None:
+        return None
+    try:
+        return reader(kind)(data)
+    except (ValueError, KeyError, TypeError):  # of another version; its key should differ, but must not end a scan
+        return None
+
+
+def _write(files: SealedFiles, key: str, value: object) -> None:
+    with contextlib.suppress(TypeError):  # an integer of more than 64 bits: not kept
+        files.put(key, to_json(escaped(value)))
 
 
 def is_complete(found: ImageReport) -> bool:
@@ -106,8 +127,15 @@ def _engine(name: str, settings: Settings) -> tuple[str, str, Digest, str] | Non
 @lru_cache(maxsize=1)
 def _code() -> str:
     """Return the state of our own files: a changed check must not answer with its former result."""
-    root = Path(scanner.__file__).parent
-    state = sorted(
-        (str(path.relative_to(root)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in root.rglob("*.py")
-    )
-    return hashlib.sha256(repr(state).encode()).hexdigest()
+    found = sorted(_stamps(str(Path(scanner.__file__).parent)))
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def _stamps(directory: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith((".py", ".yaml")):
+                stat = entry.stat()
+                yield entry.path, stat.st_size, stat.st_mtime_ns
+            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+                yield from _stamps(entry.path)

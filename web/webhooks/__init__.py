@@ -38,7 +38,7 @@ _LIMIT = 1 << 20
 @cache
 def formats() -> Mapping[str, WebhookFormat]:
     """All webhook formats by id."""
-    return discover(__name__, WebhookFormat)  # type: ignore[type-abstract]
+    return discover(__name__, WebhookFormat)
 
 
 def _admit() -> int:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Digest
-from scanner.policy.rules import SignatureSelector
+from scanner.policy.document import SignatureSelector, signatures_of
 from scanner.policy.signatures import RuleStatus, judge
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
@@ -116,14 +116,14 @@ CASES: dict[str, tuple[dict[str, Any], list[Verification], RuleStatus]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_case(name: str) -> None:
     selector, verifications, expected = CASES[name]
-    judged = judge(SignatureSelector.model_validate(selector), verifications, (IMAGE,), NOW, DAY)
+    judged = judge(signatures_of(SignatureSelector.model_validate(selector)), verifications, (IMAGE,), NOW, DAY)
     assert judged.status is expected, judged.message
     assert judged.message
     assert (judged.slug != "") is (expected is UNKNOWN)
 
 
 def test_the_reason_names_who_with_which_key_under_which_role_until_when() -> None:
-    judged = judge(SignatureSelector(scheme=("notary-v1",)), [SIGNED], (IMAGE,), NOW, DAY)
+    judged = judge(signatures_of(SignatureSelector(scheme=("notary-v1",))), [SIGNED], (IMAGE,), NOW, DAY)
     assert judged.message == (
         "signed by alice (key aaaaaaaaaaaaaaaa, role targets/alice, until 2027-02-21), "
         "bob (key bbbbbbbbbbbbbbbb, role targets/bob, until 2026-12-23); notary-v1, trusted by team"
@@ -134,7 +134,7 @@ def test_the_reason_names_who_with_which_key_under_which_role_until_when() -> No
 
 @pytest.mark.parametrize("age", [timedelta(), DAY, 2 * DAY])
 def test_time_alone_never_makes_a_signature_good(age: timedelta) -> None:
-    selector = SignatureSelector(scheme=("cosign",))
+    selector = signatures_of(SignatureSelector(scheme=("cosign",)))
     assert judge(selector, [UNSIGNED], (IMAGE,), NOW + age, DAY).status is NO
     assert judge(selector, [DOWN], (IMAGE,), NOW + age, DAY).status is UNKNOWN
 

@@ -11,7 +11,7 @@ from scanner.advisories import database
 from scanner.config import Settings
 from scanner.demo import samples
 from scanner.errors import EngineError
-from scanner.model.finding import CheckResult, Incomplete
+from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.scanning import results
 from scanner.scanning.pipeline import local_services, run
@@ -137,3 +137,29 @@ def test_a_missing_engine_is_found_out_by_the_scan(
 
     monkeypatch.setattr(results, "_engine", missing)
     assert key_of(first.images[0].image, None, None, ("trivy",), settings) == ""
+
+
+def test_a_derived_value_is_made_once_and_a_planted_one_is_not_believed(tmp_path: Path) -> None:
+    kept = Results.under(tmp_path)
+    made: list[int] = []
+
+    def make() -> tuple[CheckResult, ...]:
+        made.append(1)
+        return (CheckResult("x", Failed((Evidence("found", amount=2),))),)
+
+    def ask() -> tuple[CheckResult, ...]:
+        return kept.derived("name", tuple[CheckResult, ...], make)
+
+    assert ask() == ask() == make()
+    assert len(made) == 2
+    (path,) = (tmp_path / "derived").glob("*.sealed")
+    path.write_bytes(path.read_bytes().replace(b"found", b"lost!"))
+    assert ask() == make()
+    assert len(made) == 4
+
+
+def test_a_derived_value_of_changed_files_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Results.under(tmp_path)
+    assert kept.derived("name", dict[str, str], lambda: {"a": "1"}) == {"a": "1"}
+    monkeypatch.setattr(results, "_code", lambda: "changed")
+    assert kept.derived("name", dict[str, str], lambda: {"a": "2"}) == {"a": "2"}

@@ -21,7 +21,7 @@ from scanner.config import Limits, Settings
 from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Descriptor, Reference
-from scanner.policy.rules import SignatureSelector
+from scanner.policy.document import SignatureSelector, signatures_of
 from scanner.policy.signatures import RuleStatus, judge
 from scanner.trust._cosign import verification
 from scanner.trust._cosign.keyless import Who
@@ -772,7 +772,9 @@ def test_what_a_policy_can_ask_of_it(name: str) -> None:
 
     answers = play(Scene(put, KEYED))
     about = [answer.digest for answer in answers if answer.digest]
-    judged = judge(SignatureSelector(scheme=("cosign",), **selected), answers, about, NOW, timedelta(hours=1))
+    judged = judge(
+        signatures_of(SignatureSelector(scheme=("cosign",), **selected)), answers, about, NOW, timedelta(hours=1)
+    )
     assert judged.status is judgement, judged.message
 
 
@@ -838,7 +840,7 @@ def test_what_cannot_be_asked_and_is_not_needed() -> None:
     assert signature.status is TrustStatus.VERIFIED
     assert (attestations.status, attestations.predicate_type) == (TrustStatus.UNKNOWN, "*")
     for selected, judgement in (({}, RuleStatus.SATISFIED), ({"attestation": PROVENANCE}, RuleStatus.UNKNOWN)):
-        selector = SignatureSelector(scheme=("cosign",), **selected)
+        selector = signatures_of(SignatureSelector(scheme=("cosign",), **selected))
         judged = judge(selector, answers, [image.digest], NOW, timedelta(hours=1))
         assert judged.status is judgement
     assert other.status is TrustStatus.UNKNOWN, "the missing signature may stand where we could not look"
