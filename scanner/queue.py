@@ -8,6 +8,7 @@ few seconds, so an unavailable broker delays scans by seconds and loses none.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from scanner.model.scan import Lane
 
 log = logging.getLogger(__name__)
 
+_NOWHERE = "memory://"
 KICK, KEEP_UP = "dockwarden.kick", "dockwarden.keep-up"
 _SOCKET_SECONDS = 0.5
 _SILENT_SECONDS = 2.0
@@ -30,7 +32,7 @@ _silent_until: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()
 
 def make_app(settings: Settings, broker: str = "") -> Celery:
     """Create the Celery app. Without a broker (embedded) messages go nowhere, and workers find scans by polling."""
-    url = broker or settings.broker_url.reveal() or "memory://"
+    url = broker or settings.broker_url.reveal() or _NOWHERE
     app = Celery("dockwarden", broker=url, backend=None, set_as_current=False)
     exchange = Exchange("dockwarden", type="direct")
     arguments = {"x-queue-type": "quorum"} if url.startswith(("amqp", "pyamqp")) else None
@@ -54,6 +56,8 @@ def make_app(settings: Settings, broker: str = "") -> Celery:
         task_publish_retry=False,
         enable_utc=True,
     )
+    if url == _NOWHERE:
+        _silent_until[app] = math.inf
     return app
 
 
@@ -63,7 +67,7 @@ def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
     Returns False if the message was lost; workers then find the scan by polling. After a loss, no message is sent for
     two seconds, so that a caller that records many scans is not delayed for each.
     """
-    if app.conf.broker_url == "memory://" or time.monotonic() < _silent_until.get(app, 0.0):
+    if time.monotonic() < _silent_until.get(app, 0.0):
         return False
     try:
         with (
@@ -80,7 +84,7 @@ def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
 
 def reachable(app: Celery) -> bool:
     """Whether the broker answers within half a second. True if embedded, because none is needed."""
-    if app.conf.broker_url == "memory://":
+    if app.conf.broker_url == _NOWHERE:
         return True
     try:
         with _writer(app) as connection:

@@ -317,6 +317,7 @@ TESTED_IN = {
     "scanner/services/scans.py": "tests/scanner/store/test_scans.py",
     "scanner/services/secrets.py": "tests/scanner/services/test_rules.py",
     "scanner/services/sessions.py": "tests/scanner/services/test_rules.py",
+    "scanner/store/direct.py": "tests/scanner/store/test_gate.py",
     "scanner/store/dry_runs.py": "tests/scanner/services/test_dry_runs.py",
     "scanner/services/simulation.py": "tests/web/pages/test_policies.py",
     "scanner/services/tokens.py": "tests/scanner/services/test_rules.py",

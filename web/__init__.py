@@ -15,6 +15,7 @@ from flask_openapi3.openapi import OpenAPI
 from scanner import __version__, catalog, config, queue, telemetry
 from scanner.config import Settings
 from scanner.store.gate import Gate
+from scanner.store.intake import Intake
 from scanner.store.session import Database
 from web import api, auth, errors, health, logs, oidc, security, tracing, webhooks
 from web.api.base import Problem
@@ -59,12 +60,14 @@ def create_app(
         doc_ui=False,
     )
     database = database or Database.of(settings)
+    key = config.secret_key(settings)
     resources = Resources(
         settings,
         database,
         celery or queue.make_app(settings),
-        config.secret_key(settings),
+        key,
         Gate(database),
+        Intake(database, key),
         SenderKeys.of(settings),
         oidc.make(settings),
     )

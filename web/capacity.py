@@ -23,7 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from web.security import ADMISSION, LEAVING, Admission, bare_headers
+from web.security import ADMISSION, IN_FLIGHT, LEAVING, Admission, bare_headers
 from web.tls import CLIENT_CERTIFICATE
 
 if TYPE_CHECKING:
@@ -210,6 +210,10 @@ class Pool:
             self._open -= 1
         return answer, job
 
+    def in_flight(self) -> int:
+        """Return the number of requests that threads are answering."""
+        return min(self._open, self._kind.threads)
+
     def tell_busy(self) -> None:
         """Log at intervals that requests of this kind are refused."""
         if time.monotonic() > self._tell_again:
@@ -309,8 +313,9 @@ class Bridge:
         self.leaving = threading.Event()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        environ = environ_of(scope) | {LEAVING: self.leaving}
+        environ = environ_of(scope)
         pool = self._pools[kind_of(environ["PATH_INFO"]).name]
+        environ |= {LEAVING: self.leaving, IN_FLIGHT: pool.in_flight}
         job = None
         try:
             early = await self._receive(environ, pool, receive)

@@ -14,6 +14,7 @@ from flask import current_app
 from scanner.config import Secret, Settings
 from scanner.services import projects
 from scanner.store.gate import Gate
+from scanner.store.intake import Intake
 from scanner.store.session import Database
 from web.oidc import Provider
 from web.sender_keys import SenderKeys
@@ -29,6 +30,7 @@ class Resources:
     celery: Celery
     secret_key: Secret
     gate: Gate
+    intake: Intake
     sender_keys: SenderKeys
     provider: Provider | None = None
     throttle: Throttle = field(default_factory=Throttle)

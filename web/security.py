@@ -9,7 +9,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class Admission:
     allowed: int | None = None
 
 
-ADMISSION, LEAVING = "dockwarden.admission", "dockwarden.leaving"
+ADMISSION, LEAVING, IN_FLIGHT = "dockwarden.admission", "dockwarden.leaving", "dockwarden.in_flight"
 STRANGERS_BODY = 64 << 10  # limit of a late or long body on a route without authentication
 
 
@@ -126,6 +126,12 @@ def admit(limit: int = BODY_LIMIT) -> Response:
 def leaving() -> threading.Event:
     """Set when this process is about to end: waiting requests then answer with what they have."""
     found: threading.Event = request.environ.get(LEAVING) or threading.Event()
+    return found
+
+
+def in_flight() -> Callable[[], int]:
+    """Returns a function that counts the requests of this kind that are being answered now, including this one."""
+    found: Callable[[], int] = request.environ.get(IN_FLIGHT) or (lambda: 1)
     return found
 
 

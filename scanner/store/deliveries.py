@@ -17,7 +17,7 @@ from scanner.errors import ConflictError, NotFoundError
 from scanner.store.page import Page, cursor_moment, decode_cursor, encode_cursor
 from scanner.store.schema import delivery, delivery_scan, registry, webhook
 from scanner.store.secrets import seal, unseal
-from scanner.store.session import moment
+from scanner.store.session import moment, new_id
 
 UNKNOWN_REGISTRY = "unknown_registry"  # a reason: the event's host is not the webhook's registry
 _REFUSED_KEPT = 100
@@ -235,10 +235,7 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
             r.format,
             r.project,
             r.header,
-            (
-                unseal(r.secret, key, _place(r.id)),
-                *([unseal(r.previous_secret, key, _previous_place(r.id))] if r.previous_secret else []),
-            ),
+            unsealed(r.id, r.secret, r.previous_secret, key),
             r.host,
             tuple(r.aliases),
             r.sender,
@@ -247,14 +244,20 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
     )
 
 
+def unsealed(identifier: str, secret: bytes, previous: bytes | None, key: Secret) -> tuple[Secret, ...]:
+    """Return the valid secrets of a webhook's row."""
+    current = unseal(secret, key, _place(identifier))
+    return (current, unseal(previous, key, _previous_place(identifier))) if previous else (current,)
+
+
 def record(
     session: Connection, hook_id: str, key: str, events: int, outcome: str, refused: Sequence[RefusedEvent] = ()
 ) -> Delivery:
     """Record a delivery, once per ``key`` (the sender's delivery id, or the digest of the body).
 
-    A repeated delivery updates the outcome.
+    A repeated delivery updates the outcome. Raises NotFoundError if the webhook was deleted in the meantime.
     """
-    identifier = str(uuid.uuid4())
+    identifier = new_id()
     said = {"outcome": outcome[:200], "refused": _kept(refused)}
     try:
         with session.begin_nested():
@@ -271,7 +274,9 @@ def record(
     except IntegrityError:
         known = session.execute(
             sa.select(delivery.c.id).where(delivery.c.webhook_id == hook_id, delivery.c.key == key[:128])
-        ).scalar_one()
+        ).scalar()
+        if known is None:  # the other constraint: an administrator deleted the webhook after it was authenticated
+            raise NotFoundError("there is no such webhook") from None
         session.execute(delivery.update().where(delivery.c.id == known).values(**said))
         return Delivery(known, created=False)
     return Delivery(identifier, created=True)

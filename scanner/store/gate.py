@@ -1,12 +1,11 @@
 """The gate's query: the token, its owner and the current decision about a digest, in one indexed SELECT.
 
-The decision is stored as the JSON of the answer, so it is returned without serialisation. This is the only module that
-bypasses SQLAlchemy: its result handling took 230 of 480 us per call (benchmarks/gate.py).
+The decision is stored as the JSON of the answer, so it is returned without serialisation. The query bypasses
+SQLAlchemy, whose result handling took 230 of 480 us per call (benchmarks/gate.py).
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +13,14 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.pool import StaticPool
 
 from scanner.model.access import reach
 from scanner.model.glob import matches
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import inventory, scans
+from scanner.store.direct import Direct
 from scanner.store.schema import break_glass, project_member, scan, scan_told, token, user, verdict
-from scanner.store.session import Database, epoch, insert_new, moment
+from scanner.store.session import epoch, insert_new, moment
 
 _NOTED_EVERY = 60.0  # seconds between two records of a token's use
 _SELECT = f"""
@@ -89,12 +88,8 @@ class GateLookup:
     broken_glass: bool = False
 
 
-class Gate:
-    """Runs the query on one driver connection per thread in autocommit: no pool, no BEGIN and ROLLBACK around it."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._own = threading.local()
+class Gate(Direct):
+    """Runs the query."""
 
     def ask(self, token_hash: str, digest: str, repository: str, environment: str) -> GateLookup | None:
         """Run the query. None: no valid token has this hash. The caller checks scopes.
@@ -102,54 +97,8 @@ class Gate:
         Raises RemoteError if a second attempt on a new connection fails, too, with a reason as ``Database.session``.
         """
         values = {"hash": token_hash, "digest": digest, "repository": repository, "environment": environment}
-        row = self._fetch(values)
+        row = self.one(_STATEMENTS, values)
         return None if row is None else _lookup(row)
-
-    def _fetch(self, values: Mapping[str, str]) -> tuple[Any, ...] | None:
-        dialect = self._database.engine.dialect
-        driver: Any = dialect.dbapi
-        broken = (
-            driver.OperationalError,
-            driver.InterfaceError,
-            sa.exc.OperationalError,
-            # PostgreSQL's for a column that another version's schema does not have; SQLite's is an OperationalError.
-            driver.ProgrammingError,
-        )
-        try:
-            return self._ask(dialect.name, values)
-        except broken:  # the database may have restarted since the last query of this thread
-            self._forget()
-        try:
-            return self._ask(dialect.name, values)
-        except broken as error:
-            self._forget()
-            raise self._database.explain(error) from error
-
-    def _ask(self, dialect: str, values: Mapping[str, str]) -> tuple[Any, ...] | None:
-        cursor = self.cursor()
-        cursor.execute(_STATEMENTS[dialect], values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        cursor.fetchone()  # exhaust it: an unfinished SELECT keeps its read snapshot open in SQLite
-        return row
-
-    def cursor(self) -> Any:
-        """Return this thread's cursor, opened at its first query."""
-        if getattr(self._own, "cursor", None) is None:
-            engine = self._database.engine
-            pooled = engine.raw_connection()
-            connection: Any = pooled.driver_connection
-            if isinstance(engine.pool, StaticPool):  # SQLite in memory has only this one
-                return connection.cursor()
-            pooled.detach()
-            if engine.dialect.name == "postgresql":
-                connection.autocommit = True
-            self._own.cursor = connection.cursor()
-        return self._own.cursor
-
-    def _forget(self) -> None:
-        cursor, self._own.cursor = getattr(self._own, "cursor", None), None
-        if cursor is not None:
-            cursor.connection.close()
 
 
 def _lookup(row: tuple[Any, ...]) -> GateLookup | None:

@@ -150,13 +150,17 @@ def owners(session: Connection, repositories: Iterable[str]) -> Mapping[str, str
 
 
 def _owning(session: Connection) -> Callable[[str], str | None]:
-    """Return a function from repository to project. Its result is None if nothing matches."""
     by_pattern = {
         pattern: row.name
         for row in session.execute(sa.select(project.c.name, project.c.patterns))
         for pattern in row.patterns
     }
     by_host = {row.host: row.project for row in session.execute(sa.select(registry.c.host, registry.c.project))}
+    return owning(by_pattern, by_host)
+
+
+def owning(by_pattern: Mapping[str, str], by_host: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Return a function from repository to project, by all patterns and registries. None: nothing matches."""
 
     def one(repository: str) -> str | None:
         pattern = most_specific(by_pattern, repository)

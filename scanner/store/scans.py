@@ -9,7 +9,6 @@ database's clock is used.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +35,7 @@ from scanner.store.schema import (
     scan_attempt,
     verdict,
 )
-from scanner.store.session import epoch, moment
+from scanner.store.session import epoch, moment, new_id
 
 DEADLINE_SECONDS = 24 * 3600.0
 NOT_AN_IMAGE = "not_an_image"  # the reason of a scan that is done without a report
@@ -159,7 +158,7 @@ def request_all(
     Rows are written sorted by key. Otherwise two deliveries with the same images in different order could deadlock.
     """
     wanted = list(asked)
-    order = sorted(range(len(wanted)), key=lambda n: (_request_key(wanted[n][1]), wanted[n][0]))
+    order = sorted(range(len(wanted)), key=lambda n: (request_key(wanted[n][1]), wanted[n][0]))
     tickets = {n: request(session, wanted[n][1], idempotency_key=wanted[n][0], delivery_id=delivery_id) for n in order}
     return [tickets[n] for n in range(len(wanted))]
 
@@ -170,7 +169,7 @@ def _remembered(session: Connection, idempotency_key: str) -> str | None:
 
 
 def _request(session: Connection, asked: ScanRequest, delivery_id: str | None, supersedes: str | None) -> Ticket:
-    key = _request_key(asked)
+    key = request_key(asked)
     joined = None if asked.force else _queued(session, key)
     ticket = Ticket(joined, created=False) if joined else _insert(session, asked, key, supersedes)
     # A push or a waiting client must not wait in the lane of the background scan that it joins.
@@ -201,7 +200,7 @@ def _queued(session: Connection, key: str) -> str | None:
 def _insert(session: Connection, asked: ScanRequest, key: str | None, supersedes: str | None) -> Ticket:
     now = epoch(session)
     values: dict[str, Any] = {
-        "id": str(uuid.uuid4()),
+        "id": new_id(),
         "target": asked.target,
         "platform": str(asked.platform) if asked.platform else None,
         "engine": asked.engine,
@@ -233,7 +232,8 @@ def _insert(session: Connection, asked: ScanRequest, key: str | None, supersedes
     raise ConflictError("too many concurrent requests for the same scan", hint="try again")
 
 
-def _request_key(asked: ScanRequest) -> str:
+def request_key(asked: ScanRequest) -> str:
+    """Return the key that equal requests share. While one of them is queued, the others join it."""
     return _hash(asked.target, str(asked.platform or ""), asked.engine, asked.project)
 
 

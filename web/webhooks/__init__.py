@@ -10,29 +10,33 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import TypeVar
 
 import orjson
 from flask import Blueprint, Response, request
-from sqlalchemy.engine import Connection
 
 from scanner import queue
-from scanner.errors import NotFoundError, RefusedError, UsageError
+from scanner.errors import NotFoundError, RefusedError, RemoteError, UsageError
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.plugins import discover
 from scanner.services import webhooks as use_cases
-from scanner.store import deliveries, projects, scans
+from scanner.store import deliveries, scans
+from scanner.store.intake import Arrival, Known, Outdated
 from web.auth import PUBLIC, permission
-from web.resources import engine_for, resources
-from web.security import read_body
+from web.resources import resources
+from web.security import in_flight, read_body
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
 from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
 bp = Blueprint("webhooks", __name__)
 _LIMIT = 1 << 20
+_TRIES, _CHANGING = 5, "db_conflict"
+
+T = TypeVar("T")
 
 
 @cache
@@ -52,7 +56,7 @@ def _admit() -> int:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     _throttle()
     if not format_.signs_body:
-        _authenticate(format_, b"", arguments.get("path_token", ""))
+        _checked(lambda known: _admitted(format_, known, arguments.get("path_token", "")))
     return _LIMIT
 
 
@@ -66,14 +70,51 @@ def receive(format_id: str, path_token: str = "") -> Response:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     body = read_body(_LIMIT)
     _throttle()
-    hook = _verified(format_, body, _authenticate(format_, body, path_token))
+    return _checked(lambda known: _receive(format_, known, body, path_token))
+
+
+def _checked(work: Callable[[Known], T]) -> T:
+    """Run ``work`` with what this process knows, and again if that was outdated: only an up-to-date result counts.
+
+    Raises RemoteError if it changes all the time; the sender will try again.
+    """
+    known = resources().intake.remembered()
+    for _ in range(_TRIES):
+        try:
+            return work(known)
+        except Outdated:
+            known = resources().intake.known()
+        except UsageError:
+            if (current := resources().intake.known()).text == known.text:
+                raise
+            known = current
+    raise RemoteError("webhooks or registries are being changed", reason=_CHANGING, hint="try again")
+
+
+def _confirm(known: Known) -> None:
+    """Raise Outdated unless ``known`` is what the database has now."""
+    if resources().intake.known().text != known.text:
+        raise Outdated
+
+
+def _admitted(format_: WebhookFormat, known: Known, path_token: str) -> None:
+    _authenticate(format_, known, b"", path_token)
+    _confirm(known)
+
+
+def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str) -> Response:
+    """Process a delivery that is checked against ``known``. Raises Outdated: nothing was done."""
+    hook = _verified(format_, known, body, _authenticate(format_, known, body, path_token))
     if format_.media_types and request.mimetype not in format_.media_types:
         raise UsageError("not a media type of this format", reason="unsupported_media_type")
     own_id = request.headers.get(format_.delivery_header, "")[:200] if format_.delivery_header else ""
     events = [_with_id(event, own_id) for event in format_.parse(body)]
     pushes = [format_.named_at(hook.host, e) for e in events if isinstance(e, PushEvent) and e.concerns_us]
     refused = [deliveries.RefusedEvent("invalid", e.problem) for e in events if isinstance(e, UnreadableEvent)]
-    if any(isinstance(event, PushEvent) and event.action == PING for event in events):
+    is_test = any(isinstance(event, PushEvent) and event.action == PING for event in events)
+    if is_test or not (pushes or refused):
+        _confirm(known)
+    if is_test:
         format_.acknowledge(body, hook.sender, resources().sender_keys)
         with resources().database.session() as session:
             deliveries.record_test(session, hook.id, use_cases.TEST)
@@ -81,16 +122,19 @@ def receive(format_id: str, path_token: str = "") -> Response:
             return _answer(None, (), len(events), 0, 200)
     if not pushes and not refused:  # pulls (our own as well) and blobs: nothing is recorded
         return _answer(None, (), len(events), 0)
-    asked, impossible = _requests(hook, pushes)
+    asked, impossible = _requests(known, hook, pushes)
     refused += impossible
     # Without an id, two identical bodies are two pushes: many senders name only the tag.
     known_by = own_id if all(push.id for push in pushes) else secrets.token_hex(16)
     key = hashlib.sha256(known_by.encode("utf-8", "replace") + b"\n" + body).hexdigest()
-    delivery_id, tickets = _record(hook, key, len(events), asked, refused)
+    outcome = use_cases.outcome(len(asked), len(refused))
+    arrival = Arrival(hook.id, key, len(events), outcome, tuple(asked), tuple(refused))
+    recorded = resources().intake.record(known, arrival, in_flight())
+    tickets = list({ticket.scan_id: ticket for ticket in recorded.tickets}.values())
     for ticket in tickets:
         if ticket.created:
             queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
-    return _answer(delivery_id, tickets, len(events), len(refused))
+    return _answer(recorded.delivery_id, tickets, len(events), len(refused))
 
 
 def _with_id(event: PushEvent | UnreadableEvent, delivery: str) -> PushEvent | UnreadableEvent:
@@ -112,30 +156,30 @@ def _throttle() -> None:
         resources().throttle.take("webhook", source, WEBHOOK)
 
 
-def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[deliveries.Hook]:
+def _authenticate(format_: WebhookFormat, known: Known, body: bytes, path_token: str) -> list[deliveries.Hook]:
     """Return the webhooks whose secret the sender knows; several webhooks can have the same secret.
 
     All are compared, so that the time does not reveal which exist.
     """
-    with resources().database.read() as session:
-        hooks = deliveries.hooks(session, format_.id, resources().secret_key)
     found = [
         hook
-        for hook in hooks
+        for hook in known.hooks(format_.id)
         for secret in hook.secrets
         if format_.authenticate(body, request.headers, path_token, secret, hook.header or format_.header)
     ]
     if not found:
+        _confirm(known)  # the secret may be new
         _spend()
         raise RefusedError("no webhook of this format has that secret", reason="bad_token")
     return found
 
 
-def _verified(format_: WebhookFormat, body: bytes, known: Sequence[deliveries.Hook]) -> deliveries.Hook:
+def _verified(format_: WebhookFormat, current: Known, body: bytes, known: Sequence[deliveries.Hook]) -> deliveries.Hook:
     """Return the webhook whose sender's own signature is valid as well, for formats that have one."""
     for hook in known:
         if format_.verify_sender(body, request.headers, hook.sender, resources().sender_keys):
             return hook
+    _confirm(current)
     _spend()
     raise RefusedError(
         "the secret is correct, but the sender's signature is not valid",
@@ -150,22 +194,18 @@ def _spend() -> None:
 
 
 def _requests(
-    hook: deliveries.Hook, pushes: Sequence[PushEvent]
+    known: Known, hook: deliveries.Hook, pushes: Sequence[PushEvent]
 ) -> tuple[list[tuple[str, ScanRequest]], list[deliveries.RefusedEvent]]:
-    """Return the scans to request by event key, and the refused events.
+    """Return the scans to request by idempotency key, and the refused events.
 
     An invalid event must not refuse the others: registries repeat a refused delivery forever and send no later push.
     """
-    with resources().database.read() as session:
-        owner = projects.owners(session, {f"{hook.host}/{event.repository}" for event in pushes})
     own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names are case-insensitive
-    engines: dict[str, str] = {}
     asked: dict[str, ScanRequest] = {}
     refused: list[deliveries.RefusedEvent] = []
     for event in pushes:
         # Without an id, each delivery counts as a push. It joins a scan that has not read the tag yet; a later scan
-        # reads
-        # what the tag names then, and reuses the evidence of a known digest.
+        # reads what the tag names then, and reuses the evidence of a known digest.
         key = event.identity if event.id else f"{event.identity}:{secrets.token_hex(8)}"
         claimed = (event.host, event.repository, event.tag, event.digest, key)
         try:
@@ -177,12 +217,11 @@ def _requests(
             message = f"the payload names a host other than {hook.host} and its aliases"
             refused.append(deliveries.RefusedEvent(deliveries.UNKNOWN_REGISTRY, message, *claimed))
             continue
-        project = owner[f"{hook.host}/{event.repository}"]
-        engines[project] = engines.get(project) or engine_for(project)
-        asked[key] = ScanRequest(
+        project = known.owner(f"{hook.host}/{event.repository}")
+        asked[use_cases.event_key(hook.id, key)] = ScanRequest(
             target=target,
             lane=Lane.PUSH,
-            engine=engines[project],
+            engine=known.engines.get(project) or resources().settings.engine,
             project=project,
             requested_by=f"webhook {hook.name}",
             source=f"webhook:{hook.format}",
@@ -209,22 +248,3 @@ def reference_of(host: str, event: PushEvent) -> Reference:
     if not event.tag and not event.digest:
         raise UsageError("the payload names neither tag nor digest", reason="bad_reference")
     return Reference(host, named.repository, event.tag or None, pinned.digest)
-
-
-def _record(
-    hook: deliveries.Hook,
-    key: str,
-    events: int,
-    asked: Sequence[tuple[str, ScanRequest]],
-    refused: Sequence[deliveries.RefusedEvent],
-) -> tuple[str, list[scans.Ticket]]:
-    """Write delivery, scans and links in one transaction. A repeated delivery returns the scans of the first."""
-    outcome = use_cases.outcome(len(asked), len(refused))
-
-    def record(session: Connection) -> tuple[str, list[scans.Ticket]]:
-        delivery = deliveries.record(session, hook.id, key, events, outcome, refused)
-        requests = [(use_cases.event_key(hook.id, event), one) for event, one in asked]
-        return delivery.id, scans.request_all(session, requests, delivery_id=delivery.id)
-
-    delivery_id, tickets = resources().database.uncrossed(record)
-    return delivery_id, list({ticket.scan_id: ticket for ticket in tickets}.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ from sqlalchemy.engine import Connection
 from scanner.errors import ConflictError, RemoteError, UsageError
 from scanner.store import accounts, policies, registries, scans
 from scanner.store.schema import policy
-from scanner.store.session import Database, epoch
+from scanner.store.session import Database, epoch, new_id
 from tests.databases import Cluster, make_cluster, migrated_url
 from tests.scanner.store import factories
 from tests.scanner.store.together import together, transact
@@ -81,6 +83,19 @@ def test_a_reader_waits_for_no_writer(database: Database) -> None:
         scans.request(session, factories.request())
         assert count(database) == 0  # committed is what counts
     assert count(database) == 1
+
+
+def test_ids_of_rows_that_are_written_together_are_neighbours() -> None:
+    """People read the first eight digits, so these must change with each millisecond."""
+    made = [new_id() for _ in range(200)]
+    assert len(set(made)) == 200
+    for one in made:
+        assert (str(uuid.UUID(one)), uuid.UUID(one).version, uuid.UUID(one).variant) == (one, 8, uuid.RFC_4122)
+    began = int(made[0][:8], 16)
+    assert all((int(one[:8], 16) - began) % (1 << 32) < 60_000 for one in made)
+    deadline = time.monotonic() + 60
+    while new_id()[:8] == made[-1][:8]:
+        assert time.monotonic() < deadline
 
 
 def test_the_clock_is_utc_and_moves(database: Database) -> None:

@@ -289,6 +289,38 @@ def test_a_disabled_webhook_and_another_header(app: OpenAPI, database: Database,
     assert client.post("/webhooks/distribution", headers={"Authorization": other.reveal()}, **ask).status_code == 401
 
 
+def test_a_change_by_another_process_applies_at_once(app: OpenAPI, database: Database, secret: str) -> None:
+    """What is kept in memory is compared with the database before anything is written."""
+
+    def answers(secret: str, number: int, host: str = HOST) -> tuple[int, int]:
+        body = push(host)
+        body["events"][0]["id"] = str(number)
+        pull = {"events": [{**body["events"][0], "action": "pull"}]}
+        told = send(app, body, secret)
+        assert told.status_code != 202 or not told.json["refused"] or host != HOST
+        return told.status_code, send(app, pull, secret).status_code
+
+    assert answers(secret, 1) == (202, 202)
+    with database.session() as session:
+        (hook,) = deliveries.list_hooks(session, None)
+        second = deliveries.add_secret(session, hook.id, KEY).reveal()
+    assert answers(second, 2) == answers(secret, 3) == (202, 202)
+    with database.session() as session:
+        deliveries.drop_secret(session, hook.id, KEY, keep_new=True)
+    assert answers(secret, 4) == (401, 401)
+    assert answers(second, 5) == (202, 202)
+    assert send(app, push("mirror:5000"), second).json["refused"] == 1
+    with database.session() as session:
+        registries.update(session, hook.registry_id, KEY, aliases=["mirror:5000"])
+    body = push("mirror:5000")
+    body["events"][0]["id"] = "6"
+    assert send(app, body, second).json["refused"] == 0
+    with database.session() as session:
+        deliveries.disable_hook(session, hook.id, True)
+    assert answers(second, 7) == (401, 401)
+    assert send(app, b"not JSON", second).status_code == 401
+
+
 def test_a_flood_is_told_when_to_come_back(settings: Settings, database: Database, secret: str) -> None:
     app = create_app(replace(settings, rate_limits=True), database, queue.make_app(settings))
     answers = [send(app, push(), "wrong").status_code for _ in range(62)]

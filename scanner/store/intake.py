@@ -1,0 +1,453 @@
+"""The intake of webhooks: who may deliver, and the deliveries of several senders in one transaction.
+
+*Who may deliver* (`Known`) is one text: all webhooks, registries and projects. It is decrypted and parsed when it
+changes, and kept. The transaction that writes a delivery reads the text again, and writes nothing if it is another one.
+So a revoked secret is refused at once, by every process, and a delivery costs no query of its own for it.
+
+*Group commit*: deliveries that arrive while a transaction is being committed wait together, and the next transaction
+writes them all. Each thread returns after the commit that contains its delivery. A group writes only what is new: a
+repeated delivery, an image that is queued already, and every delivery of a group that failed are written by themselves,
+with the queries of `deliveries` and `scans`. So a delivery that cannot be written does not affect others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner import telemetry
+from scanner.config import Secret
+from scanner.model.scan import Lane, ScanRequest, ScanState
+from scanner.store import deliveries, projects, scans
+from scanner.store.direct import Direct
+from scanner.store.schema import delivery, delivery_scan, idempotency, project, registry, scan, webhook
+from scanner.store.session import Database, new_id
+
+# The longest time that a group waits for deliveries that are being read, and how long between two looks.
+_GATHER_SECONDS, _GATHER_STEP = 0.002, 0.0005
+
+# One text, in a fixed order, so that it can be compared. Secrets in it are sealed.
+_KNOWN = f"""
+    SELECT {{cast}}({{row}}(
+        (SELECT {{list}}({{row}}(id, name, format, header, sender, {{secret}}, {{previous}},
+                               host, {{aliases}}, project))
+         FROM (SELECT w.id, w.name, w.format, w.header, w.secret, w.previous_secret, w.sender,
+                      r.host, r.aliases, r.project
+               FROM {webhook.name} w JOIN {registry.name} r ON r.id = w.registry_id
+               WHERE NOT w.disabled ORDER BY w.id) AS hooks),
+        (SELECT {{list}}({{row}}(name, {{patterns}}, engine))
+         FROM (SELECT name, patterns, engine FROM {project.name} ORDER BY name) AS owners),
+        (SELECT {{list}}({{row}}(host, project))
+         FROM (SELECT host, project FROM {registry.name} ORDER BY host) AS hosts)){{as_text}})
+"""  # noqa: S608  table names are constants
+_READ: Mapping[str, str] = {
+    "sqlite": _KNOWN.format(
+        cast="",
+        as_text="",
+        row="json_array",
+        list="json_group_array",
+        aliases="json(aliases)",
+        patterns="json(patterns)",
+        **{"secret": "hex(secret)", "previous": "hex(previous_secret)"},
+    ),
+    "postgresql": _KNOWN.format(
+        cast="CAST",
+        as_text=" AS text",
+        row="json_build_array",
+        list="json_agg",
+        aliases="aliases",
+        patterns="patterns",
+        **{"secret": "encode(secret, 'hex')", "previous": "encode(previous_secret, 'hex')"},
+    ),
+}
+
+
+class Outdated(Exception):
+    """Webhooks, registries or projects have changed since they were read: authenticate the delivery again."""
+
+
+class Known:
+    """What deliveries are checked against: the enabled webhooks, and the owners of repositories, as of one moment."""
+
+    def __init__(self, text: str, key: Secret) -> None:
+        self.text, self._key = text, key
+        self.digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        self._hooks: dict[str, list[list[Any]]] = {}
+        self._opened: dict[str, tuple[deliveries.Hook, ...]] = {}
+        rows, owners, hosts = orjson.loads(text)
+        for row in rows or ():
+            self._hooks.setdefault(row[2], []).append(row)
+        by_pattern = {pattern: name for name, patterns, _ in owners or () for pattern in patterns}
+        self.engines: Mapping[str, str] = {name: engine for name, _, engine in owners or () if engine}
+        self._owner = projects.owning(by_pattern, dict(hosts or ()))
+
+    def hooks(self, format_: str) -> tuple[deliveries.Hook, ...]:
+        """Return the webhooks of a format with their secrets. Raises ScannerError(reason="secret_unreadable")."""
+        found = self._opened.get(format_)
+        if found is None:
+            found = self._opened[format_] = tuple(self._open(*row) for row in self._hooks.get(format_, ()))
+        return found
+
+    def _open(
+        self,
+        identifier: str,
+        name: str,
+        format_: str,
+        header: str,
+        sender: str,
+        secret: str,
+        previous: str | None,
+        host: str,
+        aliases: list[str],
+        owner: str,
+    ) -> deliveries.Hook:
+        valid = deliveries.unsealed(identifier, bytes.fromhex(secret), bytes.fromhex(previous or ""), self._key)
+        return deliveries.Hook(identifier, name, format_, owner, header, valid, host, tuple(aliases), sender)
+
+    def owner(self, repository: str) -> str:
+        """Return the project of a repository (``host/name``)."""
+        return self._owner(repository) or projects.DEFAULT
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An authenticated delivery. ``asked``: the scans to request, by idempotency key."""
+
+    hook_id: str
+    key: str
+    events: int
+    outcome: str
+    asked: tuple[tuple[str, ScanRequest], ...]
+    refused: tuple[deliveries.RefusedEvent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A committed delivery with the tickets of its scans, in the order of its requests."""
+
+    delivery_id: str
+    tickets: tuple[scans.Ticket, ...]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A delivery that waits for a group. ``settled`` without a result: it has to be written by itself."""
+
+    arrival: Arrival
+    known: Known
+    delivery_id: str
+    scan_ids: tuple[str, ...]
+    trace: str
+    request_keys: tuple[str, ...]
+    settled: bool = False
+    recorded: Recorded | None = None
+    woken: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+
+class Intake(Direct):
+    """Reads who may deliver, and writes deliveries in groups. One for each process."""
+
+    def __init__(self, database: Database, key: Secret) -> None:
+        super().__init__(database)
+        self._key = key
+        self._known: Known | None = None
+        self._joined = threading.Condition()  # guards the two below; notified when a group is complete
+        self._waiting: list[_Entry] = []
+        self._led = False  # a thread is writing a group, or waiting for the first entries of the next one
+
+    def remembered(self) -> Known:
+        """Return what this process read last. `record` refuses it if it has changed; for anything else use `known`."""
+        return self._known or self.known()
+
+    def known(self) -> Known:
+        """Return what is in the database now. Raises RemoteError(reason="db_unavailable")."""
+        row = self.one(_READ, {})
+        assert row is not None
+        remembered = self._known
+        if remembered is None or remembered.text != row[0]:
+            remembered = self._known = Known(row[0], self._key)
+        return remembered
+
+    def record(self, known: Known, arrival: Arrival, in_flight: Callable[[], int] = lambda: 1) -> Recorded:
+        """Write a delivery with its scans, and return after the commit. A repeated one returns the scans of the first.
+
+        ``known``: what it was checked against. ``in_flight``: the number of deliveries that are being received now,
+        including this one; a group waits a moment for them. The caller notifies the queue of created scans. Raises
+        Outdated, and as `Database.uncrossed`.
+        """
+        if not arrival.refused and not self.shared:
+            entry = _entry(arrival, known)
+            if not self._join(entry, in_flight):
+                entry.woken.acquire()
+            if not entry.settled:
+                self._lead(in_flight)
+            if entry.recorded is not None:
+                return entry.recorded
+        return self._database.uncrossed(lambda session: _record_alone(session, known, arrival))
+
+    def _join(self, entry: _Entry, in_flight: Callable[[], int]) -> bool:
+        """Let an entry wait for a group. Returns whether its thread leads the next one, because no other does."""
+        with self._joined:
+            self._waiting.append(entry)
+            if len(self._waiting) >= in_flight():
+                self._joined.notify()
+            leads, self._led = not self._led, True
+        return leads
+
+    def _lead(self, in_flight: Callable[[], int]) -> None:
+        """Write all entries that wait, including the own one, and wake their threads. The next group has a new leader.
+
+        A thread leaves as soon as its entry is settled and brings its next delivery, while the new leader waits for it.
+        """
+        group: list[_Entry] = []
+        try:
+            self._gather(in_flight)
+            with self._joined:
+                group, self._waiting = self._waiting, []
+            single = _without_doubles(group)
+            if single:
+                self._write(single)
+        finally:
+            if not group:
+                group, self._waiting = self._waiting, []
+            for entry in group:
+                entry.settled = True
+                entry.woken.release()
+            with self._joined:
+                if self._waiting:
+                    self._waiting[0].woken.release()
+                else:
+                    self._led = False
+
+    def _gather(self, in_flight: Callable[[], int]) -> None:
+        """Wait until all deliveries in flight have joined the group, at most `_GATHER_SECONDS`."""
+        ends = time.monotonic() + _GATHER_SECONDS
+        with self._joined:
+            while len(self._waiting) < in_flight() and time.monotonic() < ends:
+                self._joined.wait(_GATHER_STEP)  # again and again, because a delivery in flight may also be refused
+
+    def _write(self, group: Sequence[_Entry]) -> None:
+        """Write the deliveries of a group that are new. If that fails, nothing is written and no entry has a result."""
+        dialect = self._database.engine.dialect
+        driver: Any = dialect.dbapi
+        write = _write_postgresql if dialect.name == "postgresql" else _write_sqlite
+        try:
+            fresh = write(self.cursor(), group[0].known, group)
+        except (driver.Error, sa.exc.DBAPIError):
+            # A conflict with another process, or a broken connection. Each delivery is now written by itself on another
+            # connection, which reports the error or finds what this one has committed after all.
+            self._forget()
+            return
+        for entry in fresh:
+            tickets = tuple(scans.Ticket(identifier, created=True) for identifier in entry.scan_ids)
+            entry.recorded = Recorded(entry.delivery_id, tickets)
+
+
+def _record_alone(session: Connection, known: Known, arrival: Arrival) -> Recorded:
+    if session.exec_driver_sql(_READ[session.dialect.name]).scalar_one() != known.text:
+        raise Outdated
+    told = deliveries.record(session, arrival.hook_id, arrival.key, arrival.events, arrival.outcome, arrival.refused)
+    return Recorded(told.id, tuple(scans.request_all(session, arrival.asked, delivery_id=told.id)))
+
+
+def _entry(arrival: Arrival, known: Known) -> _Entry:
+    return _Entry(
+        arrival,
+        known,
+        new_id(),
+        tuple(new_id() for _ in arrival.asked),
+        telemetry.current(),
+        tuple(scans.request_key(asked) for _, asked in arrival.asked),
+    )
+
+
+def _without_doubles(group: Iterable[_Entry]) -> list[_Entry]:
+    """Return the deliveries that share no key with an earlier one of the group. The others join it afterwards.
+
+    Those that were checked against something else than the first are left out as well.
+    """
+    seen: set[object] = set()
+    single: list[_Entry] = []
+    for entry in group:
+        if single and entry.known.text != single[0].known.text:
+            continue
+        own = [
+            (entry.arrival.hook_id, entry.arrival.key),
+            *(key for key, _ in entry.arrival.asked),
+            *entry.request_keys,
+        ]
+        if len(set(own)) == len(own) and seen.isdisjoint(own):
+            seen.update(own)
+            single.append(entry)
+    return single
+
+
+# The statements of a group. Columns that are not named here get the defaults of the schema.
+
+
+def _into(table: sa.Table, columns: Sequence[str], **constant: str) -> tuple[str, str]:
+    """Return the beginning of an INSERT, and the expressions of the constants after the values of ``columns``."""
+    rest = dict(constant)
+    for column in table.c:
+        default: Any = column.default
+        if column.name not in columns and column.name not in constant and default is not None and default.is_scalar:
+            rest[column.name] = _literal(default.arg)
+    return f"INSERT INTO {table.name} ({', '.join((*columns, *rest))})", "".join(f", {one}" for one in rest.values())
+
+
+def _literal(value: bool | int | str) -> str:
+    return str(value).upper() if isinstance(value, bool | int) else "'" + value.replace("'", "''") + "'"
+
+
+_DELIVERY = ("id", "webhook_id", "key", "events", "outcome")
+_SCAN = ("id", "target", "engine", "project", "requested_by", "source", "request_key", "trace")
+_TIMES = ("next_at", "created_epoch", "kicked_epoch", "created_at")
+_INTO_DELIVERY = _into(delivery, (*_DELIVERY, "received_at"), refused="'[]'")
+_INTO_SCAN = _into(scan, (*_SCAN, *_TIMES), lane=_literal(Lane.PUSH.value), state=_literal(ScanState.QUEUED.value))
+_INTO_IDEMPOTENCY = _into(idempotency, ("key", "scan_id", "created_at"))
+_INTO_LINK = _into(delivery_scan, ("delivery_id", "scan_id"))
+
+# The deliveries that are not new: of which something is stored already. ``told`` and ``asked``: the rows of the group.
+_REPEATED = f"""
+    SELECT t.id FROM told t
+    WHERE EXISTS (SELECT 1 FROM {delivery.name} d WHERE d.webhook_id = t.webhook_id AND d.key = t.key)
+    UNION
+    SELECT a.delivery_id FROM asked a
+    WHERE EXISTS (SELECT 1 FROM {idempotency.name} i WHERE i.key = a.key)
+       OR EXISTS (SELECT 1 FROM {scan.name} s WHERE s.request_key = a.request_key AND s.state = 'queued')
+"""  # noqa: S608  table names are constants; all values are bound parameters
+
+
+def _sqlite_rows(name: str, columns: Iterable[str]) -> str:
+    fields = ", ".join(f"json_extract(value, '$.{column}') AS {column}" for column in columns)
+    return f"{name} AS (SELECT {fields} FROM json_each(:{name}))"  # noqa: S608  constants
+
+
+_SQLITE_REPEATED = f"""
+    WITH {_sqlite_rows("told", ("id", "webhook_id", "key"))},
+         {_sqlite_rows("asked", ("delivery_id", "key", "request_key"))}
+    SELECT (julianday('now') - 2440587.5) * 86400.0, json_group_array(id) FROM ({_REPEATED})
+"""  # noqa: S608
+
+
+def _sqlite_insert(into: tuple[str, str], columns: Sequence[str]) -> str:
+    return f"{into[0]} VALUES ({', '.join(f':{column}' for column in columns)}{into[1]})"
+
+
+_SQLITE_INSERTS = (
+    ("told", _sqlite_insert(_INTO_DELIVERY, (*_DELIVERY, "moment"))),
+    ("asked", _sqlite_insert(_INTO_SCAN, (*_SCAN, "now", "now", "now", "moment"))),
+    ("asked", _sqlite_insert(_INTO_IDEMPOTENCY, ("key", "id", "moment"))),
+    ("asked", _sqlite_insert(_INTO_LINK, ("delivery_id", "id"))),
+)
+
+
+def _write_sqlite(cursor: Any, known: Known, group: Sequence[_Entry]) -> list[_Entry]:
+    """Write a group in one transaction. Returns the entries that were new, none if ``known`` is outdated.
+
+    On an error everything is rolled back.
+    """
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        if cursor.execute(_READ["sqlite"]).fetchall() != [(known.text,)]:
+            return []
+        told, asked = _rows(group)
+        documents = {"told": orjson.dumps(told).decode(), "asked": orjson.dumps(asked).decode()}
+        ((now, repeated),) = cursor.execute(_SQLITE_REPEATED, documents).fetchall()
+        old = frozenset(orjson.loads(repeated))
+        moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        times = {"now": now, "moment": moment}
+        rows = {
+            "told": [row | times for row in told if row["id"] not in old],
+            "asked": [row | times for row in asked if row["delivery_id"] not in old],
+        }
+        for name, statement in _SQLITE_INSERTS:
+            cursor.executemany(statement, rows[name])
+        cursor.execute("COMMIT")
+    finally:
+        if cursor.connection.in_transaction:
+            cursor.execute("ROLLBACK")
+    return [entry for entry in group if entry.delivery_id not in old]
+
+
+_TYPES = {"events": "int"}
+
+
+def _postgresql_rows(name: str, columns: Iterable[str]) -> str:
+    fields = ", ".join(f"{column} {_TYPES.get(column, 'text')}" for column in columns)
+    return f"{name} AS MATERIALIZED (SELECT * FROM json_to_recordset(%({name})s::json) AS r({fields}))"  # noqa: S608
+
+
+def _postgresql_insert(into: tuple[str, str], values: Iterable[str], rows: str, owner: str) -> str:
+    fresh = f"FROM {rows}, clock WHERE {owner} NOT IN (SELECT id FROM repeated)"  # noqa: S608  constants
+    return f"({into[0]} SELECT {', '.join(values)}{into[1]} {fresh})"
+
+
+_EPOCH = "extract(epoch FROM clock.now)::float8"
+# One statement is one transaction and one round trip. All its parts see the same snapshot, and foreign keys are checked
+# at its end.
+_POSTGRESQL = f"""
+    WITH {_postgresql_rows("told", _DELIVERY)},
+         {_postgresql_rows("asked", (*_SCAN, "delivery_id", "key"))},
+         clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+         repeated AS MATERIALIZED (
+             {_REPEATED} UNION SELECT t.id FROM told t WHERE md5(({_READ["postgresql"]})) <> %(known)s
+         ),
+         deliveries AS {_postgresql_insert(_INTO_DELIVERY, (*_DELIVERY, "now"), "told", "id")},
+         scans AS {_postgresql_insert(_INTO_SCAN, (*_SCAN, *(3 * [_EPOCH]), "now"), "asked", "delivery_id")},
+         keys AS {_postgresql_insert(_INTO_IDEMPOTENCY, ("key", "id", "now"), "asked", "delivery_id")},
+         links AS {_postgresql_insert(_INTO_LINK, ("delivery_id", "id"), "asked", "delivery_id")}
+    SELECT id FROM repeated
+"""  # noqa: S608
+
+
+def _write_postgresql(cursor: Any, known: Known, group: Sequence[_Entry]) -> list[_Entry]:
+    """Write a group in one statement. Returns the entries that were new, none if ``known`` is outdated."""
+    told, asked = _rows(group)
+    values = {"told": orjson.dumps(told).decode(), "asked": orjson.dumps(asked).decode(), "known": known.digest}
+    repeated = {identifier for (identifier,) in cursor.execute(_POSTGRESQL, values).fetchall()}
+    return [entry for entry in group if entry.delivery_id not in repeated]
+
+
+def _rows(group: Sequence[_Entry]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of a group, sorted by key, so that two processes lock in the same order."""
+    told = [
+        {
+            "id": entry.delivery_id,
+            "webhook_id": entry.arrival.hook_id,
+            "key": entry.arrival.key,
+            "events": entry.arrival.events,
+            "outcome": entry.arrival.outcome[:200],
+        }
+        for entry in group
+    ]
+    asked = [
+        {
+            "delivery_id": entry.delivery_id,
+            "key": key,
+            "id": scan_id,
+            "request_key": request_key,
+            "target": one.target,
+            "engine": one.engine,
+            "project": one.project,
+            "requested_by": one.requested_by[:200],
+            "source": one.source,
+            "trace": entry.trace,
+        }
+        for entry in group
+        for (key, one), scan_id, request_key in zip(
+            entry.arrival.asked, entry.scan_ids, entry.request_keys, strict=True
+        )
+    ]
+    told.sort(key=lambda row: (row["webhook_id"], row["key"]))
+    asked.sort(key=lambda row: (row["request_key"], row["key"]))
+    return told, asked

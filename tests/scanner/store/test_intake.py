@@ -1,0 +1,177 @@
+"""Deliveries in groups: what they write, what they repeat, and that none affects its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from scanner.config import Secret
+from scanner.errors import NotFoundError
+from scanner.model.scan import ScanState
+from scanner.store import deliveries, intake, projects, registries, scans
+from scanner.store.schema import delivery, delivery_scan, idempotency, scan, webhook
+from scanner.store.session import Database
+from tests.scanner.store import factories
+from tests.scanner.store.together import together
+
+KEY = Secret("a secret key for tests, long enough")
+OWN = {"id", "key", "scan_id", "delivery_id", "request_key", "target"}  # columns that differ from row to row
+TIMES = {"received_at", "created_at", "created_epoch", "kicked_epoch", "next_at"}
+
+
+@pytest.fixture
+def hook(database: Database) -> str:
+    with database.session() as session:
+        registry = registries.add(session, "mine.io", KEY, aliases=["localhost:5000"])
+        return deliveries.create_hook(session, "push's", "harbor", registry.id, KEY)[0]
+
+
+def arrival(hook: str, number: int, *targets: str, **more: Any) -> intake.Arrival:
+    asked = [
+        (f"hook:{hook}:{number}-{place}", factories.request(target))
+        for place, target in enumerate(targets or (f"mine.io/shop/cart:{number}",))
+    ]
+    return replace(intake.Arrival(hook, f"delivery-{number}", len(asked), "1 images", tuple(asked)), **more)
+
+
+def rows(database: Database, table: sa.Table) -> list[dict[str, Any]]:
+    with database.read() as session:
+        return [dict(row._mapping) for row in session.execute(sa.select(table))]
+
+
+def test_a_group_writes_the_rows_that_a_single_delivery_writes(database: Database, hook: str) -> None:
+    """All columns, so that a new one cannot be forgotten. Refused events are not written by a group."""
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    refused = (deliveries.RefusedEvent("invalid", "unreadable"),)
+    grouped = own.record(known, arrival(hook, 1))
+    alone = own.record(known, arrival(hook, 2, refused=refused))
+    assert [ticket.created for ticket in (*grouped.tickets, *alone.tickets)] == [True, True]
+    for table in (delivery, scan, idempotency, delivery_scan):
+        first, second = rows(database, table)
+        for one in (first, second):
+            one.pop("refused", None)
+        assert {n: v for n, v in first.items() if n not in OWN | TIMES} == {
+            n: v for n, v in second.items() if n not in OWN | TIMES
+        }
+        for name in TIMES & first.keys():
+            assert type(first[name]) is type(second[name])
+            assert first[name] <= second[name]
+    with database.read() as session:
+        (view,) = [v for v in deliveries.list_(session, None).items if v.id == grouped.delivery_id]
+        assert (view.scans, view.refused) == ((grouped.tickets[0].scan_id,), ())
+        assert scans.get(session, view.scans[0]).state is ScanState.QUEUED
+
+
+def test_deliveries_at_once_are_all_recorded(database: Database, hook: str) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    told = together(12, lambda number: own.record(known, arrival(hook, number), lambda: 12))
+    found = [one for one in told if isinstance(one, intake.Recorded)]
+    assert len(found) == 12, told
+    assert {one.delivery_id for one in found} == {row["id"] for row in rows(database, delivery)}
+    assert {one.tickets[0].scan_id for one in found} == {row["id"] for row in rows(database, scan)}
+
+
+def test_a_delivery_that_fails_does_not_affect_its_neighbours(database: Database, hook: str) -> None:
+    """One of the group breaks a foreign key: the database refuses the whole transaction."""
+    own = intake.Intake(database, KEY)
+    known = own.known()
+
+    def deliver(number: int) -> intake.Recorded:
+        return own.record(known, arrival("no such webhook" if number == 2 else hook, number), lambda: 5)
+
+    told = together(5, deliver)
+    assert [type(one) for one in told] == [intake.Recorded, intake.Recorded, NotFoundError, *2 * [intake.Recorded]]
+    assert len(rows(database, delivery)) == len(rows(database, scan)) == 4
+
+
+def test_a_repeated_delivery_has_the_scans_of_the_first(database: Database, hook: str) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    first = own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1"))
+    again = together(6, lambda _: own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1"), lambda: 6))
+    for one in again:
+        assert isinstance(one, intake.Recorded), one
+        assert one.delivery_id == first.delivery_id
+        assert [t.scan_id for t in one.tickets] == [t.scan_id for t in first.tickets]
+        assert not any(t.created for t in one.tickets)
+
+
+def test_two_deliveries_of_one_image_in_a_group_share_its_scan(database: Database, hook: str) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    told = together(6, lambda number: own.record(known, arrival(hook, number, "mine.io/shop:1"), lambda: 6))
+    found = [one for one in told if isinstance(one, intake.Recorded)]
+    assert len(found) == 6, told
+    assert len({one.tickets[0].scan_id for one in found}) == 1
+    assert sum(one.tickets[0].created for one in found) == 1
+    assert len(rows(database, delivery)) == len(rows(database, delivery_scan)) == 6
+
+
+def test_an_event_known_from_another_delivery_does_not_become_two_scans(database: Database, hook: str) -> None:
+    """The other events of the delivery are new, and none may be lost."""
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    first = own.record(known, arrival(hook, 1, "mine.io/a:1"))
+    both = arrival(hook, 2, "mine.io/a:1", "mine.io/b:1")
+    both = replace(both, asked=(arrival(hook, 1, "mine.io/a:1").asked[0], both.asked[1]))
+    second = own.record(known, both)
+    assert [ticket.created for ticket in second.tickets] == [False, True]
+    assert second.tickets[0].scan_id == first.tickets[0].scan_id
+
+
+@pytest.mark.parametrize("refused", [(), (deliveries.RefusedEvent("invalid", "unreadable"),)])
+@pytest.mark.parametrize("change", ["disabled", "secret", "alias", "project"])
+def test_what_has_changed_is_read_again_before_anything_is_written(
+    database: Database, hook: str, change: str, refused: tuple[deliveries.RefusedEvent, ...]
+) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    assert own.remembered() is own.known() is known
+    with database.session() as session:
+        if change == "disabled":
+            deliveries.disable_hook(session, hook, True)
+        elif change == "secret":
+            deliveries.add_secret(session, hook, KEY)
+        elif change == "alias":
+            registries.update(session, registries.list_(session)[0].id, KEY, aliases=["other:5000"])
+        else:
+            projects.create(session, "shop", patterns=["mine.io/shop/*"], engine="trivy")
+    with pytest.raises(intake.Outdated):
+        own.record(known, arrival(hook, 1, refused=refused))
+    assert not any(rows(database, table) for table in (delivery, scan, idempotency))
+    now = own.known()
+    assert own.record(now, arrival(hook, 1, refused=refused)).tickets[0].created
+    with database.read() as session:
+        assert now.hooks("harbor") == deliveries.hooks(session, "harbor", KEY)
+    assert now.hooks("quay") == ()
+    expected = ("shop", {"shop": "trivy"}) if change == "project" else ("default", {})
+    assert (now.owner("mine.io/shop/cart"), now.engines) == expected
+
+
+def test_one_unreadable_secret_closes_its_own_format_only(database: Database, hook: str) -> None:
+    with database.session() as session:
+        registry = registries.list_(session)[0]
+        other = deliveries.create_hook(session, "q", "quay", registry.id, KEY)[0]
+        session.execute(webhook.update().where(webhook.c.id == hook).values(secret=b"broken"))
+    assert [one.id for one in intake.Intake(database, KEY).known().hooks("quay")] == [other]
+
+
+# SQLite has no server that could end a connection.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_that_the_server_ended_loses_nothing(database: Database, hook: str) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    with database.session() as session:
+        session.execute(
+            sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
+                "datname = current_database()"
+            )
+        )
+    assert own.record(known, arrival(hook, 1)).tickets[0].created
+    assert len(rows(database, scan)) == 1
