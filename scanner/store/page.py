@@ -34,7 +34,7 @@ def encode_cursor(*values: float | str) -> str:
 def decode_cursor(text: str, kinds: Sequence[Callable[[Any], Any]]) -> tuple[Any, ...]:
     """Return the values of a cursor, converted by ``kinds``. Raises UsageError(reason="bad_cursor").
 
-    Cursors are not signed: they only select rows, and every query is limited to the caller's projects. But anybody can
+    Cursors are not signed: they only select rows, and every query is limited to the caller's projects. But a client can
     write one, so a value that a database would refuse is refused here: it would be an internal error there.
     """
     try:
