@@ -23,6 +23,7 @@ BENCHMARKS = {
     "scan": ("--rounds", "3"),
     "layers": ("--rounds", "3"),
     "checks": ("--rounds", "3"),
+    "secrets": ("--rounds", "1"),
     "gate": ("--rounds", "3"),
     "admission": ("--rounds", "3"),
     "docker_authz": (),

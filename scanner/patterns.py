@@ -31,12 +31,18 @@ def lazy(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     return cast("re.Pattern[AnyStr]", _Lazy(lambda: re.compile(pattern, flags)))
 
 
-def lazy_re2(pattern: bytes | Callable[[], bytes]) -> re.Pattern[bytes]:
-    """Return a stand-in for a pattern of RE2, whose time is linear in its input. The module is loaded on first use."""
+def lazy_re2(pattern: bytes | Callable[[], bytes], memory: int = 0) -> re.Pattern[bytes]:
+    """Return a stand-in for a pattern of RE2, whose time is linear in its input. The module is loaded on first use.
+
+    ``memory``: the most bytes for its automaton, where RE2's own default would make a large pattern slow.
+    """
 
     def build() -> Any:
         import re2
 
-        return re2.compile(pattern() if callable(pattern) else pattern)
+        options = re2.Options()
+        if memory:
+            options.max_mem = memory
+        return re2.compile(pattern() if callable(pattern) else pattern, options)
 
     return cast("re.Pattern[bytes]", _Lazy(build))

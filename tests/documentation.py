@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scanner import catalog
-from scanner.checks import _catalogue
+from scanner.checks import _catalogue, _secret_catalogue
 from scanner.commands.trust import schemes_table
 from scanner.notify.base import format_table as channel_table
 from scanner.registry.listings.base import list_table
@@ -24,6 +24,7 @@ LISTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("notifications.md", "channels"): lambda: channel_table(catalog.channels().values()),
     ("registries.md", "lists"): lambda: list_table(catalog.listings().values()),
     ("reports.md", "formats"): lambda: format_table(catalog.reports().values()),
+    ("secrets.md", "kinds"): _secret_catalogue.kinds_table,
     ("signatures.md", "schemes"): lambda: schemes_table(catalog.schemes().values()),
     ("webhooks.md", "formats"): lambda: format_list(formats().values()),
     ("workloads.md", "targets"): lambda: target_table(catalog.workload_sources().values()),

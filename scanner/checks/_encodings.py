@@ -127,7 +127,8 @@ def from_hex(data: bytes, literal: bytes) -> Iterator[Reading]:
         at = text.find(digits)
         if at >= 0:
             text = text[at % 2 :]  # skip a hexadecimal digit that belongs to the text before
-            yield Reading(bytes.fromhex(text[: len(text) // 2 * 2].decode()), match.start())
+            start = match.end() - len(match[0].lstrip())  # the block may begin with the end of the line before
+            yield Reading(bytes.fromhex(text[: len(text) // 2 * 2].decode()), start)
 
 
 def gunzipped(data: bytes, most: int) -> bytes:

@@ -1,19 +1,27 @@
-"""The kinds of secrets that are recognised by their form: formats with few false positives, such as tokens that begin
-with a prefix of their issuer.
+"""What a kind of secret is: an expression for its form, and guards against what only looks like it.
+
+The table of all kinds is ``_secret_catalogue``.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from scanner.checks._encodings import BASE64 as _BASE64
-from scanner.checks._encodings import DASH as _DASH
-from scanner.checks._encodings import GLUE as _GLUE
-from scanner.checks._encodings import SPACE as _SPACE
-from scanner.patterns import lazy_re2
+from scanner.patterns import lazy
+
+# A random value is a checksum or a version if its setting has one of these words: lock files, package records and build
+# information are full of them.
+_CHECKSUM = lazy(
+    rb"(?i)sha-?\d|md5|hash|digest|checksum|integrity|commit|revision|version|fingerprint|etag|build|tree|\.(?:py|js|css)\b"
+)
+_DIGIT = lazy(rb"[0-9]")  # a word is no key
+# The last letters of an escape sequence belong to no word: ``\\nTOKEN`` in JSON, ``token%3DTOKEN`` in an address.
+_ESCAPE_BEFORE = rb"|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})"
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,13 @@ class Shape:
 
     Every match of ``body`` contains one of ``anchors``, and neither begins after a byte of the class ``before`` nor
     ends before one of ``after``. ``body`` has no look-around, so that Hyperscan can search for it; where it is too
-    large for that, ``coarse`` are simpler expressions, of which every match of ``body`` contains one.
+    large for that, ``coarse`` are simpler expressions, of which every match of ``body`` contains one. If ``body`` has
+    the group ``value``, only that group is the secret: the rest is its surroundings. The group ``name`` is what the
+    value is assigned to.
+
+    ``entropy``: the least number of bits per character of the value. ``distinct``: the least number of different
+    characters in it. ``identifier``: it names an account or an application, or belongs to a test environment or to
+    browsers, and grants little by itself.
     """
 
     rule: str
@@ -33,13 +47,23 @@ class Shape:
     after: bytes = b""
     coarse: tuple[bytes, ...] = ()
     escaped: re.Pattern[bytes] | None = None  # for text with escaped line ends (JSON, URLs, …)
+    entropy: float = 0.0
+    distinct: int = 0
+    identifier: bool = False
 
     @cached_property
     def pattern(self) -> re.Pattern[bytes]:
-        begin = b"(?<!" + self.before + b")" if self.before else b""
-        end = b"(?!" + self.after + b")" if self.after else b""
-        flags = b"(?i)" if self.body.startswith(b"(?i)") else b""  # must be the first in a pattern of ``re``
-        return re.compile(flags + begin + self.body.removeprefix(flags) + end)
+        """Everything but ``before``: a pattern that begins with a literal is ten times as fast."""
+        return re.compile(self.body + (b"(?!" + self.after + b")" if self.after else b""))
+
+    @cached_property
+    def _may_begin(self) -> re.Pattern[bytes]:
+        return re.compile(b"(?<!" + self.before + b")" + _ESCAPE_BEFORE if self.before else b"")
+
+    @cached_property
+    def value(self) -> str | int:
+        """The group of ``pattern`` that is the secret."""
+        return "value" if "value" in self.pattern.groupindex else 0
 
     @property
     def searched(self) -> tuple[bytes, ...]:
@@ -51,117 +75,93 @@ class Shape:
         if not any(anchor in data for anchor in self.anchors):
             return
         ends = set()
-        for match in self.pattern.finditer(data):
-            ends.add(match.start())
-            yield match
+        match = self.pattern.search(data)
+        while match is not None:
+            begins = self._may_begin.match(data, match.start()) is not None
+            if begins and self._is_credible(match):
+                ends.add(match.start())
+                yield match
+            match = self.pattern.search(data, match.end() if begins else match.start() + 1)
         if self.escaped is not None:
             yield from (match for match in self.escaped.finditer(data) if match.start() not in ends)
 
+    def span(self, match: re.Match[bytes]) -> tuple[int, int]:
+        """Return where the secret is. ``match``: one of ``matches``."""
+        return match.span(self.value if match.re is self.pattern else 0)
 
-_KEY_HEADERS = rb"(?:Proc-Type|DEK-Info|Comment|Version|Charset): ?[^\r\n\\]{0,100}"
-_ESCAPED_KEY = lazy_re2(
-    rb"-----BEGIN(?: [A-Z]{2,10})? PRIVATE KEY(?: BLOCK)?-----(?:G*H){0,4}G*B{36}".replace(b"H", _KEY_HEADERS)
-    .replace(b"-----", _DASH + b"{5}")
-    .replace(b" ", _SPACE)
-    .replace(b"G*", _GLUE + b"*")
-    .replace(b"B{", _BASE64 + b"{")
-)
-_KEY_ANCHORS = (b"PRIVATE KEY", b"PRIVATE+KEY", b"PRIVATE%20KEY", b"PRIVATE%2520KEY", b"PRIVATE\\u0020KEY")
-_W = rb"[A-Za-z0-9_]"
+    def _is_credible(self, match: re.Match[bytes]) -> bool:
+        value = match[self.value]
+        if self.distinct and len(set(value)) < self.distinct:
+            return False
+        if self.entropy and entropy(value) < self.entropy:
+            return False
+        if "name" not in self.pattern.groupindex:
+            return True
+        return _DIGIT.search(value) is not None and _CHECKSUM.search(match["name"]) is None
 
-SHAPES = (
-    Shape(
-        "private-key",
-        "private key",
-        _KEY_ANCHORS,
-        rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: "
-        rb"[^\r\n]{0,200}\r?\n){0,10}\s{0,4}"
-        rb"[A-Za-z0-9+/=\s]{40}",
-        coarse=tuple(map(re.escape, _KEY_ANCHORS)),
-        escaped=_ESCAPED_KEY,
-    ),
-    Shape(  # RFC 7517; only private keys have the member ``d``
-        "jwk-private-key",
-        "private key (JWK)",
-        (b"kty",),
-        rb"\{(?=[^{}]{0,4000}[\"']kty\\*[\"'])"
-        rb"[^{}]{0,4000}?[\"']d\\*[\"']\s{0,8}:\s{0,8}\\*[\"'][A-Za-z0-9_-]{40,}\\*[\"']",
-        coarse=(rb"[\"']kty\\*[\"']",),
-    ),
-    Shape(
-        "aws-access-key",
-        "AWS access key id",
-        (b"AKIA", b"ASIA"),
-        rb"A[KS]IA[A-Z2-7]{16}",
-        before=rb"[A-Z0-9]",
-        after=rb"[A-Z0-9]",
-    ),
-    Shape(
-        "aws-secret-key",
-        "AWS secret access key",
-        (b"aws_secret_access_key", b"AWS_SECRET_ACCESS_KEY"),
-        rb"(?i)aws_secret_access_key\\*[\"']?\s*[=:]\s*\\*[\"']?(?:[A-Za-z0-9/+]|\\+/|\\+u002[fF]|%2[bBfF]){40}",
-        after=rb"[A-Za-z0-9/+=]",
-    ),
-    Shape(
-        "github-token",
-        "GitHub token",
-        (b"ghp_", b"gho_", b"ghs_", b"ghu_", b"github_pat_"),
-        rb"(?:gh[opsu]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})",
-    ),
-    Shape("gitlab-token", "GitLab token", (b"glpat-",), rb"glpat-[A-Za-z0-9_-]{20,}"),
-    Shape(
-        "slack-token",
-        "Slack token",
-        (b"xoxb-", b"xoxp-", b"xapp-"),
-        rb"(?:xox[bp]-\d{8,}-[A-Za-z0-9-]{20,}|xapp-\d-[A-Z0-9]{8,}-\d+-[a-f0-9]{30,})",
-    ),
-    Shape(
-        "google-service-account",
-        "Google service account key",
-        (b"private_key_id",),
-        rb'"private_key_id\\*"\s*:\s*\\*"[a-f0-9]{40}\\*"',
-    ),
-    Shape(
-        "google-api-key",
-        "Google API key",
-        (b"AIza",),
-        rb"AIza[A-Za-z0-9_-]{35}",
-        before=rb"[A-Za-z0-9_-]",
-        after=rb"[A-Za-z0-9_-]",
-    ),
-    Shape("stripe-key", "Stripe live key", (b"_live_",), rb"[sr]k_live_[A-Za-z0-9]{20,}", before=rb"[A-Za-z0-9]"),
-    Shape("npm-token", "npm token", (b"npm_",), rb"npm_[A-Za-z0-9]{36}", before=_W, after=rb"[A-Za-z0-9]"),
-    Shape("pypi-token", "PyPI token", (b"pypi-AgE",), rb"pypi-AgE[A-Za-z0-9_-]{60,}"),
-    Shape("vault-token", "Vault token", (b"hvs.", b"hvb."), rb"hv[sb]\.[A-Za-z0-9_-]{90,}", before=rb"[A-Za-z0-9]"),
-    Shape("docker-token", "Docker Hub token", (b"dckr_pat_",), rb"dckr_pat_[A-Za-z0-9_-]{27,}"),
-    Shape("digitalocean-token", "DigitalOcean token", (b"dop_v1_",), rb"dop_v1_[a-f0-9]{64}"),
-    Shape("sendgrid-key", "SendGrid key", (b"SG.",), rb"SG\.[\w-]{22}\.[\w-]{43}", before=rb"[\w.]", after=rb"[\w-]"),
-    Shape("huggingface-token", "Hugging Face token", (b"hf_",), rb"hf_[A-Za-z]{34}", before=rb"\w", after=rb"\w"),
-    Shape("anthropic-key", "Anthropic key", (b"sk-ant-",), rb"sk-ant-[a-z0-9]+-[\w-]{80,}"),
-    Shape(
-        "openai-key",
-        "OpenAI key",
-        (b"sk-proj-", b"T3BlbkFJ"),
-        rb"sk-(?:proj-)?[\w-]{20,200}T3BlbkFJ[\w-]{20,200}",
-        coarse=(rb"T3BlbkFJ[\w-]{20}",),
-    ),
-    Shape("google-oauth-secret", "Google OAuth secret", (b"GOCSPX-",), rb"GOCSPX-[\w-]{28}"),
-    Shape("atlassian-token", "Atlassian token", (b"ATATT3x",), rb"ATATT3x[\w=-]{180,}"),
-    Shape(
-        "slack-webhook",
-        "Slack webhook",
-        (b"hooks.slack.com",),
-        rb"hooks\.slack\.com(?:\\*/|%2F)services(?:\\*/|%2F)T[A-Z0-9]{8,}(?:\\*/|%2F)B[A-Z0-9]{8,}"
-        rb"(?:\\*/|%2F)[A-Za-z0-9]{20,}",
-    ),
-    Shape(
-        "azure-storage-key",
-        "Azure storage key",
-        (b"AccountKey",),
-        rb"AccountKey(?:=|%3D|\\u003[dD])(?:[A-Za-z0-9+/]|\\+/|\\+u002[bBfF]|%2[bBfF]){86}(?:=|%3D|\\u003[dD]){2}",
-        coarse=(rb"AccountKey(?:=|%3D|\\u003[dD])",),
-    ),
-    Shape("age-key", "age key", (b"AGE-SECRET-KEY-1",), rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
-    Shape("putty-key", "PuTTY private key", (b"PuTTY-User-Key-File-",), rb"PuTTY-User-Key-File-[23]: [^\r\n]+"),
-)
+
+def entropy(value: bytes) -> float:
+    """Return Shannon's entropy in bits per byte: about 3.5 for 32 random hexadecimal digits, 4.5 for base64."""
+    return -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
+
+
+def token(
+    rule: str,
+    title: str,
+    prefixes: str,
+    rest: str,
+    *,
+    before: str = r"[A-Za-z0-9_]",
+    after: str = r"[A-Za-z0-9_]",
+    distinct: int = 6,
+    identifier: bool = False,
+) -> Shape:
+    """A token that its issuer's prefix makes known. ``prefixes``: literals, separated by blanks."""
+    anchors = tuple(prefix.encode() for prefix in prefixes.split())
+    alternatives = b"|".join(map(re.escape, anchors))
+    body = alternatives if len(anchors) == 1 else b"(?:" + alternatives + b")"
+    return Shape(
+        rule,
+        title,
+        anchors,
+        body + rest.encode(),
+        before=before.encode(),
+        after=after.encode(),
+        distinct=distinct,
+        identifier=identifier,
+    )
+
+
+# After the name: up to 25 more characters of it, what ends a quoted name, the assignment, and what begins a value.
+# ``\\*`` before a quote: JSON in a string. ``>``: XML.
+_ASSIGNED = rb"(?P<name>[\w .,-]{0,25})[ \t\"'`\\\])]{0,4}(?:=>|[=:,>(]|\|\|)[ \t\"'`\\=(\[{]{0,6}(?P<value>"
+
+
+def named(
+    rule: str,
+    title: str,
+    words: str,
+    value: str,
+    *,
+    before: str = "",
+    bits: float = 3.0,
+    identifier: bool = False,
+) -> Shape:
+    """A value without a form of its own: what makes it known is the provider's name in the name that it is assigned to.
+
+    ``words``: the spellings of the provider's name, in lower case, separated by blanks. Each is also recognised
+    capitalised and in upper case. ``bits``: the least entropy, because a word or a row of zeros is no key.
+    """
+    spellings = dict.fromkeys(form for word in words.split() for form in (word, word.capitalize(), word.upper()))
+    anchors = tuple(spelling.encode() for spelling in spellings)
+    body = b"(?:" + b"|".join(map(re.escape, anchors)) + b")" + _ASSIGNED + value.encode() + b")"
+    return Shape(
+        rule,
+        title,
+        anchors,
+        body,
+        before=before.encode(),
+        after=rb"[A-Za-z0-9_+/=-]",
+        entropy=bits,
+        identifier=identifier,
+    )

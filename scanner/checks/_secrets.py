@@ -7,6 +7,7 @@ secret. Placeholders are ignored, because users stop reading findings that are o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from scanner.checks._encodings import (
     gunzipped,
     narrowed,
 )
+from scanner.checks._secret_catalogue import PUBLISHED, SHAPES
 from scanner.checks._secret_search import (
     HEX_LITERAL,
     HEX_MARK,
@@ -36,9 +38,10 @@ from scanner.checks._secret_search import (
     Candidates,
     Select,
     by_literals,
+    by_re2,
     selection,
 )
-from scanner.checks._secret_shapes import SHAPES, Shape
+from scanner.checks._secret_shapes import Shape
 from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
 from scanner.model.pem import is_private_der
@@ -46,6 +49,9 @@ from scanner.patterns import lazy, lazy_re2
 
 MAX_FILE = 1 << 20
 _MAX_MATCHES = 20  # per file
+_WINDOW, _OVERLAP = 1 << 20, 1 << 16  # bytes of a large file that are searched at once, and of two windows in common
+_LEAD = 64  # bytes before the beginnings that a window looks for
+_LONG = 1 << 14  # bytes of decoded text for which one search for all kinds pays before one for each
 _MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000  # bytes of a text, values of a file
 
 
@@ -55,6 +61,8 @@ _DER_KEY = lazy(
     rb"|\x02\x01\x00\x02" + _LENGTH + rb"|\x02\x01\x01\x04[\x14-\x50]"  # PKCS #1; SEC 1
     rb"|(\x30" + _LENGTH + rb"\x06[\x09-\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)))"  # encrypted PKCS #8
 )
+_NOT_BASE64 = lazy(rb"[^A-Za-z0-9+/=]")
+_PUBLISHED_BYTES = 40
 _FRAME = lazy(_DASH + rb"{2}(?:" + _GLUE + rb")*$")
 _MAX_GUNZIPPED = 8 << 20  # of one file, all blocks together
 _MANIFEST_VALUE = lazy(
@@ -85,7 +93,7 @@ _ENCODED_KEY = lazy(r"(client-key-data|token):[ \t]*([A-Za-z0-9+/=._-]{40,})")
 
 _DOCUMENTATION = lazy(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[\d.]{1,5}/test|proc|sys)/")
 _PACKAGES = lazy(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
-_TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
+_TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/|[._-]examples?\.json$")
 _NAMES = lazy(
     r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key|access_?key(?:_?id)?|private_?key|credentials?"
     r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
@@ -154,12 +162,12 @@ class SecretScanner:
     """
 
     # Change it with the patterns: cached facts of layers are keyed by it.
-    version = "secrets-5"
+    version = "secrets-6"
 
     def __init__(self, select: Select | None = None, kept: Path | None = None) -> None:
         self._chosen, self._kept = select, kept
 
-    def _select(self, data: bytes) -> Candidates:
+    def _select(self, data: bytes | memoryview) -> Candidates:
         if self._chosen is None:
             self._chosen = selection(self._kept)  # when the first file is read: a known image needs none
         return self._chosen(data)
@@ -167,6 +175,10 @@ class SecretScanner:
     def wants(self, path: str, size: int) -> bool:
         """Return whether to search a file: not too large, no documentation and no tests of dependencies."""
         return 8 <= size <= MAX_FILE and not is_ignored(path)
+
+    def large(self, path: str, size: int) -> LargeFile | None:
+        """Return the search of a file that is too large for ``search``."""
+        return LargeFile(path, self._select) if size > MAX_FILE and not is_ignored(path) else None
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]:
         """Return matches of patterns, then credentials of configuration files, up to `_MAX_MATCHES`."""
@@ -181,10 +193,77 @@ class SecretScanner:
         return found
 
 
+class LargeFile:
+    """Searches a file in windows that overlap, so that its size is no bound and its memory is.
+
+    Each secret belongs to one window: that in which it begins, unless it begins in the part that the next window has
+    as well. The first bytes of a window are only there to be looked at, because a token may not begin within a word.
+    What is longer than the overlap (a line of base64) begins before the window: it is found in either.
+    """
+
+    def __init__(self, path: str, select: Select) -> None:
+        self._path, self._select = path, select
+        self._window, self._filled = bytearray(_WINDOW), 0
+        self._lines, self._first = 0, True  # line ends before the window
+        self._budget = _Budget()
+        self._found: dict[tuple[str, int], ContentMatch] = {}
+        self._before: set[tuple[str, str]] = set()  # what the window before had found
+        self._is_configuration = _CONFIGURATIONS.search(path) is not None
+
+    def feed(self, data: memoryview) -> None:
+        """Read the next bytes."""
+        while data:
+            take = min(len(data), _WINDOW - self._filled)
+            self._window[self._filled : self._filled + take] = data[:take]
+            self._filled += take
+            data = data[take:]
+            if self._filled == _WINDOW:
+                self._search(last=False)
+                self._lines += self._window.count(b"\n", 0, _WINDOW - _OVERLAP)
+                self._window[:_OVERLAP] = self._window[_WINDOW - _OVERLAP :]
+                self._filled, self._first = _OVERLAP, False
+
+    def matches(self) -> list[ContentMatch]:
+        """End the file and return what was found in it, up to `_MAX_MATCHES`."""
+        self._search(last=True)
+        return list(self._found.values())
+
+    def _search(self, *, last: bool) -> None:
+        if len(self._found) >= _MAX_MATCHES:
+            return
+        view = memoryview(self._window)[: self._filled]
+        candidates = self._select(view)
+        here: set[tuple[str, str]] = set()
+        data = bytes(view) if any(candidates) or self._is_configuration else b""
+        begin, end = 0 if self._first else _LEAD, self._filled if last else self._filled - _OVERLAP + _LEAD
+        for secret in _in_any_form(data, candidates, self._budget) if any(candidates) else ():
+            if len(self._found) >= _MAX_MATCHES:
+                return
+            here.add((secret.rule, secret.shown))
+            encoded_before = ", in " in secret.shown and (secret.rule, secret.shown) not in self._before
+            if secret.start < end and (secret.start >= begin or encoded_before):
+                line = self._lines + data.count(b"\n", 0, secret.start) + 1
+                self._add(ContentMatch(secret.rule, self._path, line, secret.shown))
+        self._before = here
+        if self._is_configuration:
+            lines = {line for _, line in self._found}
+            for match in _settings(self._path, data):
+                if match.line + self._lines not in lines:
+                    self._add(replace(match, line=match.line + self._lines))
+
+    def _add(self, match: ContentMatch) -> None:
+        if len(self._found) < _MAX_MATCHES:
+            self._found.setdefault((match.rule, match.line), match)
+
+
+def _in_any_form(data: bytes, candidates: Candidates, budget: _Budget | None = None) -> Iterator[_Secret]:
+    return chain(_plain(data, candidates.shapes), _encoded(data, budget=budget) if candidates.encoded else ())
+
+
 def _shapes(path: str, data: bytes, candidates: Candidates) -> Iterator[ContentMatch]:
     """Yield matches in all encodings, each kind once per line."""
     seen: set[tuple[str, int]] = set()
-    for secret in chain(_plain(data, candidates.shapes), _encoded(data) if candidates.encoded else ()):
+    for secret in _in_any_form(data, candidates):
         line = data.count(b"\n", 0, secret.start) + 1
         if (secret.rule, line) not in seen:
             seen.add((secret.rule, line))
@@ -198,12 +277,18 @@ class _Secret(NamedTuple):
     shown: str
 
 
-def _plain(data: bytes, shapes: Sequence[Shape] = SHAPES) -> Iterator[_Secret]:
+def _plain(data: bytes, shapes: Sequence[Shape] | None = None) -> Iterator[_Secret]:
+    if shapes is None:
+        shapes = SHAPES if len(data) < _LONG else by_re2(data).shapes
     for shape in shapes:
         for match in shape.matches(data):
-            if not _documented(match[0]):
-                rule = "encrypted-key" if _is_encrypted(match[0]) else shape.rule
-                yield _Secret(rule, match.start(), match.end(), redact(match[0]))
+            start, end = shape.span(match)
+            value = match[0][start - match.start() : end - match.start()]
+            if not _documented(value) and not (shape.value and is_placeholder(value.decode("latin-1"))):
+                rule = "encrypted-key" if _is_encrypted(value) else shape.rule
+                # Without a prefix of its issuer, the first characters of a value are already a part of the secret.
+                shown = f"… ({len(value)} characters)" if shape.value else redact(value)
+                yield _Secret(rule, start, end, shown)
 
 
 def _der_rule(data: bytes, *, whole: bool) -> str | None:
@@ -337,8 +422,11 @@ def _is_encrypted(found: bytes) -> bool:
 
 
 def _documented(value: bytes) -> bool:
-    """Return whether a value is an example from a vendor's documentation."""
-    return b"EXAMPLE" in value or b"xxxx" in value.lower()
+    """Return whether a value is an example from a vendor's documentation, or a key of a library's own tests."""
+    if value.startswith(b"-----BEGIN"):
+        begin = _NOT_BASE64.sub(b"", value.partition(b"KEY-----")[2])[:_PUBLISHED_BYTES]
+        return hashlib.sha256(begin).hexdigest()[:16] in PUBLISHED
+    return b"EXAMPLE" in value or b"xxxx" in value.lower() or hashlib.sha256(value).hexdigest()[:16] in PUBLISHED
 
 
 def redact(value: bytes) -> str:
@@ -353,11 +441,6 @@ def redact(value: bytes) -> str:
 def title(rule: str) -> str:
     more = {"credential": "credential", "password-hash": "password hash", "encrypted-key": "private key (encrypted)"}
     return more.get(rule) or next((shape.title for shape in SHAPES if shape.rule == rule), rule)
-
-
-def is_configuration(path: str) -> bool:
-    """Return whether a file, by its name, may contain credentials as text."""
-    return _CONFIGURATIONS.search(path) is not None and not is_ignored(path)
 
 
 def is_ignored(path: str) -> bool:

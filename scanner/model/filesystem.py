@@ -63,6 +63,10 @@ class Oddity:
     detail: str = ""
 
 
+NOT_SEARCHED = "not_searched"
+"""The reason of an `Oddity`: large files that were not searched for secrets."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContentMatch:
     """A secret found by content in a file of a layer.

@@ -51,6 +51,7 @@ _SENTENCES = {
     "not_examined": "A check has no result.",
     "not_probed": "The registry was not checked.",
     "not_scanned": "The image was not scanned.",
+    "not_searched": "Large files were not searched for secrets.",
     "nothing_to_scan": "There was no package to look up.",
     "package_db_deleted": "A layer deletes the package database.",
     "package_db_indirect": "The package database is behind a link.",

@@ -16,7 +16,15 @@ from typing import Protocol
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
-from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
+from scanner.model.filesystem import (
+    NOT_SEARCHED,
+    ContentMatch,
+    FileEntry,
+    FileType,
+    LayerFacts,
+    Oddity,
+    PackagedFile,
+)
 from scanner.model.reference import Digest
 from scanner.registry import rpm
 from scanner.registry.decompress import Readable, decompress
@@ -35,6 +43,7 @@ from scanner.registry.tar import TarReader, Visitor, unsafe
 
 _SMALL, _PACKAGE_DB, _KEPT = 1 << 20, 16 << 20, 64 << 20
 _MAX_ODDITIES, _MAX_MATCHES = 1000, 10_000
+_MAX_SEARCHED = 4 << 30  # bytes of large files in a layer: seconds with Hyperscan, half a minute with RE2
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 # Written into layers by aufs. They hide nothing, and today's runtimes treat them as plain files.
 _AUFS = frozenset((".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"))
@@ -48,6 +57,18 @@ class ContentScanner(Protocol):
     def wants(self, path: str, size: int) -> bool: ...
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]: ...
+
+    def large(self, path: str, size: int) -> LargeFile | None:
+        """Return what searches a file in pieces; None if ``wants`` decides about the file, or nothing is to search."""
+
+
+class LargeFile(Protocol):
+    """The search of a file that is read in pieces."""
+
+    def feed(self, data: memoryview, /) -> None: ...
+
+    def matches(self) -> list[ContentMatch]:
+        """End the file and return what was found in it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,17 @@ class ContentWants:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class _Searched:
+    """Passes a file in pieces to the scanner and its matches to the facts."""
+
+    def __init__(self, file: LargeFile, matched: Callable[[Iterable[ContentMatch], str], None], path: str) -> None:
+        self._file, self._matched, self._path = file, matched, path
+        self.feed = file.feed
+
+    def close(self) -> None:
+        self._matched(self._file.matches(), self._path)
+
+
 class _Facts(Visitor):
     """Collects the facts of a layer."""
 
@@ -108,8 +140,10 @@ class _Facts(Visitor):
         self._seen: dict[str, FileType] = {}
         self._above: set[str] = set()  # all directories above any entry, also those without an entry of their own
         self._directory = ""
-        self._kept = 0
+        self._kept = self._searched = 0
         self._keep = self._search = False
+        self._large: _Searched | None = None
+        self._unsearched: list[FileEntry] = []
 
     def entry(self, entry: FileEntry) -> bool:
         path, kind = entry.path, entry.type
@@ -127,7 +161,20 @@ class _Facts(Visitor):
         self._keep = self._keeps(entry, name)
         scanner = self._wants.scanner
         self._search = scanner is not None and scanner.wants(path, entry.size)
+        self._large = self._in_pieces(entry, scanner.large(path, entry.size)) if scanner is not None else None
         return self._keep or self._search or (path in RPM_DATABASES and entry.size <= _PACKAGE_DB)
+
+    def pieces(self, entry: FileEntry) -> _Searched | None:
+        return self._large
+
+    def _in_pieces(self, entry: FileEntry, file: LargeFile | None) -> _Searched | None:
+        if file is None:
+            return None
+        self._searched += entry.size
+        if self._searched <= _MAX_SEARCHED:
+            return _Searched(file, self._matched, entry.path)
+        self._unsearched.append(entry)
+        return None
 
     def content(self, entry: FileEntry, data: bytes) -> None:
         if self._keep:
@@ -135,6 +182,9 @@ class _Facts(Visitor):
             self.contents[entry.path] = data
         if self._search and self._wants.scanner is not None:
             self._matched(self._wants.scanner.search(entry.path, data), entry.path)
+        if self._large is not None:
+            self._large.feed(memoryview(data))
+            self._large.close()
         if entry.path in RPM_DATABASES:
             if not looks_like_rpm(data):
                 self._add_oddity("malformed_image", entry.path, "is not a package database of a supported format")
@@ -238,6 +288,11 @@ class _Facts(Visitor):
         for path in self.whiteouts:
             if path in self._seen or path in self._above:
                 self._add_oddity("unsafe_archive", path, "is deleted and present in the same layer")
+        if self._unsearched:
+            # One for all, whatever else was noted: a file that was not searched must not look like one without secrets.
+            size = sum(entry.size for entry in self._unsearched)
+            detail = f"and other files, {len(self._unsearched)} in all with {size} bytes, were not searched for secrets"
+            self.oddities.append(Oddity(NOT_SEARCHED, self._unsearched[0].path, detail))
 
 
 def read_layer(

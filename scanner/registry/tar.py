@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import zlib
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import Final, Protocol
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
@@ -50,8 +50,22 @@ _CAPABILITY = b"SCHILY.xattr.security.capability"
 _OVERLAY = (b"SCHILY.xattr.trusted.overlay.", b"SCHILY.xattr.user.overlay.")
 
 
+class Pieces(Protocol):
+    """Reads a file that is too large to be held in memory."""
+
+    def feed(self, data: memoryview, /) -> None:
+        """Read the next bytes. The memory is reused after the call."""
+
+    def close(self) -> None:
+        """End the file."""
+
+
 class Visitor(ABC):
     """Receives the entries in archive order."""
+
+    def pieces(self, entry: FileEntry) -> Pieces | None:
+        """Return what reads the content of a regular file in pieces. Not called if ``entry`` asked for the whole."""
+        return None
 
     @abstractmethod
     def entry(self, entry: FileEntry) -> bool:
@@ -102,6 +116,7 @@ class TarReader:
         self._left = 0  # bytes of the current body still to come, padding included
         self._padding = 0
         self._body: list[bytes] | None = None
+        self._pieces: Pieces | None = None
         self._kind = 0
         self._entry: FileEntry | None = None
         self._overrides = _NONE
@@ -119,6 +134,8 @@ class TarReader:
                 take = min(self._left, end - position)
                 if self._body is not None:
                     self._body.append(bytes(view[position : position + take]))
+                elif self._pieces is not None and self._left > self._padding:
+                    self._pieces.feed(view[position : position + min(take, self._left - self._padding)])
                 self._left -= take
                 position += take
                 if not self._left:
@@ -236,7 +253,9 @@ class TarReader:
             mtime if over.mtime is None else over.mtime,
         )
         self._entry, self._kind = entry, kind
-        self._body = [] if self._visitor.entry(entry) and has_body else None
+        whole = self._visitor.entry(entry)
+        self._body = [] if whole and has_body else None
+        self._pieces = self._visitor.pieces(entry) if has_body and not whole else None
         self._expect(size)
 
     def _path(self, name: bytes) -> str:
@@ -281,6 +300,9 @@ class TarReader:
     def _end_of_body(self) -> None:
         body, self._body = self._body, None
         entry, self._entry = self._entry, None
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            pieces.close()
         if body is None:
             return
         data = body[0] if len(body) == 1 else b"".join(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scanner.checks._secrets import MAX_FILE, is_configuration, is_ignored
+from scanner.checks._secrets import is_ignored
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
@@ -55,7 +55,7 @@ class CredentialFiles(FilesCheck):
             for entry in layer.entries:
                 if entry.type is not FileType.FILE or not entry.size:
                     continue
-                kind = _kind(entry.path, entry.size)
+                kind = _kind(entry.path)
                 if kind:
                     by = hidden.get((index, entry.path))
                     note = f"; layer {by} deletes it, but the image still contains it" if by is not None else ""
@@ -63,8 +63,6 @@ class CredentialFiles(FilesCheck):
                     yield subject.evidence(message, layer_index=index, path=entry.path)
 
 
-def _kind(path: str, size: int) -> str:
-    if size > MAX_FILE and is_configuration(path):
-        return f"credential file and is too large to search ({size} bytes)"
+def _kind(path: str) -> str:
     kind = _KIND_OF.get(path.rpartition("/")[2].rpartition(".")[2].lower(), "")
     return "" if not kind or _TRUST_STORES.search(path) is not None or is_ignored(path) else kind

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from scanner.checks._secret_catalogue import IDENTIFIERS
 from scanner.checks._secrets import TextSecret, in_text, is_secret_variable, title, without_secrets
 from scanner.checks.base import ALLOW, ImageCheck, ImageSubject
-from scanner.model.filesystem import ContentMatch, Rootfs
+from scanner.model.filesystem import NOT_SEARCHED, ContentMatch, Rootfs
 from scanner.model.finding import Evidence, Incomplete, Outcome, Passed, Severity
 from scanner.model.image import instruction
 
@@ -43,11 +44,18 @@ class EmbeddedSecrets(ImageCheck):
         outcome = self.judged(dict.fromkeys(found), subject.parameters)
         if isinstance(outcome, Passed) and subject.rootfs is None:
             return Incomplete("layers_unreadable", subject.rootfs_reason)
+        if isinstance(outcome, Passed) and subject.rootfs is not None:
+            for index, oddity in subject.rootfs.oddities:
+                if oddity.reason == NOT_SEARCHED:
+                    return Incomplete(NOT_SEARCHED, f"layer {index}: /{oddity.path} {oddity.detail}")
         return outcome
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
         """See ``Check.severity_of``."""
-        return Severity.HIGH if all(any(kind in item.message for kind in _LESSER) for item in evidence) else None
+        if all(any(kind in item.message for kind in IDENTIFIERS) for item in evidence):
+            return Severity.LOW
+        lesser = (*_LESSER, *IDENTIFIERS)
+        return Severity.HIGH if all(any(kind in item.message for kind in lesser) for item in evidence) else None
 
     def _variables(self, subject: ImageSubject) -> Iterator[Evidence]:
         for name, value in subject.image.config.env:

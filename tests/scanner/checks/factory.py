@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from scanner.checks.base import ImageSubject
-from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts
+from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity
 from scanner.model.image import HistoryEntry, Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.registry.rootfs import merge
@@ -33,13 +33,14 @@ def layer(
     contents: Mapping[str, bytes] | None = None,
     whiteouts: Sequence[str] = (),
     matches: Sequence[ContentMatch] = (),
+    oddities: Sequence[Oddity] = (),
     seed: str = "",
 ) -> LayerFacts:
     """A layer of these entries; a file of ``contents`` is an entry too."""
     given = dict(contents or {})
     made = tuple(entry(path, size=len(data)) for path, data in given.items())
     identity = Digest.of(repr((entries, sorted(given), whiteouts, seed)).encode())
-    return LayerFacts(identity, 1024, (*entries, *made), tuple(whiteouts), (), given, (), tuple(matches))
+    return LayerFacts(identity, 1024, (*entries, *made), tuple(whiteouts), (), given, tuple(oddities), tuple(matches))
 
 
 def subject(

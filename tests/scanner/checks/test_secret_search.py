@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scanner.checks import _secret_search
-from scanner.checks._secret_search import by_expressions, by_literals
-from scanner.checks._secret_shapes import SHAPES
+from scanner.checks._secret_catalogue import SHAPES
+from scanner.checks._secret_search import by_expressions, by_re2
 from scanner.checks._secrets import SecretScanner
 from scanner.sealed import SealedFiles
 
@@ -45,15 +45,15 @@ PIECES = st.one_of(
 def scanners() -> tuple[SecretScanner, SecretScanner]:
     select = by_expressions()
     assert select is not None
-    return SecretScanner(by_literals), SecretScanner(select)
+    return SecretScanner(by_re2), SecretScanner(select)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=6))
 def test_both_find_the_same(scanners: tuple[SecretScanner, SecretScanner], pieces: list[bytes]) -> None:
     data = b"".join(pieces)
-    literal, expression = (scanner.search("srv/app/data", data) for scanner in scanners)
-    assert literal == expression
+    by_re2_, by_hyperscan = (scanner.search("srv/app/data", data) for scanner in scanners)
+    assert by_re2_ == by_hyperscan
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))

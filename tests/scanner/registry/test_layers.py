@@ -283,6 +283,9 @@ def test_the_digest_of_wants_says_what_was_wanted() -> None:
         def search(self, path: str, data: bytes) -> list[ContentMatch]:
             return [ContentMatch("x", path, 1, "…")] if b"secret" in data else []
 
+        def large(self, path: str, size: int) -> None:
+            return None
+
     digests = {
         w.digest for w in (ContentWants(), ContentWants(("a",)), ContentWants(("b",)), ContentWants(("a",), Scanner()))
     }

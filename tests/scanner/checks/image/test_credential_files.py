@@ -24,12 +24,6 @@ def test_one_that_a_later_layer_deletes() -> None:
     assert "layer 1 deletes it" in outcome.evidence[0].message
 
 
-def test_one_that_is_too_large_to_be_looked_into() -> None:
-    outcome = CredentialFiles().examine(subject(layer(entry("app/.env", size=2 << 20))))
-    assert isinstance(outcome, Failed)
-    assert "too large" in outcome.evidence[0].message
-
-
 @pytest.mark.parametrize(
     "path",
     [
