@@ -215,6 +215,7 @@ TESTED_IN = {
     "scanner/checks/_workloads.py": "tests/scanner/checks/workload/test_containers.py",
     "scanner/checks/_writes.py": "tests/scanner/checks/test_history.py",
     "scanner/checks/base.py": "tests/test_house.py",
+    "scanner/__main__.py": "tests/scanner/commands/test_imports.py",
     "scanner/cli.py": "tests/scanner/commands/test_cli.py",
     "scanner/commands/_client.py": "tests/scanner/commands/test_cli.py",
     "scanner/commands/_engine_gate.py": "tests/scanner/commands/test_docker_authz.py",

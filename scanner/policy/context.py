@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from scanner.model.decision import Revoked
 from scanner.model.finding import CheckResult, EngineReport, Matched
 from scanner.model.matching import Basis, Confirmed, basis_of
-from scanner.model.posture import Posture
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement
-from scanner.model.workload import Workload
+
+if TYPE_CHECKING:
+    from scanner.model.posture import Posture
+    from scanner.model.workload import Workload
 
 FirstSeen = Mapping[tuple[str, str], datetime]
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -31,12 +31,14 @@ from scanner.model.image import Image
 from scanner.model.records import to_json
 from scanner.model.reference import Digest
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport, report_json
-from scanner.model.workload import Workload
 from scanner.policy import expressions, signatures
 from scanner.policy.context import Context, revoked_basis, with_confirmed
 from scanner.policy.exempted import Candidate, exempted, names_of, names_of_workload, not_affected
 from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
+
+if TYPE_CHECKING:
+    from scanner.model.workload import Workload
 
 MOVED_TAG = "tag-moved"  # the rule and subject of an immutable tag that was moved; an exemption can name it
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from scanner.errors import UsageError
 from scanner.model import agreement, versions
@@ -14,8 +15,10 @@ from scanner.model.glob import matches
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
-from scanner.model.workload import Workload
 from scanner.policy.context import Context
+
+if TYPE_CHECKING:
+    from scanner.model.workload import Workload
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -12,14 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scanner.model import agreement
 from scanner.model.finding import STATUSES, Severity
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.model.workload import Workload
 from scanner.patterns import lazy
+
+if TYPE_CHECKING:
+    from scanner.model.workload import Workload
 
 _LITERAL = lazy(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
 from scanner.model.untrusted import clean_text
-from scanner.model.workload import ImageUse
+
+if TYPE_CHECKING:
+    from scanner.model.workload import ImageUse
 
 RULE = "workload-image"  # the rule of the reasons that come from another image
 _REASONS = 3

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from scanner.errors import UsageError
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Incomplete
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.model.workload_audit import AuditReport
+
+if TYPE_CHECKING:
+    from scanner.model.workload_audit import AuditReport
 
 
 @dataclass(frozen=True)

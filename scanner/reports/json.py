@@ -12,12 +12,13 @@ import orjson
 from scanner.model.decision import Change, Decision, Reason, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.scan import ScanReport
-from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 from scanner.patterns import lazy
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 
 # Invisible characters can reorder or hide the text around them (Trojan Source), so they are written as escapes.
 _UNSEEN = lazy("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -96,6 +97,8 @@ def _workload_document(report: WorkloadReport) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _answer() -> TypeAdapter[ImageAnswer]:
     from pydantic import TypeAdapter
+
+    from scanner.model.workload_audit import ImageAnswer
 
     return TypeAdapter(ImageAnswer)
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanner import __version__, catalog, telemetry
 from scanner.advisories import feeds
-from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
-from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.config import Limits, Settings
 from scanner.engines.base import EngineJob, silent_engine
 from scanner.errors import EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
@@ -43,7 +42,6 @@ from scanner.model.reference import Descriptor
 from scanner.model.release import Release
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.model.untrusted import escaped
-from scanner.model.workload import Workload
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
@@ -63,6 +61,10 @@ from scanner.scanning.posture import PostureOf
 from scanner.scanning.results import Results, key_of
 from scanner.scanning.system import compared, listed_packages, without_system
 from scanner.scanning.verification import Trust
+
+if TYPE_CHECKING:
+    from scanner.checks.base import ImageCheck, ImageSubject
+    from scanner.model.workload import Workload
 
 log = logging.getLogger(__name__)
 
@@ -286,6 +288,8 @@ def examine_content(
     deadline: Deadline,
 ) -> ImageReport:
     """Read all layers of an image, run engines and checks, and return the evidence."""
+    from scanner.checks._secrets import image_without_secrets
+
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
         services.blobs.put(config)
         try:
@@ -402,6 +406,8 @@ class _Bytes:
 @lru_cache(maxsize=1)
 def wants(kept: Path | None = None) -> ContentWants:
     """Return the file patterns of all checks, and the secret scanner. ``kept``: a directory for compiled patterns."""
+    from scanner.checks._secrets import SecretScanner
+
     patterns = {pattern for check in catalog.image_checks().values() for pattern in check.wants}
     return ContentWants(tuple(patterns), SecretScanner(kept=kept))
 
@@ -519,6 +525,8 @@ def run_checks(
     base: BaseImage | None,
 ) -> tuple[CheckResult, ...]:
     """Return the outcome of every image check, in the catalogue's order."""
+    from scanner.checks.base import ImageSubject
+
     subject = ImageSubject(image, rootfs, reason, source.reference, secrets if rootfs else None, base=base)
     return tuple(CheckResult(c.id, outcome_of(c, subject), c.severity) for c in catalog.image_checks().values())
 
@@ -534,6 +542,8 @@ def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
 
 def _redacted(outcome: Outcome) -> Outcome:
     """Return the outcome without secrets. Its evidence quotes instructions, which may contain build arguments."""
+    from scanner.checks._secrets import without_secrets
+
     if isinstance(outcome, Failed):
         evidence, tolerated = (tuple(map(_redacted_evidence, items)) for items in (outcome.evidence, outcome.tolerated))
         return replace(outcome, evidence=evidence, tolerated=tolerated, remedy=without_secrets(outcome.remedy))
@@ -545,6 +555,8 @@ def _redacted(outcome: Outcome) -> Outcome:
 
 
 def _redacted_evidence(evidence: Evidence) -> Evidence:
+    from scanner.checks._secrets import without_secrets
+
     return replace(
         evidence, message=without_secrets(evidence.message), instruction=without_secrets(evidence.instruction)
     )

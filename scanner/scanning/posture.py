@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner import catalog
-from scanner.checks.base import RegistryCheck, RegistrySubject
 from scanner.config import Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.files import read_whole
 from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome
-from scanner.model.posture import Posture, RegistryFacts
 from scanner.model.untrusted import escaped
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from scanner.checks.base import RegistryCheck, RegistrySubject
+    from scanner.model.posture import Posture, RegistryFacts
     from scanner.registry.auth import CredentialStore
     from scanner.registry.client import Access
 
 log = logging.getLogger(__name__)
 
-PostureOf = Callable[[str, str, "Access", "CredentialStore"], Posture]
+PostureOf = Callable[[str, str, "Access", "CredentialStore"], "Posture"]
 """(host, repository, access, credentials) -> posture, cached or new. Never raises."""
 
 
@@ -47,6 +47,9 @@ def examine(
 
 def judge(facts: RegistryFacts, checks: Sequence[RegistryCheck] | None = None) -> Posture:
     """Run every registry check (or ``checks``) on the facts of a probe, in the catalogue's order."""
+    from scanner.checks.base import RegistrySubject
+    from scanner.model.posture import Posture
+
     now = datetime.now(UTC)
     chosen = tuple(catalog.registry_checks().values()) if checks is None else checks
     results = tuple(
@@ -65,6 +68,8 @@ def _outcome(check: RegistryCheck, subject: RegistrySubject) -> Outcome:
 
 def unknown(host: str, reason: str, detail: str) -> Posture:
     """Return a posture whose checks are all incomplete."""
+    from scanner.model.posture import Posture
+
     gap = Incomplete(reason, detail)
     return Posture(
         host, datetime.now(UTC), tuple(CheckResult(c.id, gap, c.severity) for c in catalog.registry_checks().values())
@@ -123,6 +128,8 @@ def or_unknown(host: str, ask: Callable[[], Posture]) -> Posture:
 @lru_cache(maxsize=1)
 def _adapter() -> TypeAdapter[Posture]:
     from pydantic import TypeAdapter
+
+    from scanner.model.posture import Posture
 
     return TypeAdapter(Posture)
 

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scanner import __version__
+from scanner.advisories import database
+from scanner.config import Settings
 from scanner.demo import samples
 
 PROGRAM = """
@@ -46,6 +49,15 @@ HEAVY = {
     "scanner.reports.table",
 }
 
+# What examines an image, and the models of what a scan of a directory has none of.
+KNOWN_RESULT_NEEDS_NOT = {
+    "pydantic",
+    "ruamel",
+    "scanner.checks.base",
+    "scanner.model.posture",
+    "scanner.model.workload",
+}
+
 
 def imported(home: Path, *arguments: str) -> set[str]:
     done = subprocess.run(
@@ -69,6 +81,31 @@ def test_a_scan_of_a_directory_imports_what_it_uses(tmp_path: Path) -> None:
     assert again & (HEAVY | {"pydantic", "ruamel"}) == set()
 
 
+def test_a_scan_of_a_known_image_imports_no_check(tmp_path: Path) -> None:
+    samples.build_layout(samples.SAMPLES[1], tmp_path / "image")
+    home = tmp_path / "home"
+    database.import_file(Settings(home=home), samples.build_advisories(tmp_path / "advisories"))
+    command = ("scan", f"oci:{tmp_path}/image", "--format", "json")
+    assert "scanner.checks.base" in imported(home, *command)
+    again = imported(home, *command)
+    assert "scanner.policy.evaluate" in again
+    assert again & (HEAVY | KNOWN_RESULT_NEEDS_NOT) == set()
+
+
 def test_the_version_imports_no_scanner(tmp_path: Path) -> None:
     found = imported(tmp_path, "--version")
     assert found & (HEAVY | {"pydantic", "orjson", "ruamel", "scanner.catalog", "scanner.scanning"}) == set()
+
+
+def test_the_version_alone_needs_no_command_line() -> None:
+    shown = subprocess.run([sys.executable, "-X", "importtime", "-m", "scanner", "--version"], capture_output=True)
+    assert shown.returncode == 0
+    assert shown.stdout == f"dockwarden, version {__version__}\n".encode()
+    assert b"click" not in shown.stderr
+
+
+def test_a_version_that_nobody_could_read_is_no_success() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-m", "scanner", "--version"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    assert b"Traceback" not in done.stderr

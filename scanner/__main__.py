@@ -1,0 +1,26 @@
+"""The entry point of ``dockwarden``, also ``python -m scanner``. ``--version`` alone needs no command-line library."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import NoReturn
+
+from scanner import __version__
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    if sys.argv[1:] == ["--version"] and sys.stdout is not None:
+        # A closed pipe or a full disk is left to the command line, which has an exit code for it.
+        with contextlib.suppress(OSError):
+            sys.stdout.write(f"dockwarden, version {__version__}\n")
+            sys.stdout.flush()
+            sys.exit(0)
+    from scanner.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()
