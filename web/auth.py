@@ -30,7 +30,7 @@ from scanner.store.gate import GateLookup
 from web import oidc, places, security
 from web.resources import resources
 from web.security import https
-from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
+from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, request_source
 
 PUBLIC = "public"
 SIGNED_IN = "signed-in"
@@ -94,10 +94,12 @@ def guard() -> Response | None:
         return security.admit(view.admit()) if security.admission() else None
     principal: Actor = view.authenticate()
     g.principal = principal
+    # Authenticated first: a caller without a token learns only that, and not which permission a route needs.
     if needed != SIGNED_IN and not principal.may(needed):
         raise RefusedError(
             "you do not have permission to do this", reason="not_allowed", hint=f"required permission: {needed}"
         )
+    # Only now: a large body is accepted from callers who may send one, never before their token was checked.
     if view.body > security.BODY_LIMIT:
         request.max_content_length = view.body
     if security.admission():
@@ -126,6 +128,7 @@ def project_named(name: str) -> str:
 def current_principal() -> Actor:
     """The principal of an API token or a web session. Raises RefusedError (401)."""
     header = request.headers.get("Authorization", "")
+    # A header wins over a cookie, and needs no check of the origin: no page of another site can make a browser send it.
     if header:
         found = _of_token(bearer(header))
     elif cookie := request.cookies.get(cookie_name()):
@@ -158,13 +161,13 @@ def bad_token() -> RefusedError:
 def throttle_bad_tokens(found: bool) -> None:
     """Count a failed token against its address."""
     if not found and resources().settings.rate_limits:
-        resources().throttle.spend("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+        resources().throttle.spend("bad-token", request_source(), BAD_TOKEN_ADDRESS)
 
 
 def check_bad_tokens() -> None:
     """Raise 429 for an address with too many failed attempts."""
     if resources().settings.rate_limits:
-        resources().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+        resources().throttle.check("bad-token", request_source(), BAD_TOKEN_ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ def gate_caller(text: str, digest: str = "", repository: str = "", environment: 
 
     Call ``check_bad_tokens`` before. Raises RefusedError (401).
     """
+    # Several hashes while the secret key is being rotated: the current key's first, which nearly always finds it.
     known = accounts.hashes(text, resources().secret_key)
     asked = None
     for token_hash in known:
@@ -190,6 +194,8 @@ def gate_caller(text: str, digest: str = "", repository: str = "", environment: 
     throttle_bad_tokens(asked is not None)
     if asked is None:
         raise bad_token()
+    # The only write of a gate call, at most once in a while for each token: the gate's answer should not
+    # wait for the write lock of SQLite.
     if asked.unnoted:
         with resources().database.session() as session:
             accounts.touch_token(session, asked.token_id, known[0])
@@ -236,6 +242,7 @@ def token_principal(
     owner_name: str = "",
 ) -> Actor:
     """See ``of_token``. For callers that have already read the token's row."""
+    # Computed at each request: a token is never stronger than its owner is now.
     allowed = frozenset(scopes) & (ROLES.get(owner_role, frozenset()) if owner_id else frozenset(SCOPES))
     return Actor(
         id=f"token:{token_id}",
@@ -313,6 +320,7 @@ def csrf_token() -> str:
 
     It is derived from the session, so it needs no storage and no expiry of its own.
     """
+    # The session that this very request has begun comes first: its cookie is not in the request yet.
     session_id = g.get("web_session") or request.cookies.get(cookie_name(), "")
     return hmac.new(
         resources().secret_key.reveal().encode(), b"csrf|" + session_id.encode(), hashlib.sha256
@@ -332,6 +340,7 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
         places.failed(name)
         _note_refusal(name)
         raise RefusedError("the name or the password is wrong", reason="not_signed_in")
+    # A new session id at each sign-in, so that an id that was planted in the browser before is worthless (fixation).
     begun = _begin(of_user(user), via="password")
 
     def with_cookies(response: Response) -> Response:
@@ -354,7 +363,7 @@ def begin_at_provider(target: str) -> Response:
         path="/",
         secure=https(resources().settings),
         httponly=True,
-        samesite="Lax",
+        samesite="Lax",  # not Strict: the provider's redirect comes from another site, and must bring this cookie back
         max_age=600,
     )
     return response
@@ -373,13 +382,14 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
     not sign in.
     """
     if resources().settings.rate_limits:
-        resources().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
+        resources().throttle.take("sign-in-address", request_source(), SIGN_IN_ADDRESS)
     attempt, target = _attempt()
+    # Without it, an attacker could sign a victim's browser in to the attacker's account (OpenID Connect Core 3.1.2.1).
     if not hmac.compare_digest(request.args.get("state", "").encode(), attempt.state.encode()):
         raise RefusedError(
             "the response belongs to another sign-in attempt", reason="oidc_refused", hint="sign in again"
         )
-    if request.args.get("iss", _provider().issuer) != _provider().issuer:  # RFC 9207
+    if request.args.get("iss", _provider().issuer) != _provider().issuer:  # RFC 9207: mix-up of two providers
         raise RefusedError("the response is from another provider", reason="oidc_refused", hint="sign in again")
     if request.args.get("error") or not request.args.get("code"):
         raise RefusedError("the identity provider did not sign you in", reason="oidc_refused", hint="sign in again")

@@ -159,12 +159,13 @@ class StoreCollector(Collector):
         yield build
         yield from _advisory_gauges(self._resources)
         try:
+            # All gauges of one scrape come from one snapshot: sums over lanes and states agree with each other.
             with self._resources.database.read() as session:
                 figures = scans.figures(session)
                 running_workloads = inventory.figures(session)
                 last = jobs.list_(session, [jobs.REMATCH], limit=1)
                 pruning = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
-                told = notifications.figures(session)
+                messages = notifications.figures(session)
                 unrouted = outbox.oldest_unrouted(session)
         except ScannerError:
             return
@@ -187,20 +188,20 @@ class StoreCollector(Collector):
         oldest.add_metric([], figures.oldest_queued_seconds)
         yield oldest
         yield from _storage_gauges(pruning)
-        yield from _notification_gauges(told, unrouted)
+        yield from _notification_gauges(messages, unrouted)
 
 
-def _notification_gauges(told: notifications.Figures, unrouted: datetime | None) -> Iterable[GaugeMetricFamily]:
+def _notification_gauges(messages: notifications.Figures, unrouted: datetime | None) -> Iterable[GaugeMetricFamily]:
     """By format, because the name of a channel is nobody's business here."""
     labels = ["channel", "outcome"]
     kept = GaugeMetricFamily("dockwarden_notifications", "Messages that are kept, by outcome.", labels=labels)
-    for (form, state), count in sorted(told.by_state.items()):
+    for (form, state), count in sorted(messages.by_state.items()):
         kept.add_metric([form, state], count)
     oldest = GaugeMetricFamily(
         "dockwarden_notification_oldest_pending_seconds", "Since when the oldest event or message is overdue."
     )
     waited = (datetime.now(UTC) - unrouted).total_seconds() if unrouted else 0.0
-    oldest.add_metric([], max(0.0, waited, told.oldest_seconds))
+    oldest.add_metric([], max(0.0, waited, messages.oldest_seconds))
     yield from (kept, oldest)
 
 

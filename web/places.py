@@ -24,7 +24,7 @@ from web.throttle import (
     SIGN_IN_ACCOUNT_FAILURES,
     SIGN_IN_ADDRESS,
     SIGN_IN_FAILURES,
-    source_of,
+    request_source,
 )
 
 _KEPT = timedelta(days=180)
@@ -40,10 +40,14 @@ def take(account: str, session_cookie: str) -> None:
     if not resources().settings.rate_limits:
         return
     throttle, account = resources().throttle, _folded(account)
+    # A browser that has signed in before has buckets of its own, so that guesses from elsewhere cannot lock its owner
+    # out.
     if place := _known_place(account, session_cookie):
         throttle.take("sign-in-known", f"{place}|{account}", SIGN_IN_ACCOUNT)
         return
-    source = source_of(request.remote_addr)
+    source = request_source()
+    # By address, by account and address, by account, and over all: guesses at one password from many addresses and at
+    # many accounts from one address meet different limits.
     throttle.take("sign-in-address", source, SIGN_IN_ADDRESS)
     throttle.take("sign-in-account", f"{source}|{account}", SIGN_IN_ACCOUNT)
     throttle.check("sign-in-account-failures", account, SIGN_IN_ACCOUNT_FAILURES)

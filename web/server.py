@@ -105,8 +105,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol.data_received`."""
+        # What still comes is read and dropped: unread bytes would turn the close into a reset.
         if self._line.lingering:
             return
+        # Bytes of the socket, before parsing: a head of one endless field never reaches on_headers_complete.
         self._head_bytes += len(data)
         super().data_received(data)
         if self.head_since is None:
@@ -143,6 +145,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol.on_headers_complete`."""
         self.head_since = None
+        # Counted again on what was parsed: one read can hold a whole head, and the beginning of its body.
         if len(self.headers) > _HEAD_FIELDS or sum(len(n) + len(v) for n, v in self.headers) > _HEAD_BYTES:
             self._head_refused = True
             raise _HeadTooLarge
@@ -169,6 +172,8 @@ def _make_room(connections: set[Any]) -> None:
     """At the limit of connections, close the one that has waited longest for a request, so that a new one can be
     accepted.
     """
+    # Never one with a request in flight: thousands of idle connections are an attack (slowloris) or forgotten clients,
+    # and a request that was accepted is answered.
     waiting = [c for c in connections if c.idle and not c.transport.is_closing()]
     oldest = min(waiting, key=lambda c: c.head_since or float("inf"), default=None)
     if oldest is not None:
@@ -193,6 +198,8 @@ class _Sweeper:
     def _look_at(self, connection: Connection, now: float) -> int:
         """Check one connection. Returns the number of bytes its reader has not taken."""
         size = int(connection.transport.get_write_buffer_size())
+        # A reader's time grows with what it was given to read, from the moment when the buffer was first full: a fixed
+        # time would cut off slow links, and no time would let a few readers hold all memory.
         if not size:
             connection.full_since = None
         elif connection.full_since is None:

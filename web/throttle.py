@@ -13,9 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flask import request
+
 from scanner.errors import RefusedError
 
 _MAX_SOURCES = 10_000
+_SOURCE = "dockwarden.throttle_source"  # in the environment of the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,14 @@ def source_of(address: str | None) -> str:
     if parsed.version == 4:
         return str(parsed)
     return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def request_source() -> str:
+    """The source of the current request, parsed once: several buckets ask for it."""
+    known: str | None = request.environ.get(_SOURCE)
+    if known is None:
+        known = request.environ[_SOURCE] = source_of(request.remote_addr)
+    return known
 
 
 class Throttle:

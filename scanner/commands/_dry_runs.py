@@ -36,7 +36,7 @@ def everything(client: Client, name: str, text: str, as_of: date | None, wait: i
     body: dict[str, Any] = {"text": text} | ({"as_of": as_of.isoformat()} if as_of else {})
     _, run = client.post(f"/api/v1/policies/{quote(name, safe='')}/dry-runs", body)
     path = f"/api/v1/dry-runs/{quote(str(run.get('id')), safe='')}"
-    began, told = time.monotonic(), ""
+    began, last_line = time.monotonic(), ""
     while run.get("state") in ("queued", "running", "retry_wait"):
         waited = time.monotonic() - began
         if run.get("state") == "queued" and waited > _UNCLAIMED_SECONDS and not as_of:
@@ -47,16 +47,17 @@ def everything(client: Client, name: str, text: str, as_of: date | None, wait: i
             return {"id": str(run.get("id")), "complete": False}
         time.sleep(_LOOK_SECONDS)
         run = client.get(path, {})
-        told = _progress(run, told, tell)
+        last_line = _progress(run, last_line, tell)
     if run.get("state") != "done":
         message = clean_text(str(run.get("message") or run.get("state")), 300)
         raise RemoteError(f"the dry run did not finish: {message}", reason="dry_run_failed", hint="start it again")
     return _changes(client, path, run)
 
 
-def _progress(run: Mapping[str, Any], told: str, tell: Tell) -> str:
+def _progress(run: Mapping[str, Any], last_line: str, tell: Tell) -> str:
+    """Tell the share examined if it has changed since ``last_line``. Returns the current line."""
     line = "; ".join(_shares(run))
-    if line and line != told:
+    if line and line != last_line:
         tell(line)
     return line
 

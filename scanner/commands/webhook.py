@@ -122,9 +122,7 @@ def rotate(settings: Settings, identifier: str, finish: bool, cancel: bool) -> N
 @pass_settings
 def disable(settings: Settings, identifier: str) -> None:
     """Refuse deliveries to the webhook. Earlier deliveries are kept."""
-    with administration(settings) as session:
-        hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, True)
-    tell(f"webhook {hook.name!r} is disabled")
+    _set_disabled(settings, identifier, True)
 
 
 @webhook.command("enable")
@@ -132,9 +130,13 @@ def disable(settings: Settings, identifier: str) -> None:
 @pass_settings
 def enable(settings: Settings, identifier: str) -> None:
     """Accept deliveries to the webhook again."""
+    _set_disabled(settings, identifier, False)
+
+
+def _set_disabled(settings: Settings, identifier: str, disabled: bool) -> None:
     with administration(settings) as session:
-        hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, False)
-    tell(f"webhook {hook.name!r} is enabled")
+        hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, disabled)
+    tell(f"webhook {hook.name!r} is {'disabled' if disabled else 'enabled'}")
 
 
 @webhook.command("remove")

@@ -21,7 +21,7 @@ from scanner.store import jobs
 from web.auth import PUBLIC, permission
 from web.resources import resources
 from web.security import read_body
-from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
+from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, request_source
 from web.webhooks.base import bearer_or_plain, load, same_secret
 
 bp = Blueprint("clair", __name__)
@@ -55,7 +55,7 @@ def notify() -> Response:
 
 
 def _authenticate() -> None:
-    source, limited = source_of(request.remote_addr), resources().settings.rate_limits
+    source, limited = request_source(), resources().settings.rate_limits
     if limited:
         resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
         resources().throttle.take("webhook", source, WEBHOOK)

@@ -34,6 +34,7 @@ def authenticate() -> Actor:
 @permission("admission", authenticate=authenticate, body=_LIMIT)
 def authorize() -> Response:
     """Judge what an engine was asked to do."""
+    # Before the body is read: the engine's own deadline runs while a slow sender sends.
     ends = time.monotonic() + resources().settings.admission_wait_seconds
     document = load_untrusted_json(read_body(_LIMIT), limit=_LIMIT, error=UsageError, reason="bad_call")
     call = engine_calls.parse(document)

@@ -30,12 +30,12 @@ def index() -> str:
     )
     with resources().database.read() as session:
         found = audit.list_(session, chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
-        shown = audit_log.readable(session, found.items)
+        readable_entries = audit_log.readable(session, found.items)
     template = "audit_log_list.html" if request.headers.get("HX-Request") else "audit_log.html"
     return page(
         template,
         found=found,
-        told=shown,
+        readable_entries=readable_entries,
         given=given,
         filtered=chosen != audit.Filter(),
         chosen=chosen,

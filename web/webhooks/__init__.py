@@ -29,7 +29,7 @@ from scanner.store.intake import Arrival, Known, Outdated
 from web.auth import PUBLIC, permission
 from web.resources import resources
 from web.security import in_flight, read_body
-from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
+from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, request_source
 from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
 bp = Blueprint("webhooks", __name__)
@@ -151,7 +151,8 @@ def _answer(
 
 def _throttle() -> None:
     if resources().settings.rate_limits:
-        source = source_of(request.remote_addr)
+        source = request_source()
+        # Wrong secrets are counted apart: a registry's burst of pushes is not an attack, and guesses are few.
         resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
         resources().throttle.take("webhook", source, WEBHOOK)
 
@@ -161,6 +162,7 @@ def _authenticate(format_: WebhookFormat, known: Known, body: bytes, path_token:
 
     All are compared, so that the time does not reveal which exist.
     """
+    # From the raw bytes, before anything is parsed: a parser is not shown what an unknown sender wrote.
     found = [
         hook
         for hook in known.hooks(format_.id)
@@ -190,7 +192,7 @@ def _verified(format_: WebhookFormat, current: Known, body: bytes, known: Sequen
 
 def _spend() -> None:
     if resources().settings.rate_limits:
-        resources().throttle.spend("bad-webhook", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+        resources().throttle.spend("bad-webhook", request_source(), BAD_TOKEN_ADDRESS)
 
 
 def _requests(
