@@ -100,6 +100,7 @@ class LayerFacts:
     deletes from lower ones. ``opaque``: directories whose lower content it hides. ``contents``: content of small files
     that checks or engines need (``ContentWants``), limited in size. ``matches``: secrets found by content.
     ``packaged``: the privileged files that packages ship, by path of the rpm database that lists them.
+    ``rpm_packages``: how many packages such a database lists, where that is known.
     """
 
     diff_id: Digest
@@ -111,6 +112,7 @@ class LayerFacts:
     oddities: tuple[Oddity, ...] = ()
     matches: tuple[ContentMatch, ...] = ()
     packaged: Mapping[str, tuple[PackagedFile, ...]] = field(default_factory=dict)
+    rpm_packages: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,11 @@ class Rootfs:
         """What the rpm database at ``path`` says of files with privileges; none where there is no such database."""
         place = self._kept(path)
         return self.layers[place[0]].packaged.get(place[1], ()) if place else ()
+
+    def rpm_packages(self, path: str) -> int | None:
+        """How many packages the rpm database at ``path`` lists; None if it was not counted."""
+        place = self._kept(path)
+        return self.layers[place[0]].rpm_packages.get(place[1]) if place else None
 
     def _kept(self, path: str) -> tuple[int, str] | None:
         """The layer, and the path in it, under which the bytes of a file were kept."""

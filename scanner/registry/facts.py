@@ -19,7 +19,7 @@ from scanner.kept_files import KeptFiles
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
 from scanner.model.reference import Digest
 
-_FORMAT = 3  # increase it when the layer reader would report other facts for the same bytes
+_FORMAT = 4  # increase it when the layer reader would report other facts for the same bytes
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 _CHECKSUM = 32
@@ -79,6 +79,7 @@ def _dump(facts: LayerFacts) -> bytes:
         "oddities": [(o.reason, o.path, o.detail) for o in facts.oddities],
         "matches": [(m.rule, m.path, m.line, m.redacted) for m in facts.matches],
         "packaged": {path: [astuple(file) for file in files] for path, files in facts.packaged.items()},
+        "rpm_packages": dict(facts.rpm_packages),
     }
     packed: bytes = msgpack.packb(document, use_bin_type=True, unicode_errors="surrogateescape")
     return packed
@@ -100,4 +101,5 @@ def _load(data: bytes, diff_id: Digest) -> LayerFacts:
         tuple(Oddity(*row) for row in document["oddities"]),
         tuple(ContentMatch(*row) for row in document["matches"]),
         {path: tuple(PackagedFile(*row) for row in rows) for path, rows in document["packaged"].items()},
+        document["rpm_packages"],
     )

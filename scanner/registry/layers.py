@@ -137,6 +137,7 @@ class _Facts(Visitor):
         self.oddities: list[Oddity] = []
         self.matches: list[ContentMatch] = []
         self.packaged: dict[str, tuple[PackagedFile, ...]] = {}
+        self.rpm_packages: dict[str, int] = {}
         self._seen: dict[str, FileType] = {}
         self._above: set[str] = set()  # all directories above any entry, also those without an entry of their own
         self._directory = ""
@@ -188,8 +189,12 @@ class _Facts(Visitor):
         if entry.path in RPM_DATABASES:
             if not looks_like_rpm(data):
                 self._add_oddity("malformed_image", entry.path, "is not a package database of a supported format")
-            elif files := rpm.privileged_files(data):
-                self.packaged[entry.path] = files
+            else:
+                found = rpm.read(data)
+                if found.files:
+                    self.packaged[entry.path] = found.files
+                if found.packages:
+                    self.rpm_packages[entry.path] = found.packages
 
     def _keeps(self, entry: FileEntry, name: str) -> bool:
         path = entry.path
@@ -273,6 +278,7 @@ class _Facts(Visitor):
             return
         self.contents.pop(path, None)
         self.packaged.pop(path, None)
+        self.rpm_packages.pop(path, None)
         if previous is not kind or is_sensitive(path) or APPLICATION.search(name):
             self._add_oddity("duplicate_entry", path, "is in the layer twice")
 
@@ -350,6 +356,7 @@ def read_layer(
         tuple(facts.oddities),
         tuple(facts.matches),
         facts.packaged,
+        facts.rpm_packages,
     )
 
 

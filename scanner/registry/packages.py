@@ -25,7 +25,7 @@ _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split
 
 @dataclass(frozen=True, slots=True)
 class PackageDatabase:
-    """``kind``: dpkg, apk or rpm. ``packages``: how many it lists; None if it is not a text file that we can count."""
+    """``kind``: dpkg, apk or rpm. ``packages``: how many it lists; None if that is not known."""
 
     kind: str
     path: str
@@ -96,5 +96,5 @@ def _rpm_databases(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:
     for path in sorted(RPM_DATABASES):
         resolved = rootfs.resolve(path)
         if resolved is not None:
-            found.setdefault(resolved, PackageDatabase("rpm", path, None))
+            found.setdefault(resolved, PackageDatabase("rpm", path, rootfs.rpm_packages(path)))
     return tuple(found.values())

@@ -1,8 +1,8 @@
-"""What rpm's database says of the files that its packages ship with privileges: owner, mode and digest.
+"""What rpm's database says: how many packages there are, and the owner, mode and digest of their privileged files.
 
-Two of rpm's kinds of database are read: SQLite (Fedora 33, Enterprise Linux 9 and later) and ndb (SUSE). Both hold a
-header for each package: https://rpm-software-management.github.io/rpm/manual/format_header.html. Of Berkeley DB
-(Enterprise Linux 8 and earlier) nothing is read: what is not known tolerates nothing.
+All of rpm's kinds of database are read: SQLite (Fedora 33, Enterprise Linux 9 and later), ndb (SUSE), and Berkeley DB's
+hash tables (Enterprise Linux 8, SUSE 12 and earlier). Each holds a header for every package:
+https://rpm-software-management.github.io/rpm/manual/format_header.html.
 
 The database comes from an image: whatever is wrong in it ends the reading of that package, and of nothing else.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -25,29 +25,55 @@ _MOST_PACKAGES, _MOST_TAGS, _MOST_FILES, _LARGEST_HEADER = 20_000, 1000, 500_000
 _MOST_PRIVILEGED = 1000
 _STEPS = 5_000_000  # of SQLite's virtual machine: a hostile schema must not compute for ever
 _PRIVILEGED = 0o6000
+_BERKELEY = {b"\x61\x15\x06\x00": "<", b"\x00\x06\x15\x61": ">"}  # DB_HASHMAGIC in both byte orders
+_PAGE_HEAD, _HASH_PAGES, _OVERFLOW_PAGE = 26, (2, 13), 7  # P_HASH_UNSORTED, P_HASH; P_OVERFLOW
+_IN_PAGE, _OFF_PAGE, _SMALLEST_HEADER = 1, 3, 24  # H_KEYDATA, H_OFFPAGE
 
 
-def privileged_files(data: bytes) -> tuple[PackagedFile, ...]:
-    """The setuid and setgid files of every package in a database. Never raises; empty where nothing can be read."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """``packages``: how many the database lists, without imported keys; None if that is not known."""
+
+    files: tuple[PackagedFile, ...] = ()
+    packages: int | None = None
+
+
+def read(data: bytes) -> Contents:
+    """Read a database. Never raises; what cannot be read is missing, and the packages are not counted then."""
     found: list[PackagedFile] = []
+    packages, whole, left = 0, True, len(data)
     for number, header in enumerate(_headers(data)):
-        if number >= _MOST_PACKAGES or len(found) >= _MOST_PRIVILEGED:
+        left -= len(header or b"")
+        # Headers that overlap could hold more than the database: 20,000 slots may name one header of 8 MiB.
+        if number >= _MOST_PACKAGES or left < 0:
+            whole = False
             break
-        try:
-            found.extend(_privileged(header))
-        except (struct.error, ValueError, IndexError, KeyError, OverflowError):
+        if header is None:
+            whole = False
             continue
-    return tuple(found[:_MOST_PRIVILEGED])
+        try:
+            tags = _tags(header)
+            # Keys that were imported have a header too, but no files; engines do not list them.
+            packages += _texts(header, tags[_NAME]) != ["gpg-pubkey"]
+            if len(found) < _MOST_PRIVILEGED:
+                found.extend(_privileged(header, tags))
+        except (struct.error, ValueError, IndexError, KeyError, OverflowError):
+            whole = False
+    # A database in which nothing was found may hold what only rpm can read.
+    return Contents(tuple(found[:_MOST_PRIVILEGED]), (packages or None) if whole else None)
 
 
-def _headers(data: bytes) -> Iterator[bytes]:
+def _headers(data: bytes) -> Iterator[bytes | None]:
+    """The header of each package; None for one that cannot be read."""
     if data.startswith(b"SQLite format 3\0"):
         yield from _sqlite(data)
     elif data.startswith(b"RpmP"):
         yield from _ndb(data)
+    elif len(data) >= 512 and data[12:16] in _BERKELEY:
+        yield from _berkeley(data, _BERKELEY[data[12:16]])
 
 
-def _sqlite(data: bytes) -> Iterator[bytes]:
+def _sqlite(data: bytes) -> Iterator[bytes | None]:
     # A database in memory has no write-ahead log: the two bytes of the header that ask for one are set back.
     # https://www.sqlite.org/fileformat2.html#file_format_version_numbers
     plain = data[:18] + b"\1\1" + data[20:]
@@ -63,10 +89,9 @@ def _sqlite(data: bytes) -> Iterator[bytes]:
             if [(kind, page > 0) for kind, page in known] != [("table", True)]:  # no view, no virtual table
                 return
             for (header,) in database.execute("SELECT blob FROM Packages ORDER BY hnum"):
-                if isinstance(header, bytes) and len(header) <= _LARGEST_HEADER:
-                    yield header
+                yield header if isinstance(header, bytes) and len(header) <= _LARGEST_HEADER else None
     except (sqlite3.Error, TypeError):
-        return
+        yield None
 
 
 def _reads_only(action: int, table: str | None, *_: object) -> int:
@@ -76,7 +101,7 @@ def _reads_only(action: int, table: str | None, *_: object) -> int:
     return sqlite3.SQLITE_DENY
 
 
-def _ndb(data: bytes) -> Iterator[bytes]:
+def _ndb(data: bytes) -> Iterator[bytes | None]:
     """rpm's lib/backend/ndb/rpmpkg.c: pages of 4096 bytes with slots of 16; a slot names where a package's blob is, in
     units of 16 bytes; the blob begins with a head of 16.
     """
@@ -91,14 +116,65 @@ def _ndb(data: bytes) -> Iterator[bytes]:
         start = place * 16
         head = data[start : start + 16]
         if len(head) < 16 or head[:4] != b"BlbS" or struct.unpack_from("<I", head, 4)[0] != index:
+            yield None
             continue
         (length,) = struct.unpack_from("<I", head, 12)
-        if length <= min(_LARGEST_HEADER, count * 16):
-            yield data[start + 16 : start + 16 + length]
+        fits = length <= min(_LARGEST_HEADER, count * 16)
+        yield data[start + 16 : start + 16 + length] if fits else None
 
 
-def _privileged(header: bytes) -> Iterator[PackagedFile]:
-    tags = _tags(header)
+def _berkeley(data: bytes, order: str) -> Iterator[bytes | None]:
+    """A hash table of Berkeley DB 4.5 to 5.3 (src/dbinc/db_page.h): pages with a head of 26 bytes and the offsets of
+    their items, a key and its value in turn. An item begins with its type; a header is usually longer than a page, and
+    its item names the first of a chain of overflow pages.
+    """
+    (size,) = struct.unpack_from(f"{order}I", data, 20)
+    if not 512 <= size <= 65536 or size & (size - 1):
+        return
+    if (struct.unpack_from(f"{order}I", data, 32)[0] + 1) * size != len(data):  # the last page's number
+        yield None
+    followed: set[int] = set()  # each page belongs to one value: circles and shared chains must not multiply the work
+    for start in range(size, len(data) - size + 1, size):
+        count, kind = struct.unpack_from(f"{order}H", data, start + 20)[0], data[start + 25]
+        if kind not in _HASH_PAGES:
+            continue
+        if _PAGE_HEAD + 2 * count > size:
+            yield None
+            continue
+        offsets = struct.unpack_from(f"{order}{count}H", data, start + _PAGE_HEAD)
+        for number in range(1, count, 2):
+            offset, end = offsets[number], offsets[number - 1]  # items grow from the end of the page
+            if not _PAGE_HEAD <= offset < end <= size:
+                yield None
+                continue
+            item = data[start + offset : start + end]
+            if item[0] == _OFF_PAGE and len(item) >= 12:
+                page, length = struct.unpack_from(f"{order}II", item, 4)
+                yield _chained(data, order, size, page, length, followed)
+            elif item[0] != _IN_PAGE or len(item) > _SMALLEST_HEADER:  # shorter: rpm's count of package numbers
+                yield item[1:] if item[0] == _IN_PAGE else None
+
+
+def _chained(data: bytes, order: str, size: int, page: int, length: int, followed: set[int]) -> bytes | None:
+    """The value in a chain of overflow pages. None if it is cut, or a page was read before."""
+    if length > _LARGEST_HEADER:
+        return None
+    found = bytearray()
+    while page and page not in followed and len(found) < length:
+        followed.add(page)
+        start = page * size
+        if start + size > len(data) or data[start + 25] != _OVERFLOW_PAGE:
+            return None
+        (following,) = struct.unpack_from(f"{order}I", data, start + 16)
+        (used,) = struct.unpack_from(f"{order}H", data, start + 22)
+        if not 0 < used <= size - _PAGE_HEAD:
+            return None
+        found += data[start + _PAGE_HEAD : start + _PAGE_HEAD + used]
+        page = following
+    return bytes(found) if len(found) == length else None
+
+
+def _privileged(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[PackagedFile]:
     modes = _numbers(header, tags.get(_MODES), _INT16)
     places = [number for number, mode in enumerate(modes) if mode & _PRIVILEGED and mode & 0o170000 == 0o100000]
     if not places:

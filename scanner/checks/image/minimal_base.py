@@ -19,8 +19,8 @@ class MinimalBase(FilesCheck):
     title = "Many operating system packages"
     severity = Severity.LOW
     remedy = "FROM the slim, alpine or distroless variant of the base, or FROM scratch for a static program"
-    looks_at = "the number of packages in the dpkg and apk databases, compared with max_packages"
-    cannot_see = "which packages the service uses; packages of an rpm database"
+    looks_at = "the number of packages in the dpkg, apk and rpm databases, compared with max_packages"
+    cannot_see = "which packages the service uses"
     cis = ("4.3",)
     dockle = ("CIS-DI-0003",)
     article = ("Image Management: Keep Images Small",)
@@ -34,7 +34,7 @@ class MinimalBase(FilesCheck):
             return NotApplicable("the image has no package database")
         if any(database.packages is None for database in there.databases):
             return Incomplete(
-                "packages_not_counted", "packages of an rpm database are not counted; see the engine's components"
+                "packages_not_counted", "the packages of a database could not be counted; see the engine's components"
             )
         system = f"{there.os_id} {there.os_version}".strip() or "the system"
         path = max(there.databases, key=lambda database: database.packages or 0).path

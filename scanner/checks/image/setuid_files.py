@@ -41,10 +41,7 @@ class SetuidFiles(FilesCheck):
         "mode bits of all files that a container sees; for programs of a distribution, whether the package that "
         "dpkg, apk or rpm lists ships them with this mode"
     )
-    cannot_see = (
-        "no-new-privileges, which disables their effect; rpm databases in Berkeley DB (Enterprise Linux 8 and older), "
-        "whose programs are not accepted"
-    )
+    cannot_see = "no-new-privileges, which disables their effect"
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
     article = ("Security: Run as Non-Root",)

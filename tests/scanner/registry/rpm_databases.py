@@ -64,3 +64,28 @@ def ndb(*headers: bytes) -> bytes:
         slots += struct.pack("<4sIII", b"Slot", number, (4096 + len(blobs)) // 16, len(blob) // 16)
         blobs += blob
     return slots.ljust(4096, b"\0") + blobs
+
+
+def berkeley(*headers: bytes, order: str = "<") -> bytes:
+    """Packages, a hash table of Berkeley DB: its head, one page of keys and values, and the chains of the values."""
+    size, room = 4096, 4096 - 26
+
+    def page(number: int, kind: int, following: int = 0, entries: int = 0, free: int = 0) -> bytes:
+        return struct.pack(f"{order}8xIIIHHBB", number, 0, following, entries, free, 0, kind)
+
+    items, offsets, overflow, end = b"", [], b"", size
+    for number, one in enumerate(headers, 1):
+        first = 2 + len(overflow) // size
+        parts = [one[at : at + room] for at in range(0, len(one), room)]
+        for place, part in enumerate(parts):
+            following = first + place + 1 if place + 1 < len(parts) else 0
+            overflow += (page(first + place, 7, following, 1, len(part)) + part).ljust(size, b"\0")
+        key = b"\1" + struct.pack(f"{order}I", number)
+        for item in (key, struct.pack(f"{order}B3xII", 3, first, len(one))):
+            items, end = item + items, end - len(item)
+            offsets.append(end)
+    keys = page(1, 13, entries=len(offsets), free=end) + struct.pack(f"{order}{len(offsets)}H", *offsets)
+    keys = keys.ljust(size - len(items), b"\0") + items
+    pages = 2 + len(overflow) // size
+    head = struct.pack(f"{order}12xIIIBB2xII", 0x061561, 9, size, 0, 8, 0, pages - 1)
+    return head.ljust(size, b"\0") + keys + overflow

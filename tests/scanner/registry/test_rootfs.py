@@ -6,6 +6,7 @@ from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.finding import Coverage
 from scanner.registry.packages import PackageDatabase, package_databases
 from scanner.registry.rootfs import concerns
+from tests.scanner.registry import rpm_databases
 from tests.scanner.registry.archives import directory, file, hardlink, header, rootfs, symlink
 
 ALPINE = file("etc/os-release", b'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.1\n')
@@ -189,6 +190,16 @@ def test_fedora_and_red_hat() -> None:
         fs = rootfs(FEDORA + layer + file("etc/rocky-release") + symlink("etc/redhat-release", "rocky-release"))
         assert reasons(fs, Coverage("fedora", "42", True, 150)) == set()
         assert [d.kind for d in package_databases(fs).databases] == ["rpm"]
+
+
+def test_an_engine_that_misses_packages_of_rpm_is_noticed() -> None:
+    names = ("bash", "glibc", "openssl-libs", "gpg-pubkey")
+    for store in (rpm_databases.sqlite, rpm_databases.ndb, rpm_databases.berkeley):
+        database = store(*(rpm_databases.header(name, []) for name in names))
+        fs = rootfs(FEDORA + file("var/lib/rpm/Packages", database))
+        assert [d.packages for d in package_databases(fs).databases] == [3]
+        assert reasons(fs, Coverage("fedora", "42", True, 3)) == set()
+        assert reasons(fs, Coverage("fedora", "42", True, 1)) == {"nothing_to_scan"}
 
 
 def test_a_base_without_rpm_database_keeps_its_usual_link() -> None:

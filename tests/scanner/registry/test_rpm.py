@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,30 +11,68 @@ from hypothesis import strategies as st
 
 from scanner.model.filesystem import PackagedFile
 from scanner.registry.places import looks_like_rpm
-from scanner.registry.rpm import privileged_files
-from tests.scanner.registry.rpm_databases import header, ndb, sqlite
+from scanner.registry.rpm import Contents, read
+from tests.scanner.registry.rpm_databases import berkeley, header, ndb, sqlite
 
 SU = ("usr/bin/su", 0o104755, "AB" * 32)
 HEADER = header("util-linux", [("usr/bin/more", 0o100755, "cd" * 32), SU, ("usr/share", 0o042755, "")])
 FOUND = PackagedFile("util-linux", "usr/bin/su", 0o4755, "root", "sha256", "ab" * 32)
 
 
-@pytest.mark.parametrize("database", [sqlite(HEADER), ndb(HEADER)], ids=["sqlite", "ndb"])
+BERKELEY = (Path(__file__).parent / "data" / "berkeley-5.3.Packages").read_bytes()
+DATABASES = [sqlite(HEADER), ndb(HEADER), BERKELEY, berkeley(HEADER), berkeley(HEADER, order=">")]
+KINDS = ["sqlite", "ndb", "Berkeley DB", "Berkeley DB of ours", "Berkeley DB of a big-endian machine"]
+
+
+@pytest.mark.parametrize("database", DATABASES, ids=KINDS)
 def test_files_with_privileges_are_told_with_their_package(database: bytes) -> None:
     assert looks_like_rpm(database)
-    assert privileged_files(database) == (FOUND,)
+    assert read(database).files == (FOUND,)
 
 
-@pytest.mark.parametrize("store", [sqlite, ndb])
+def test_packages_are_counted_without_imported_keys() -> None:
+    others = [header(name, []) for name in ("bash", "glibc", "gpg-pubkey")]
+    for store in (sqlite, ndb, berkeley):
+        assert read(store(HEADER, *others)) == Contents((FOUND,), 3)
+        assert read(store(HEADER, *others, b"no header")).packages is None
+        assert read(store()) == Contents()
+    assert read(BERKELEY) == Contents((FOUND,), 3)
+    assert read(BERKELEY[:-512]).packages is None
+
+
+def test_headers_that_overlap_are_read_as_long_as_the_database_is() -> None:
+    shared = bytearray(ndb(HEADER, HEADER, *[HEADER] * 18))
+    for slot in range(20):  # each names the first header
+        shared[32 + 16 * slot : 48 + 16 * slot] = shared[32:48]
+    cut = bytes(shared[: 4096 + 2 * len(HEADER)])
+    found = read(cut)
+    assert found.packages is None
+    assert len(found.files) == len(cut) // len(HEADER) < 20
+
+
+def test_chains_that_are_shared_or_circles_are_read_once() -> None:
+    page = 4096
+    circle = bytearray(berkeley(HEADER * 40))
+    for start in range(2 * page, len(circle), page):
+        circle[start + 16 : start + 20] = struct.pack("<I", 2)  # each page is followed by the first
+    assert read(bytes(circle)) == Contents()
+    shared = bytearray(berkeley(*[HEADER.ljust(5000, b"\0")] * 3))
+    for item in range(3):  # each value names the first chain
+        at = 2 * page - 17 * item - 12
+        shared[at + 4 : at + 8] = struct.pack("<I", 2)
+    assert read(bytes(shared)).packages is None
+
+
+@pytest.mark.parametrize("store", [sqlite, ndb, berkeley])
 @pytest.mark.parametrize("broken", [b"", HEADER[:40], HEADER[:-200], struct.pack(">II", 1 << 30, 1 << 30), bytes(64)])
 def test_a_broken_header_hides_no_other(store: object, broken: bytes) -> None:
-    assert privileged_files(store(broken, HEADER)) == (FOUND,)  # type: ignore[operator]
+    assert read(store(broken, HEADER)).files == (FOUND,)  # type: ignore[operator]
 
 
 def test_old_digests_have_their_own_algorithm() -> None:
-    (found,) = privileged_files(sqlite(header("passwd", [SU], algorithm=1)))
+    (found,) = read(sqlite(header("passwd", [SU], algorithm=1))).files
     assert found.hash_name == "md5"
-    assert privileged_files(sqlite(header("passwd", [SU], algorithm=99))) == ()
+    assert read(sqlite(header("passwd", [SU], algorithm=99))).files == ()
 
 
 @pytest.mark.parametrize(
@@ -45,26 +84,24 @@ def test_old_digests_have_their_own_algorithm() -> None:
     ],
 )
 def test_a_schema_of_somebody_else_is_not_run(schema: str) -> None:
-    assert privileged_files(sqlite(schema=schema)) == ()
+    assert read(sqlite(schema=schema)) == Contents()
 
 
 def test_a_column_that_computes_is_not_read() -> None:
     schema = "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB AS (zeroblob(900000000)))"
-    assert privileged_files(sqlite(schema=schema, rows="INSERT INTO Packages (hnum) VALUES (1), (2)")) == ()
+    assert read(sqlite(schema=schema, rows="INSERT INTO Packages (hnum) VALUES (1), (2)")) == Contents()
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-@pytest.mark.parametrize("database", [sqlite(HEADER), ndb(HEADER)], ids=["sqlite", "ndb"])
+@pytest.mark.parametrize("database", DATABASES[:3], ids=KINDS[:3])
 def test_any_bytes_are_read_to_the_end(database: bytes, data: st.DataObject) -> None:
     changed = bytearray(database)
     for place in data.draw(st.lists(st.integers(0, len(database) - 1), max_size=8)):
         changed[place] = data.draw(st.integers(0, 255))
-    privileged_files(
-        bytes(changed[: data.draw(st.integers(0, len(database)))]) if data.draw(st.booleans()) else bytes(changed)
-    )
+    read(bytes(changed[: data.draw(st.integers(0, len(database)))]) if data.draw(st.booleans()) else bytes(changed))
 
 
 def test_more_than_a_distribution_ships_is_cut() -> None:
     many = [(f"usr/bin/{n}", 0o104755, "ab" * 32) for n in range(1500)]
-    assert len(privileged_files(sqlite(header("p", many), header("q", many)))) == 1000
+    assert len(read(sqlite(header("p", many), header("q", many))).files) == 1000

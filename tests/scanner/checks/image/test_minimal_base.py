@@ -24,6 +24,13 @@ def test_few_packages() -> None:
     assert isinstance(MinimalBase().examine(replace(image, parameters={"max_packages": 10})), Failed)
 
 
+def test_packages_of_rpm_are_counted() -> None:
+    files = replace(layer(entry("var/lib/rpm/Packages")), rpm_packages={"var/lib/rpm/Packages": 180})
+    outcome = MinimalBase().examine(subject(files))
+    assert isinstance(outcome, Failed)
+    assert outcome.evidence[0].amount == 180
+
+
 def test_what_cannot_be_counted_is_not_known() -> None:
     assert isinstance(MinimalBase().examine(subject(layer(entry("var/lib/rpm/rpmdb.sqlite")))), Incomplete)
     assert isinstance(MinimalBase().examine(unreadable()), Incomplete)
