@@ -191,7 +191,6 @@ def test_a_new_plugin_costs_one_file(enlarged: Path) -> None:
 # Where a module without a mirrored test is tested. ``tests/scanner/policy/test_rules.py`` mirrors
 # ``scanner/policy/rules.py``, which needs no line.
 TESTED_IN = {
-    "scanner/services/reconciliation.py": "tests/scanner/worker/test_reconciliation.py",
     "scanner/store/reconciliation.py": "tests/scanner/worker/test_reconciliation.py",
     "web/api/reconciliation.py": "tests/web/pages/test_reconciliation.py",
     "scanner/advisories/bolt.py": "tests/scanner/advisories/test_database.py",
@@ -290,7 +289,6 @@ TESTED_IN = {
     "scanner/scanning/attached_sboms.py": "tests/scanner/registry/test_attached.py",
     "scanner/scanning/slots.py": "tests/chaos/test_workers.py",
     "scanner/services/_fields.py": "tests/scanner/services/test_rules.py",
-    "scanner/services/accounts.py": "tests/scanner/services/test_rules.py",
     "scanner/commands/break_glass.py": "tests/web/api/test_break_glass.py",
     "scanner/services/receipts.py": "tests/web/api/test_receipts.py",
     "scanner/store/receipts.py": "tests/web/api/test_receipts.py",
@@ -315,7 +313,6 @@ TESTED_IN = {
     "scanner/services/projects.py": "tests/scanner/services/test_rules.py",
     "scanner/services/pulls.py": "tests/web/adapters/test_registry.py",
     "scanner/services/revocations.py": "tests/scanner/worker/test_revocation.py",
-    "scanner/services/scans.py": "tests/scanner/store/test_scans.py",
     "scanner/services/secrets.py": "tests/scanner/services/test_rules.py",
     "scanner/services/sessions.py": "tests/scanner/services/test_rules.py",
     "scanner/store/direct.py": "tests/scanner/store/test_gate.py",
@@ -331,7 +328,6 @@ TESTED_IN = {
     "scanner/store/alerts.py": "tests/scanner/services/test_notification_delivery.py",
     "scanner/store/channels.py": "tests/scanner/services/test_notifications.py",
     "scanner/store/deliveries.py": "tests/web/webhooks/test_receive.py",
-    "scanner/store/exemptions.py": "tests/web/pages/test_exemptions.py",
     "scanner/store/image_events.py": "tests/scanner/services/test_notification_delivery.py",
     "scanner/store/leases.py": "tests/scanner/store/test_jobs.py",
     "scanner/store/matches.py": "tests/scanner/store/test_refresh.py",

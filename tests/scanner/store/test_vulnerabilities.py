@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -62,3 +63,46 @@ def test_what_touches_only_others_is_not_there(database: Database) -> None:
         assert {v.images for v in found} == {1}
         with pytest.raises(UsageError):
             vulnerabilities.list_(session, None, cursor="nonsense")
+
+
+@pytest.mark.parametrize("sort", ["-name", "published"])
+def test_pages_in_any_order_are_the_whole_list(database: Database, sort: str) -> None:
+    with database.read() as session:
+        whole = vulnerabilities.list_(session, None, sort=sort).items
+        paged, cursor = list[vulnerabilities.ListedVulnerability](), None
+        while True:
+            page = vulnerabilities.list_(session, None, sort=sort, cursor=cursor, limit=5)
+            paged += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert tuple(paged) == whole
+        critical = vulnerabilities.list_(
+            session, None, vulnerabilities.Filter(severities=("critical",)), sort=sort
+        ).items
+    names = [one.name for one in whole]
+    assert names == sorted(names, reverse=sort.startswith("-")), "those without a day are in the order of their names"
+    assert {one.name for one in critical} == {one.name for one in whole if one.severity == "critical"}
+
+
+def test_what_is_exploited_or_new(database: Database) -> None:
+    with database.read() as session:
+        for narrowed, count in (
+            (vulnerabilities.Filter(exploited=True), 0),
+            (vulnerabilities.Filter(new=timedelta(days=1)), len(vulnerabilities.list_(session, None).items)),
+            (vulnerabilities.Filter(new=timedelta(0)), 0),
+        ):
+            assert len(vulnerabilities.list_(session, None, narrowed).items) == count, narrowed
+        mine = vulnerabilities.Filter(new=timedelta(days=1))
+        assert {v.name for v in vulnerabilities.list_(session, frozenset({"shop"}), mine).items} == {
+            f"CVE-2026-{n:05}" for n in range(4, 8)
+        }
+
+
+def test_an_export_has_every_finding_of_every_image_once(database: Database) -> None:
+    with database.read() as session:
+        rows = list(vulnerabilities.exported(session, None))
+        mine = list(vulnerabilities.exported(session, frozenset({"shop"})))
+    assert {row["vulnerability"] for row in mine} == {f"CVE-2026-{n:05}" for n in range(4, 8)}
+    assert len({(row["digest"], row["package"], row["vulnerability"]) for row in rows}) == len(rows) > len(mine)
+    assert {row["project"] for row in mine} == {"shop"}
