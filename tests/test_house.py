@@ -320,7 +320,6 @@ TESTED_IN = {
     "scanner/services/simulation.py": "tests/web/pages/test_policies.py",
     "scanner/services/tokens.py": "tests/scanner/services/test_rules.py",
     "scanner/services/vex.py": "tests/web/api/test_vex.py",
-    "scanner/services/webhooks.py": "tests/scanner/services/test_rules.py",
     "scanner/services/workload_documents.py": "tests/scanner/store/test_inventory.py",
     "scanner/services/workloads.py": "tests/scanner/commands/test_audit.py",
     "scanner/store/accounts.py": "tests/web/test_auth.py",
