@@ -20,6 +20,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from scanner.config import Secret, Settings
+from scanner.demo.samples import SAMPLES, Step, build_layout
 from scanner.engines import _clair_client
 from scanner.engines._clair_client import ClairClient
 from scanner.engines.base import EngineJob
@@ -479,6 +480,49 @@ def test_a_real_clair(clair: Clair, settings: Settings, sample_layouts: Path) ->
     assert again.advisories.id != found.advisories.id
     assert clair.log.count('"method":"POST","request_uri":"/indexer/api/v1/index_report"') == posts, "not indexed again"
     assert "Bearer " not in clair.log
+
+
+_DEBIAN = b'PRETTY_NAME="Debian"\nNAME="Debian GNU/Linux"\nID=debian\n'
+SPOOFED = {
+    "debian_version of Kali": {"etc/debian_version": b"kali-rolling\n"},
+    "debian_version of no release": {"etc/debian_version": b"15.0\n"},
+    "Kali": {"etc/os-release": b'NAME="Kali GNU/Linux"\nID=kali\nID_LIKE=debian\nVERSION_ID="2026.3"\n'},
+    "no such Debian": {"etc/os-release": _DEBIAN + b'VERSION_ID="15"\nVERSION="15 (duke)"\nVERSION_CODENAME=duke\n'},
+    "testing": {"etc/os-release": _DEBIAN, "etc/debian_version": b"trixie/sid\n"},
+    "Alpine edge": {
+        "etc/os-release": b'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.24_alpha20260101\nPRETTY_NAME="Alpine"\n',
+        "etc/alpine-release": b"3.24_alpha20260101\n",
+    },
+}
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize(
+    ("name", "squashed"),
+    [
+        pytest.param(name, squashed, marks=() if (name, squashed) == ("Kali", True) else pytest.mark.long)
+        for name in SPOOFED
+        for squashed in (False, True)
+    ],
+)
+def test_a_real_clair_that_compares_with_nothing(
+    clair: Clair, settings: Settings, tmp_path: Path, name: str, squashed: bool
+) -> None:
+    """A vulnerable Debian 12 names another release: Clair's silence is not an absence of findings."""
+    settings = replace(settings, clair_url=clair.url, clair_psk=Secret(clair.key))
+    clair.load([advisory(CVE, "libssl3", "Critical", "3.0.13-1~deb12u1")])
+    vulnerable = next(sample for sample in SAMPLES if sample.repository == "shop/vulnerable")
+    base, *others = vulnerable.steps
+    files = {**base.files, **SPOOFED[name]} if squashed else base.files
+    above = () if squashed else (Step("COPY release /etc", SPOOFED[name]),)
+    build_layout(replace(vulnerable, steps=(replace(base, files=files), *others, *above)), tmp_path / "layout")
+    image = scan_with(settings, tmp_path / "layout")
+    found = {v.id for v in image.engines[0].vulnerabilities}
+    reasons = {i.reason for i in (*image.incomplete, *image.engines[0].incomplete)}
+    if "etc/os-release" in SPOOFED[name]:
+        assert reasons & {"no_advisories", "release_disagrees", "unsupported_os"}, reasons
+    else:  # Clair reads os-release only
+        assert CVE in found
 
 
 def test_a_real_clair_refuses_another_key(clair: Clair, settings: Settings, sample_layouts: Path) -> None:
