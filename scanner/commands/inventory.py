@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import textwrap
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,10 +14,22 @@ from typing import Any
 
 import click
 
-from scanner.commands._console import Exit, TargetsCommand, complain, pass_settings, read_stdin, server_options, tell
+from scanner.commands._console import (
+    FILE,
+    Exit,
+    TargetsCommand,
+    complain,
+    pass_settings,
+    read_stdin,
+    server_options,
+    tell,
+    write,
+)
 from scanner.config import Settings
 from scanner.errors import Fault, ScannerError, UsageError
+from scanner.model.untrusted import clean_text
 
+_PAGE = 200
 _MAX_PAUSE = 600.0  # seconds between two tries while the server is away
 
 
@@ -65,6 +79,68 @@ def push(
         agent.report()
         return Exit.OK
     return agent.watch(watch)
+
+
+@inventory.command("list", epilog="Exit codes: 0 answered; 2 wrong usage; 3 the server does not answer.")
+@server_options("read")
+@click.option("--environment", default="", help="Only workloads of this environment.")
+@click.option(
+    "--check",
+    default="",
+    metavar="ID",
+    help="Only workloads for which this check failed, for example digest-differs-elsewhere.",
+)
+@click.option("--most", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Rows to print.")
+@click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
+@click.option("-o", "--output", type=FILE, help="Write to a file instead of stdout.")
+@pass_settings
+def list_(
+    settings: Settings,
+    server: str | None,
+    token: str | None,
+    ca_file: Path | None,
+    environment: str,
+    check: str,
+    most: int,
+    format_: str,
+    output: Path | None,
+) -> Exit:
+    """List what runs, the worst first, with the verdict on workload and image and the checks that failed."""
+    from scanner import catalog
+    from scanner.commands import _client
+
+    if check and check not in catalog.workload_checks():
+        raise UsageError(f"not a check of workloads: {check!r}", hint="dockwarden checks lists them")
+    client = _client.of(settings, server, token, ca_file)
+    rows: list[Mapping[str, Any]] = []
+    cursor: object = ""
+    while True:
+        asked = {"environment": environment, "check": check, "limit": str(min(_PAGE, most - len(rows)))}
+        page = client.get("/api/v1/workloads", asked | ({"cursor": str(cursor)} if cursor else {}))
+        rows += _client.objects(page.get("items"))
+        cursor = page.get("next_cursor")
+        if not isinstance(cursor, str) or not cursor or len(rows) >= most:
+            break
+    more = bool(cursor)
+    document = {"items": rows, "more": more}
+    write(json.dumps(document, indent=2) if format_ == "json" else _table(rows, more=more), output)
+    return Exit.OK
+
+
+def _table(rows: Sequence[Mapping[str, Any]], *, more: bool) -> str:
+    if not rows:
+        return "No workload matches."
+    lines = []
+    for row in rows:
+        name, image = (clean_text(str(row.get(member) or ""), 300) for member in ("name", "image"))
+        where, verdict = (clean_text(str(row.get(member) or ""), 63) for member in ("environment", "overall"))
+        lines.append(f"{verdict.upper():<9}  {where}  {name}  {image}")
+        failed = row.get("failed_checks")
+        checks = [clean_text(str(each), 64) for each in failed] if isinstance(failed, list) else []
+        lines += textwrap.wrap(
+            ", ".join(checks), 120, initial_indent=" " * 11, subsequent_indent=" " * 11, break_on_hyphens=False
+        )
+    return "\n".join([*lines, "… and more (--most)"] if more else lines)
 
 
 class _Agent:

@@ -244,6 +244,25 @@ class EngineFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningDigest:
+    """A digest that an environment runs."""
+
+    environment: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What the inventory knows of the same repository and tag. ``digest``: what runs here; empty: unknown.
+
+    ``others``: what other environments run under that tag, also if it is the same digest.
+    """
+
+    digest: str
+    others: tuple[RunningDigest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """A container as it is run, or would be run. With ``engine``: the engine itself (``image`` is then empty).
 
@@ -313,6 +332,8 @@ class Workload:
     running_digest: str = ""  # repository digest of the running image, if the source knows it
     started_at: str = ""  # RFC 3339
     processes: tuple[str, ...] | None = None  # command lines of running processes, if the source knows them
+    # From the inventory, never from a document; None: there is no inventory.
+    elsewhere: Elsewhere | None = field(default=None, compare=False)
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
     # External facts are validated against this class (services.workload_documents); they never contain an origin.
@@ -345,8 +366,11 @@ class Workload:
         return tuple(use for use in self.images if use.kind == MOUNTED)
 
     def facts(self) -> dict[str, Any]:
-        """All fields as plain values, without their locations in a document."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "origin"}
+        """All fields of its document as plain values, without their locations."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name not in _NOT_FACTS}
+
+
+_NOT_FACTS = frozenset(("origin", "elsewhere"))
 
 
 def _plain(value: Any) -> Any:

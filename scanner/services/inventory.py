@@ -30,7 +30,7 @@ from scanner.model.finding import CheckResult, Failed
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.model.vex import Exemption
-from scanner.model.workload import Workload
+from scanner.model.workload import Elsewhere, RunningDigest, Workload
 from scanner.policy.evaluate import results_json
 from scanner.policy.rules import default_policy
 from scanner.reports.json import decision_document
@@ -267,6 +267,8 @@ class _Judge:
         self._tagged = inventory.tagged(session, untold)
         digests = {(each.repository, self._digest(each)) for each in running if each.repository}
         self._states = inventory.image_states(session, environment, [pair for pair in digests if pair[1]])
+        tagged = {(each.repository, each.tag) for each in running if each.repository and each.tag}
+        self._elsewhere = inventory.digests_elsewhere(session, environment, tagged)
         self._owners = stored_projects.owners(session, {each.repository for each in running})
         self._subject = lru_cache(maxsize=32)(self._read_subject)
         self._accepted: dict[str, tuple[Exemption, ...]] = {}
@@ -276,7 +278,8 @@ class _Judge:
         running = _Running.of(workload)
         digest = self._digest(running)
         state = self._states.get((running.repository, digest), ImageState())
-        checked_with = f"{__version__} {state.report_id}"
+        workload = replace(workload, elsewhere=self._known_elsewhere(running, digest))
+        checked_with = f"{__version__} {state.report_id} {_short_digest(workload.elsewhere)}"
         if former is not None and former.checked_with == checked_with:
             evidence, packed = zlib.decompress(former.results), former.results
             results = _read_results(evidence)
@@ -312,6 +315,13 @@ class _Judge:
             valid_until=decision.valid_until.timestamp() if decision.valid_until else None,
         )
 
+    def _known_elsewhere(self, running: _Running, digest: str) -> Elsewhere | None:
+        """What the inventory knows of the workload's tag. None: it has no tag, so it names one image everywhere."""
+        if not running.tag:
+            return None
+        others = self._elsewhere.get((running.repository, running.tag), ())
+        return Elsewhere(digest, tuple(RunningDigest(environment, other) for environment, other in others))
+
     def _digest(self, running: _Running) -> str:
         return running.digest or self._tagged.get((running.repository, running.tag), "")
 
@@ -322,6 +332,14 @@ class _Judge:
             return workloads.image_subject(images.evidence(self._session, report_id))
         except NotFoundError:
             return None  # pruned by retention since `image_states` was read
+
+
+def _short_digest(elsewhere: Elsewhere | None) -> str:
+    """Identify what the results are based on besides the image. Only what other environments run can change here."""
+    if elsewhere is None or not elsewhere.others:
+        return "-"
+    told = repr((elsewhere.digest, elsewhere.others))
+    return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
 
 
 def _level(verdict: Verdict, undecided: bool, state: ImageState, has_image: bool) -> str:

@@ -25,7 +25,7 @@ from scanner.workloads.base import NodeOrigin
 MOST_BYTES = 64 << 10  # of one workload's document
 _STDIN = "standard input"
 _PLACES = "places"
-_WITHOUT_PLACE = {"origin", "source", "pointer", "labels"}
+_WITHOUT_PLACE = {"origin", "elsewhere", "source", "pointer", "labels"}
 _MOST_ITEMS = 200  # of one field, with a place each
 
 
@@ -52,7 +52,7 @@ def document(workload: Workload) -> dict[str, Any]:
     found = {
         each.name: _plain(value)
         for each in fields(told)
-        if each.name != "origin" and (value := getattr(told, each.name)) != each.default
+        if each.name not in ("origin", "elsewhere") and (value := getattr(told, each.name)) != each.default
     }
     if workload.origin is not None and workload.place().file != _STDIN:
         found[_PLACES] = dict(_places(workload))
@@ -97,7 +97,8 @@ def workload(data: bytes) -> Workload:
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"not a workload: {where}: {first['msg']}", reason="bad_workload") from None
     environment = tuple(map(_without_value, made.environment))
-    return replace(made, environment=environment, origin=StoredOrigin(known))
+    # The inventory of this server says what other environments run, not the sender of a document.
+    return replace(made, environment=environment, elsewhere=None, origin=StoredOrigin(known))
 
 
 def _without_value(variable: Variable) -> Variable:

@@ -278,12 +278,18 @@ def replace(
     now = moment(session)
     former = _former(session, held.id, [each.name for each in changed])
     columns = running_workload.c
+    moved: set[tuple[str, str]] = set()
     for names in _chunks(sorted(gone)):
+        left = sa.select(columns.repository, columns.tag).where(columns.source_id == held.id, columns.name.in_(names))
+        moved.update((row.repository, row.tag) for row in session.execute(left))
         session.execute(running_workload.delete().where(columns.source_id == held.id, columns.name.in_(names)))
     added, updated = [], []
     for each in changed:
         row = _row(each)
         before = former.get(each.name)
+        now_runs = (each.judged.repository, each.judged.tag, each.judged.digest)
+        if before is None or (before.repository, before.tag, before.digest) != now_runs:
+            moved.update(known[:2] for known in (before and (before.repository, before.tag), now_runs) if known)
         if before is None:
             own = {"uid": str(uuid.uuid4()), "source_id": held.id, "environment": held.environment, "name": each.name}
             added.append({**row, **own, "first_seen": now, "image_since": now})
@@ -295,6 +301,7 @@ def replace(
     if updated:
         values: dict[str, Any] = {name: sa.bindparam(name) for name in updated[0] if name != "b_id"}
         session.execute(running_workload.update().where(columns.id == sa.bindparam("b_id")).values(**values), updated)
+    _make_due_elsewhere(session, held.environment, moved)
     count = sa.select(sa.func.count()).where(columns.source_id == held.id)
     session.execute(
         inventory_source.update()
@@ -316,7 +323,11 @@ def remove_source(session: Connection, source_id: str) -> SourceView:
     row = session.execute(sa.select(*_source_columns()).where(inventory_source.c.id == source_id)).first()
     if row is None:
         raise NotFoundError("there is no such source")
-    session.execute(running_workload.delete().where(running_workload.c.source_id == source_id))
+    columns = running_workload.c
+    left = session.execute(sa.select(columns.repository, columns.tag).where(columns.source_id == source_id).distinct())
+    moved = {(each.repository, each.tag) for each in left}
+    session.execute(running_workload.delete().where(columns.source_id == source_id))
+    _make_due_elsewhere(session, row.environment, moved)
     session.execute(inventory_source.delete().where(inventory_source.c.id == source_id))
     return SourceView(*row)
 
@@ -332,7 +343,7 @@ def _decision_values(judged: WorkloadDecision) -> dict[str, Any]:
 
 def _former(session: Connection, source_id: str, names: Sequence[str]) -> dict[str, sa.Row[Any]]:
     columns = running_workload.c
-    query = sa.select(columns.name, columns.id, columns.repository, columns.digest, columns.image_since)
+    query = sa.select(columns.name, columns.id, columns.repository, columns.tag, columns.digest, columns.image_since)
     found: dict[str, sa.Row[Any]] = {}
     for chunk in _chunks(names):
         rows = session.execute(query.where(columns.source_id == source_id, columns.name.in_(chunk)))
@@ -369,16 +380,20 @@ def rejudge(session: Connection, judged: Mapping[Due, WorkloadDecision]) -> int:
     columns = running_workload.c
     now = moment(session)
     ordered = sorted(judged, key=lambda one: one.id)
-    session.execute(
-        sa.select(columns.id).where(columns.id.in_([one.id for one in ordered])).order_by(columns.id).with_for_update()
-    ).all()
+    held = sa.select(columns.id, columns.digest).where(columns.id.in_([one.id for one in ordered]))
+    former = {row.id: row.digest for row in session.execute(held.order_by(columns.id).with_for_update())}
+    moved: dict[str, set[tuple[str, str]]] = defaultdict(set)
     count = 0
     for one in ordered:
         values: dict[str, Any] = _decision_values(judged[one])
-        moved = sa.and_(columns.digest != "", columns.digest != values["digest"])
-        values["image_since"] = sa.case((moved, now), else_=columns.image_since)
+        another = sa.and_(columns.digest != "", columns.digest != values["digest"])
+        values["image_since"] = sa.case((another, now), else_=columns.image_since)
+        if former.get(one.id) != values["digest"]:
+            moved[one.environment].add((values["repository"], values["tag"]))
         mine = sa.and_(columns.id == one.id, columns.facts_digest == one.facts_digest)
         count += session.execute(running_workload.update().where(mine).values(**values)).rowcount
+    for environment, pairs in sorted(moved.items()):
+        _make_due_elsewhere(session, environment, pairs)
     for source_id in sorted({one.source_id for one in ordered}):
         summarise(session, source_id)
     return count
@@ -405,6 +420,33 @@ def _make_due(session: Connection, which: sa.ColumnElement[bool]) -> None:
     found = session.execute(ids).scalars().all()
     for chunk in _chunks(found):
         session.execute(running_workload.update().where(running_workload.c.id.in_(chunk)).values(valid_until=0.0))
+
+
+def _make_due_elsewhere(session: Connection, environment: str, moved: Iterable[tuple[str, str]]) -> None:
+    """Mark workloads of other environments as outdated that run one of these (repository, tag): a check compares
+    digests between environments.
+    """
+    columns = running_workload.c
+    for pairs in _chunks(sorted(pair for pair in moved if all(pair))):
+        same = sa.tuple_(columns.repository, columns.tag).in_(pairs)
+        _make_due(session, sa.and_(same, columns.environment != environment))
+
+
+def digests_elsewhere(
+    session: Connection, environment: str, wanted: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
+    """Return the (environment, digest) pairs that other environments run, of each (repository, tag)."""
+    columns = running_workload.c
+    names = (columns.repository, columns.tag, columns.environment, columns.digest)
+    found: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+    for pairs in _chunks(sorted(set(wanted))):
+        same = sa.tuple_(columns.repository, columns.tag).in_(pairs)
+        query = sa.select(*names).where(same, columns.environment != environment, columns.digest != "").distinct()
+        for row in session.execute(query.order_by(*names)):
+            known = found.get((row.repository, row.tag), ())
+            if len(known) < _OTHERS:
+                found[row.repository, row.tag] = (*known, (row.environment, row.digest))
+    return found
 
 
 @dataclass(frozen=True)

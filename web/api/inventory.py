@@ -117,13 +117,16 @@ class WorkloadOut(Model):
 
 
 class WorkloadDetailOut(WorkloadOut):
-    """``tag_names``: the current digest of the image's tag. ``drifted``: another digest is running."""
+    """``tag_names``: the current digest of the image's tag. ``drifted``: another digest is running. ``other_digests``:
+    digests that other environments run under the same repository and tag, by environment.
+    """
 
     facts: dict[str, Any]
     checks: list[CheckResult]
     decision: dict[str, Any]
     tag_names: _Digest | None
     drifted: bool
+    other_digests: dict[str, list[_Digest]]
 
 
 class WorkloadPage(Model):
@@ -232,6 +235,7 @@ def get(path: WorkloadPath) -> Response:
             decision=dict(found.decision),
             tag_names=found.tag_names or None,
             drifted=found.drifted,
+            other_digests={name: list(digests) for name, digests in found.other_digests.items()},
         )
     )
 

@@ -122,3 +122,29 @@ def test_the_kubernetes_example_reads_only_and_is_run_well() -> None:
         failed = {r.check for r in services.check(workload, None) if r.outcome.kind == "failed"}
         dangerous = {c.id for c in catalog.workload_checks().values() if "workload-danger" in c.tags}
         assert not failed & dangerous, json.dumps(sorted(failed))
+
+
+def test_what_runs_is_listed_with_the_checks_that_failed(server: Dockwarden, token: str, tmp_path: Path) -> None:
+    reader = server.api("POST", "/api/v1/tokens", json={"name": "reader", "scopes": ["read"]}).json()["token"]
+
+    def listed(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "scanner.cli", "inventory", "list", "--server", server.url, *arguments]
+        environment = {**os.environ, "DOCKWARDEN_TOKEN": reader}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+    image = "registry.example.com/lists/web:1.4@sha256:"
+    for environment, digit in (("test", "a"), ("other", "b")):
+        file = tmp_path / f"{environment}.yaml"
+        file.write_text(yaml.safe_dump({"services": {f"web-{environment}": {"image": image + digit * 64}}}))
+        command = [*COMMAND, f"compose:{file}", "--environment", environment, "--server", server.url]
+        environ = {**os.environ, "DOCKWARDEN_TOKEN": token}
+        subprocess.run([*command, "--name", "lists"], env=environ, timeout=60, check=True, capture_output=True)
+    done = listed("--check", "digest-differs-elsewhere", "--environment", "other")
+    assert done.returncode == 0, done.stderr
+    assert "other  web-other  registry.example.com/lists/web:1.4@sha256:bbb" in done.stdout
+    assert "digest-differs-elsewhere" in done.stdout
+    assert "web-test" not in done.stdout
+    found = json.loads(listed("--format", "json", "--most", "1").stdout)
+    assert (len(found["items"]), found["more"]) == (1, True)
+    assert listed("--environment", "nowhere").stdout == "No workload matches.\n"
+    assert listed("--check", "no-such-check").returncode == 2

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scanner.services import inventory as use_cases
 from scanner.store.session import Database
 from tests.scanner.store import factories
 from tests.scanner.workloads import sins
@@ -120,3 +121,30 @@ def test_another_project_sees_and_reports_nothing(agent: Api, call: Callable[...
     assert (page["items"], page["facets"]["environment"], page["facets"]["source"]) == ([], {}, {})
     assert stranger("GET", "/inventory").json["items"] == []
     assert stranger("POST", "/inventory", body(2, "b")).status_code == 403
+
+
+def test_a_tag_that_is_another_digest_in_another_environment(agent: Api, api: Api, database: Database) -> None:
+    """It is found in both, as soon as one of them changes, and no longer when they are the same again."""
+    tested, deployed = (f"sha256:{digit * 64}" for digit in "ab")
+
+    def runs(environment: str, generation: int, digest: str) -> None:
+        image = f"{factories.REPOSITORY}:1@{digest}"
+        sent = [{"name": "web", "image": image, "source": "kubernetes", "elsewhere": {"digest": "", "others": []}}]
+        told = body(generation, environment=environment, workloads=sent)
+        assert agent("POST", "/inventory", told).status_code == 200
+        use_cases.refresh(database, seconds=60)
+
+    def found() -> dict[str, dict[str, list[str]]]:
+        items = api("GET", "/workloads?check=digest-differs-elsewhere").json["items"]
+        return {each["environment"]: api("GET", f"/workloads/{each['id']}").json["other_digests"] for each in items}
+
+    runs("staging", 1, tested)
+    assert found() == {}
+    runs("production", 1, deployed)
+    assert found() == {"staging": {"production": [deployed]}, "production": {"staging": [tested]}}
+    runs("production", 2, tested)
+    assert found() == {}
+    runs("production", 3, deployed)
+    assert agent("POST", "/inventory", body(2, environment="staging")).status_code == 200
+    use_cases.refresh(database, seconds=60)
+    assert found() == {}, "the other environment runs it no longer"
