@@ -222,7 +222,23 @@ def _run(session: Connection, digest: str) -> None:
         return
     where = inventory.lock_source(session, "production", "kubernetes", "cluster")
     judged = inventory.WorkloadDecision(
-        "default", "h/r", "1", digest, False, 0, Verdict.ALLOW, False, "", False, (), b"", "", "{}", factories.NOW, None
+        "default",
+        "h/r",
+        "1",
+        digest,
+        False,
+        0,
+        Verdict.ALLOW,
+        False,
+        "",
+        False,
+        (),
+        (),
+        b"",
+        "",
+        "{}",
+        factories.NOW,
+        None,
     )
     one = inventory.NewWorkload("web", "0" * 64, b"{}", "shop", "Deployment", "", "h/r:1", judged)
     inventory.replace(session, where, 1, "0" * 64, "agent", [one], [])

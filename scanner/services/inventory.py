@@ -30,7 +30,7 @@ from scanner.model.finding import CheckResult, Failed
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.model.vex import Exemption
-from scanner.model.workload import Elsewhere, RunningDigest, Workload
+from scanner.model.workload import Elsewhere, ImageUse, RunningDigest, Workload
 from scanner.policy.evaluate import results_json
 from scanner.policy.rules import default_policy
 from scanner.reports.json import decision_document
@@ -38,7 +38,7 @@ from scanner.services import _fields as fields
 from scanner.services import decisions, projects, workload_documents, workloads
 from scanner.store import audit, exemptions, images, inventory, scans
 from scanner.store import projects as stored_projects
-from scanner.store.inventory import Due, ImageState, NewWorkload, WorkloadDecision
+from scanner.store.inventory import Due, ImageState, MountedImage, NewWorkload, WorkloadDecision
 from scanner.store.session import Database, moment
 from scanner.workloads.base import NoFiles
 
@@ -238,6 +238,12 @@ class _Running:
     digest: str = ""
 
     @classmethod
+    def mounted(cls, image: str) -> _Running:
+        """An image whose files are mounted."""
+        known = _reference(image)
+        return cls(known.name, known.tag or "", str(known.digest or "")) if known else cls()
+
+    @classmethod
     def of(cls, workload: Workload) -> _Running:
         named, running = _reference(workload.image), _reference(workload.running_digest)
         known = named or running
@@ -257,7 +263,9 @@ def _reference(text: str) -> Reference | None:
 class _Judge:
     """Checks and decides about workloads of one environment. Looks up shared data (policies, images, owners) once."""
 
-    def __init__(self, session: Connection, environment: str, running: Sequence[_Running]) -> None:
+    def __init__(self, session: Connection, environment: str, judged: Sequence[Workload]) -> None:
+        running = [_Running.of(each) for each in judged]
+        running += [_Running.mounted(use.image) for each in judged for use in each.mounted_images]
         self._session, self._environment = session, environment
         known = catalog.known()
         self._around = decisions.Surroundings(
@@ -292,7 +300,9 @@ class _Judge:
             self._accepted[project] = exemptions.holding(self._session, project)
         examined = decisions.Examined(workload, results, evidence, running.repository, project)
         decision = decisions.decide_workload(examined, self._around, self._environment, self._accepted[project])
+        mounted = tuple(self._mounted(use) for use in workload.mounted_images)
         level = _level(decision.verdict, decision.undecided, state, bool(workload.image))
+        level = max([level, *map(_level_of_mounted, mounted)], key=inventory.LEVELS.index)
         against = sum(
             1 for r in decision.reasons if r.action is not Verdict.ALLOW and r.kind is not ReasonKind.EXEMPTED
         )
@@ -308,11 +318,28 @@ class _Judge:
             image_verdict=state.verdict,
             image_undecided=state.undecided,
             failed=tuple(result.check for result in results if isinstance(result.outcome, Failed)),
+            mounted=mounted,
             results=packed,
             checked_with=checked_with,
             decision=orjson.dumps(decision_document(decision), default=str).decode(),
             decided_at=decision.decided_at,
             valid_until=decision.valid_until.timestamp() if decision.valid_until else None,
+        )
+
+    def _mounted(self, use: ImageUse) -> MountedImage:
+        running = _Running.mounted(use.image)
+        digest = self._digest(running)
+        state = self._states.get((running.repository, digest), ImageState())
+        project = self._owners.get(running.repository, stored_projects.DEFAULT)
+        return MountedImage(
+            use.image[:1024],
+            running.repository,
+            running.tag,
+            digest,
+            bool(digest) and not running.digest,
+            project,
+            state.verdict,
+            state.undecided,
         )
 
     def _known_elsewhere(self, running: _Running, digest: str) -> Elsewhere | None:
@@ -332,6 +359,12 @@ class _Judge:
             return workloads.image_subject(images.evidence(self._session, report_id))
         except NotFoundError:
             return None  # pruned by retention since `image_states` was read
+
+
+def _level_of_mounted(image: MountedImage) -> str:
+    """An image that cannot be read as a reference, or was never scanned, is undecided: a command can be its file."""
+    unknown = image.undecided or image.verdict == inventory.IMAGE_UNKNOWN
+    return inventory.UNDECIDED if unknown else image.verdict
 
 
 def _short_digest(elsewhere: Elsewhere | None) -> str:
@@ -362,7 +395,7 @@ def _judge_new(
             raise fields.invalid("workloads", f"the workload {workload.name[:100]!r} has the source {said}")
     if not read:
         return ()
-    judge = _Judge(session, snapshot.environment, [_Running.of(workload) for workload in read.values()])
+    judge = _Judge(session, snapshot.environment, list(read.values()))
     return tuple(
         NewWorkload(
             name=name,
@@ -382,7 +415,7 @@ def _judge_due(session: Connection, stale: Sequence[Due]) -> dict[Due, WorkloadD
     found: dict[Due, WorkloadDecision] = {}
     for environment in sorted({one.environment for one in stale}):
         mine = [(one, workload_documents.workload(one.facts)) for one in stale if one.environment == environment]
-        judge = _Judge(session, environment, [_Running.of(workload) for _, workload in mine])
+        judge = _Judge(session, environment, [workload for _, workload in mine])
         found.update({one: judge.judge(workload, one) for one, workload in mine})
     return found
 

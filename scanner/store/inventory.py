@@ -48,6 +48,7 @@ _JUDGED = (
     "image_verdict",
     "image_undecided",
     "failed",
+    "mounted",
     "results",
     "checked_with",
     "decision",
@@ -76,6 +77,27 @@ class SourceView:
 
 
 @dataclass(frozen=True)
+class MountedImage:
+    """An image whose files a workload mounts. ``verdict`` empty: it was never scanned. ``image``: as the source writes
+    it.
+    """
+
+    image: str
+    repository: str
+    tag: str
+    digest: str
+    by_tag: bool
+    project: str
+    verdict: str
+    undecided: bool
+
+    @property
+    def target(self) -> str:
+        """What to scan. Empty: it has neither tag nor digest."""
+        return _target(self.repository, self.tag, "" if self.by_tag else self.digest)
+
+
+@dataclass(frozen=True)
 class WorkloadDecision:
     """The decision about a workload and its image.
 
@@ -95,6 +117,7 @@ class WorkloadDecision:
     image_verdict: str
     image_undecided: bool
     failed: tuple[str, ...]
+    mounted: tuple[MountedImage, ...]
     results: bytes
     checked_with: str
     decision: str
@@ -144,6 +167,7 @@ class WorkloadRow:
     image_verdict: str
     image_undecided: bool
     failed: tuple[str, ...]
+    mounted: tuple[MountedImage, ...]
     decided_at: datetime
     reported_at: datetime
 
@@ -197,6 +221,7 @@ class Filter:
         return query
 
 
+_MOUNTS = sa.cast(running_workload.c.mounted, sa.Text) != "[]"
 _OTHERS = 50  # digests of one tag in other environments
 _LEVEL = 10_000
 LEVELS = ("allow", "warn", UNDECIDED, "deny")
@@ -338,7 +363,10 @@ def _row(each: NewWorkload) -> dict[str, Any]:
 
 
 def _decision_values(judged: WorkloadDecision) -> dict[str, Any]:
-    return {name: getattr(judged, name) for name in _JUDGED} | {"failed": list(judged.failed)}
+    return {name: getattr(judged, name) for name in _JUDGED} | {
+        "failed": list(judged.failed),
+        "mounted": [dataclasses.asdict(each) for each in judged.mounted],
+    }
 
 
 def _former(session: Connection, source_id: str, names: Sequence[str]) -> dict[str, sa.Row[Any]]:
@@ -412,6 +440,9 @@ def invalidate_image(session: Connection, repository: str, tag: str, digest: str
         return
     by_tag = sa.and_(columns.tag == tag, sa.or_(columns.by_tag.is_(True), columns.digest == "")) if tag else sa.false()
     _make_due(session, sa.and_(columns.repository == repository, sa.or_(columns.digest == digest, by_tag)))
+    # Few workloads mount images. Whether it is this tag or digest is found out when they are evaluated.
+    named = sa.cast(columns.mounted, sa.Text).contains(f'"{repository}"', autoescape=True)
+    _make_due(session, sa.and_(_MOUNTS, named))
 
 
 def _make_due(session: Connection, which: sa.ColumnElement[bool]) -> None:
@@ -511,10 +542,18 @@ def unscanned(session: Connection, source_id: str, *, limit: int) -> list[tuple[
     )
     found: dict[str, str] = {}
     for row in session.execute(query.order_by(columns.repository, columns.tag, columns.digest).limit(limit)):
-        pinned = f"@{row.digest}" if row.digest and not row.by_tag else ""
-        if row.tag or pinned:
-            found[f"{row.repository}{f':{row.tag}' if row.tag else ''}{pinned}"] = row.project
+        if target := _target(row.repository, row.tag, "" if row.by_tag else row.digest):
+            found[target] = row.project
+    mounts = sa.select(columns.mounted).where(columns.source_id == source_id, _MOUNTS)
+    for mounted in session.execute(mounts.order_by(columns.id)).scalars():
+        for each in (MountedImage(**values) for values in mounted):
+            if each.verdict == IMAGE_UNKNOWN and each.target:
+                found[each.target] = each.project
     return list(found.items())
+
+
+def _target(repository: str, tag: str, digest: str) -> str:
+    return f"{repository}{f':{tag}' if tag else ''}{f'@{digest}' if digest else ''}" if tag or digest else ""
 
 
 def recently_requested(session: Connection, targets: Iterable[str], seconds: float) -> set[str]:
@@ -747,7 +786,8 @@ _VIEW = tuple(WorkloadRow.__dataclass_fields__)
 
 def _view(row: sa.Row[Any]) -> WorkloadRow:
     values = {name: getattr(row, name) for name in _VIEW}
-    values |= {"verdict": Verdict(row.verdict), "failed": tuple(row.failed)}
+    mounted = tuple(MountedImage(**each) for each in row.mounted)
+    values |= {"verdict": Verdict(row.verdict), "failed": tuple(row.failed), "mounted": mounted}
     return WorkloadRow(**values)
 
 

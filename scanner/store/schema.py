@@ -1185,6 +1185,8 @@ running_workload = sa.Table(
     sa.Column("image_verdict", sa.String(16), nullable=False),  # empty: not scanned, or no image
     sa.Column("image_undecided", sa.Boolean, nullable=False),
     sa.Column("failed", sa.JSON, nullable=False),  # ids of the checks that failed
+    # The images whose files it mounts: the fields of store.inventory.MountedImage.
+    sa.Column("mounted", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("results", sa.LargeBinary, nullable=False),  # zlib of the JSON of every check's result
     sa.Column("checked_with", sa.String(100), nullable=False),  # Dockwarden's version and the image's evidence
     sa.Column("decision", sa.Text, nullable=False),

@@ -89,7 +89,9 @@ class WorkloadPath(Model):
 
 
 class WorkloadOut(Model):
-    """``overall``: the worse of ``verdict`` (how it runs) and ``image_verdict`` (its image; null: not scanned)."""
+    """``overall``: the worst of ``verdict`` (how it runs), ``image_verdict`` (its image; null: not scanned) and the
+    images that it mounts.
+    """
 
     id: UUID
     name: str
@@ -116,6 +118,15 @@ class WorkloadOut(Model):
     reported_at: datetime
 
 
+class MountedImageOut(Model):
+    """An image whose files the workload mounts. It counts for ``overall``. ``verdict`` null: not scanned."""
+
+    image: str
+    digest: _Digest | None
+    verdict: Verdict | None
+    undecided: bool
+
+
 class WorkloadDetailOut(WorkloadOut):
     """``tag_names``: the current digest of the image's tag. ``drifted``: another digest is running. ``other_digests``:
     digests that other environments run under the same repository and tag, by environment.
@@ -127,6 +138,7 @@ class WorkloadDetailOut(WorkloadOut):
     tag_names: _Digest | None
     drifted: bool
     other_digests: dict[str, list[_Digest]]
+    mounted_images: list[MountedImageOut]
 
 
 class WorkloadPage(Model):
@@ -235,6 +247,12 @@ def get(path: WorkloadPath) -> Response:
             decision=dict(found.decision),
             tag_names=found.tag_names or None,
             drifted=found.drifted,
+            mounted_images=[
+                MountedImageOut(
+                    image=each.image, digest=each.digest or None, verdict=each.verdict or None, undecided=each.undecided
+                )
+                for each in found.row.mounted
+            ],
             other_digests={name: list(digests) for name, digests in found.other_digests.items()},
         )
     )

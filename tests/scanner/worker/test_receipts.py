@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pytest_httpserver import HTTPServer
 
 from scanner.cli import cli
 from scanner.config import Secret, Settings
@@ -288,6 +289,37 @@ def test_the_real_cosign_refuses_an_ended_and_a_forged_receipt(
             pushing.attach(client, place.image, place_owner(place), made)
         ok, text = attested(cosign, place, key, tmp_path, *summary)
         assert not ok, (change, text)
+
+
+@pytest.mark.long
+def test_the_example_admits_and_refuses_with_the_real_cosign(
+    place_on: Callable[..., Place], cosign: str, tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    place = place_on("cosign-example")
+    home = {"PATH": f"{Path(cosign).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    def example(*arguments: str, **more: str) -> tuple[int, str]:
+        command = [str(ROOT / "examples/cosign/refused.sh"), str(place.image), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=home | more, timeout=120, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    place.decided(Verdict.ALLOW)
+    key = str(place.keys(tmp_path))
+    code, text = example(key)
+    assert (code, "refused" in text) == (1, True), "nothing was written beside the image yet"
+    place.work()
+    assert example(key)[0] == 0, example(key)
+    httpserver.expect_request("/api/v1/receipts/keys.pem").respond_with_data(Path(key).read_text())
+    code, text = example(DOCKWARDEN_SERVER=httpserver.url_for("").rstrip("/"))
+    assert (code, "admitted" in text) == (0, True), text
+    assert example(DOCKWARDEN_SERVER=httpserver.url_for("/nothing"))[0] == 2
+    assert example(str(tmp_path / "none.pem"))[0] == 2
+    assert example(key, PATH="/usr/bin:/bin")[0] == 2
+    place.decided(Verdict.DENY)
+    place.work()
+    code, text = example(key)
+    assert (code, "refused" in text) == (1, True), text
+    assert "is not true" in text, "the policy refuses what the signature alone would let in"
 
 
 def place_owner(place: Place) -> str:

@@ -7,12 +7,26 @@ from typing import Any
 
 import pytest
 
+from scanner import catalog
+from scanner.model.finding import Severity
+from scanner.services import decisions
 from scanner.services import inventory as use_cases
+from scanner.store import gate, policies
 from scanner.store.session import Database
 from tests.scanner.store import factories
 from tests.scanner.workloads import sins
-from tests.web.conftest import Api
+from tests.web.conftest import Api, Worker
 
+POLICY = """\
+apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: all}
+match: {images: ["**"]}
+incomplete: deny
+advisories: {max_age: 5200w}
+rules:
+  - {id: no-criticals, vulnerability: {severity: [critical]}, action: deny}
+"""
 NAMED = {"environment": "production", "source": "kubernetes", "name": "cluster"}
 
 
@@ -148,3 +162,34 @@ def test_a_tag_that_is_another_digest_in_another_environment(agent: Api, api: Ap
     assert agent("POST", "/inventory", body(2, environment="staging")).status_code == 200
     use_cases.refresh(database, seconds=60)
     assert found() == {}, "the other environment runs it no longer"
+
+
+def test_an_image_that_is_mounted_is_scanned_and_counts(
+    agent: Api, api: Api, database: Database, worker: Worker
+) -> None:
+    own, tool = f"{factories.REPOSITORY}:1", "registry.example.com/shop/tool:2"
+    mounts = [{"kind": "image", "target": "/tool", "source": tool}]
+    sent = body(1, workloads=workloads("web", image=own, mounts=mounts))
+    assert len(agent("POST", "/inventory", sent).json["scans"]) == 2, "its own image and the one that it mounts"
+    with database.session() as session:
+        policies.put(session, "all", POLICY, "test")
+        gate.invalidate(session)
+    for _ in range(2):
+        claim = worker.claim()
+        denied = claim.request.target == tool
+        found = factories.report("bad" if denied else "good", packages=[factories.package(1)])
+        if denied:
+            critical = factories.vulnerability(1, factories.package(1), severity=Severity.CRITICAL)
+            found = factories.report("bad", packages=[factories.package(1)], vulnerabilities=[critical])
+        worker.finish(found, claim)
+    use_cases.refresh(database, seconds=60)
+    (row,) = api("GET", "/workloads").json["items"]
+    assert (row["overall"], row["verdict"], row["image_verdict"]) == ("deny", "allow", "allow")
+    (mounted,) = api("GET", f"/workloads/{row['id']}").json["mounted_images"]
+    assert (mounted["image"], mounted["verdict"]) == (tool, "deny")
+    with database.session() as session:
+        policies.put(session, "all", POLICY.replace("[critical]", "[low]"), "test")
+        gate.invalidate(session)
+    decisions.refresh(database, catalog.known(), catalog.remedies(), seconds=60)
+    use_cases.refresh(database, seconds=60)
+    assert api("GET", "/workloads").json["items"][0]["overall"] == "allow"
