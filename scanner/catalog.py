@@ -161,6 +161,7 @@ def _info(check: Check) -> CheckInfo:
     )
 
 
+@cache
 def remedies() -> Mapping[str, str]:
     """The general remedy of each check."""
     return {identifier: check.remedy for identifier, check in checks().items()}

@@ -9,7 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, ClassVar
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +368,21 @@ class Workload:
         """The images whose files are mounted, each once."""
         return tuple(use for use in self.images if use.kind == MOUNTED)
 
+    def facts_json(self) -> bytes:
+        """``facts`` as JSON, written without building the plain values first: it is hashed for each decision."""
+        return orjson.dumps({name: getattr(self, name) for name in _facts()})
+
     def facts(self) -> dict[str, Any]:
         """All fields of its document as plain values, without their locations."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name not in _NOT_FACTS}
 
 
 _NOT_FACTS = frozenset(("origin", "elsewhere"))
+
+
+@cache
+def _facts() -> tuple[str, ...]:
+    return tuple(each.name for each in fields(Workload) if each.name not in _NOT_FACTS)
 
 
 def _plain(value: Any) -> Any:

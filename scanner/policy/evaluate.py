@@ -12,8 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from scanner.model import agreement
 from scanner.model.decision import EVIDENCE_STALE, RESCAN_TELLS, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
@@ -141,7 +139,7 @@ def evaluate_workload(
             findings.extend(_selected(rule, selected, policy, by_check, None, context, unknown))
     names = names_of_workload(workload)
     findings = _merged(exempted(finding, names, context) for finding in findings)
-    subject = Digest.of(orjson.dumps(workload.facts()))
+    subject = Digest.of(workload.facts_json())
     return _decision(findings, policy, context, subject, Digest.of(evidence or results_json(results)))
 
 

@@ -282,7 +282,7 @@ def _key(verdict: str, workload: Workload | None, environment: str) -> bytes:
 
 @lru_cache(maxsize=2048)  # equal workloads are the same object (cache of `_read`), so the hash is computed once
 def _facts(workload: Workload) -> bytes:
-    return orjson.dumps(workload.facts())
+    return workload.facts_json()
 
 
 def denial_message(refusing: Sequence[DoorResult], public_url: str) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,13 @@ def image_subject(found: ScanReport) -> ImageSubject | None:
 
 def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
     """Run every workload check on one workload. The outcome of a check for other platforms is ``NotApplicable``."""
-    return tuple(
-        CheckResult(each.id, _outcome(each, workload, subject), each.severity)
-        for each in catalog.workload_checks().values()
-    )
+    return tuple(CheckResult(each.id, _outcome(each, workload, subject), each.severity) for each in _checks())
+
+
+@cache
+def _checks() -> tuple[WorkloadCheck, ...]:
+    """All workload checks. An audit runs them on thousands of workloads; a look-up by id costs as much as a check."""
+    return tuple(catalog.workload_checks().values())
 
 
 def judge(
