@@ -23,6 +23,7 @@ class Gate:
     dockwarden: str
     token: str
     query: str = ""
+    patience: str = "30s"  # how long nginx waits for an answer
     port: int = 0
 
     @property
@@ -63,6 +64,7 @@ class Gate:
             ("server 127.0.0.1:8080;", f"server {self.dockwarden};"),
             ("listen 443 ssl;", f"listen {self.host};"),
             ("?registry=registry.example.com", f"?registry={self.host}{self.query}"),
+            ("proxy_read_timeout 30s;", f"proxy_read_timeout {self.patience};"),
             ("server_name registry.example.com;", "server_name _;"),
             ("/etc/nginx/dockwarden-token.conf", f"{self.directory}/token.conf"),
         ):

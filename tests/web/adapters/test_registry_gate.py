@@ -5,6 +5,8 @@ behind it.
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,6 +155,53 @@ def test_without_dockwarden_nothing_is_pulled(behind: Registry, tmp_path: Path, 
         assert (answer.status_code, answer.json()["errors"][0]["code"]) == (503, "UNAVAILABLE")
     finally:
         away.stop()
+
+
+FAULTS = {
+    "closes": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "not HTTP": b"\x16\x03\x01\x00\x00 no such protocol \xff\r\n\r\n",
+    "an error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "too busy": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "a redirect": b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "no such route": b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "a head without end": b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 65536,
+}
+
+
+def test_an_answer_that_is_no_decision_pulls_nothing(behind: Registry, tmp_path: Path, pushed: dict[str, str]) -> None:
+    """Whatever stands where Dockwarden should: nginx gives out nothing, and does not wait for ever."""
+    said = {"now": b"", "late": False}
+    over = threading.Event()
+
+    class Fault(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            if said["late"]:
+                over.wait(60)
+            self.wfile.write(bytes(said["now"]))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Fault) as broken:
+        broken.daemon_threads = True
+        threading.Thread(target=broken.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{broken.server_address[1]}"
+        gate = Gate(tmp_path / "broken", behind.host, address, "dw_none", patience="1s").start()
+        try:
+            for name, answer in FAULTS.items():
+                said["now"] = answer
+                found = gate.get(f"/v2/{ALLOWED}/manifests/1")
+                assert (found.status_code, found.json()["errors"][0]["code"]) == (503, "UNAVAILABLE"), name
+            allowed = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            said.update(now=allowed, late=True)
+            assert gate.get(f"/v2/{ALLOWED}/manifests/1").status_code == 503, "an answer that comes too late"
+            over.set()
+            said["late"] = False
+            assert gate.get(f"/v2/{ALLOWED}/manifests/1").status_code == 200, "the same gate, answered"
+        finally:
+            over.set()
+            gate.stop()
+            broken.shutdown()
 
 
 def test_a_wrong_token_pulls_nothing(
