@@ -50,6 +50,7 @@ from scanner.patterns import lazy, lazy_re2
 MAX_FILE = 1 << 20
 _MAX_MATCHES = 20  # per file
 _WINDOW, _OVERLAP = 1 << 20, 1 << 16  # bytes of a large file that are searched at once, and of two windows in common
+_PROGRAMS = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # ELF, PE, Mach-O
 _LEAD = 64  # bytes before the beginnings that a window looks for
 _LONG = 1 << 14  # bytes of decoded text for which one search for all kinds pays before one for each
 _MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000  # bytes of a text, values of a file
@@ -162,7 +163,7 @@ class SecretScanner:
     """
 
     # Change it with the patterns: cached facts of layers are keyed by it.
-    version = "secrets-6"
+    version = "secrets-7"
 
     def __init__(self, select: Select | None = None, kept: Path | None = None) -> None:
         self._chosen, self._kept = select, kept
@@ -198,13 +199,15 @@ class LargeFile:
 
     Each secret belongs to one window: that in which it begins, unless it begins in the part that the next window has
     as well. The first bytes of a window are only there to be looked at, because a token may not begin within a word.
-    What is longer than the overlap (a line of base64) begins before the window: it is found in either.
+    What is longer than the overlap (a line of base64) begins before the window: it is found in either. A program has no
+    lines, and counting them takes as long as searching it: there each kind is reported once, in line 1.
     """
 
     def __init__(self, path: str, select: Select) -> None:
         self._path, self._select = path, select
         self._window, self._filled = bytearray(_WINDOW), 0
         self._lines, self._first = 0, True  # line ends before the window
+        self._is_program = False
         self._budget = _Budget()
         self._found: dict[tuple[str, int], ContentMatch] = {}
         self._before: set[tuple[str, str]] = set()  # what the window before had found
@@ -219,7 +222,8 @@ class LargeFile:
             data = data[take:]
             if self._filled == _WINDOW:
                 self._search(last=False)
-                self._lines += self._window.count(b"\n", 0, _WINDOW - _OVERLAP)
+                if not self._is_program:
+                    self._lines += self._window.count(b"\n", 0, _WINDOW - _OVERLAP)
                 self._window[:_OVERLAP] = self._window[_WINDOW - _OVERLAP :]
                 self._filled, self._first = _OVERLAP, False
 
@@ -231,6 +235,8 @@ class LargeFile:
     def _search(self, *, last: bool) -> None:
         if len(self._found) >= _MAX_MATCHES:
             return
+        if self._first:
+            self._is_program = self._window.startswith(_PROGRAMS)
         view = memoryview(self._window)[: self._filled]
         candidates = self._select(view)
         here: set[tuple[str, str]] = set()
@@ -242,7 +248,7 @@ class LargeFile:
             here.add((secret.rule, secret.shown))
             encoded_before = ", in " in secret.shown and (secret.rule, secret.shown) not in self._before
             if secret.start < end and (secret.start >= begin or encoded_before):
-                line = self._lines + data.count(b"\n", 0, secret.start) + 1
+                line = 1 if self._is_program else self._lines + data.count(b"\n", 0, secret.start) + 1
                 self._add(ContentMatch(secret.rule, self._path, line, secret.shown))
         self._before = here
         if self._is_configuration:

@@ -97,6 +97,11 @@ def test_settings_of_a_large_configuration_file() -> None:
     assert found(data, path="srv/.env") == [("credential", data.count(b"\n", 0, data.index(b"DB_PASS")) + 1)]
 
 
+def test_a_program_has_no_lines() -> None:
+    data = b"\x7fELF" + filled(GITHUB, 2 << 20)
+    assert found(data) == [("github-token", 1)]
+
+
 def test_many_matches_end_the_search() -> None:
     assert len(found((GITHUB + b"\n") * 60_000)) == 20
 
