@@ -191,11 +191,12 @@ class Database:
             message, reason, hint = fault
             return RemoteError(message, reason=reason, hint=hint)
         if _misses_schema(error):
-            with contextlib.suppress(RemoteError, DBAPIError):
-                if problem := self._schema_problem():
-                    # A remote's fault, unlike in check_head: a worker waits until the schemas match again.
-                    return RemoteError(str(problem), reason=problem.reason, hint=problem.hint)
-            return error
+            try:
+                problem = self._schema_problem()
+            except RemoteError as unreadable:
+                return unreadable
+            # A remote's fault, unlike in check_head: a worker waits until the schemas match again.
+            return RemoteError(str(problem), reason=problem.reason, hint=problem.hint) if problem else error
         return RemoteError(
             "the database does not answer",
             reason="db_unavailable",

@@ -73,7 +73,8 @@ def error_page(document: Mapping[str, Any]) -> Response:
         target = request.full_path.rstrip("?")
         location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
         return Response(status=303, headers={"Location": location})
-    rendered = page("error.html", problem=document, back=_list_of(request.path))
+    # What a person may not do, the list of the same area may refuse as well.
+    rendered = page("error.html", problem=document, back=_list_of("/" if document["status"] == 403 else request.path))
     return Response(rendered, document["status"], mimetype="text/html")
 
 
