@@ -35,6 +35,9 @@ from scanner.sealed import SealedFiles
 _MAX_BYTES = 256 << 20
 _MAX_DERIVED = 1 << 20
 T = TypeVar("T")
+# Gaps that follow from what is in the key: the database lists no advisories for a type of package. Others may have
+# passed by the next scan. The remembered result still contains the gap.
+_LASTING = frozenset({"no_advisories"})
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def is_complete(found: ImageReport) -> bool:
     A check that lacks knowledge of another image (its base) is incomplete by what is in the key, and stays so.
     """
     failed = any(isinstance(r.outcome, Incomplete) and r.outcome.reason == "check_failed" for r in found.checks)
-    return bool(found.engines) and not found.incomplete and not any(a.incomplete for a in found.engines) and not failed
+    gaps = (*found.incomplete, *(gap for answer in found.engines for gap in answer.incomplete))
+    return bool(found.engines) and all(gap.reason in _LASTING for gap in gaps) and not failed
 
 
 def key_of(

@@ -163,3 +163,11 @@ def test_a_derived_value_of_changed_files_is_made_again(tmp_path: Path, monkeypa
     assert kept.derived("name", dict[str, str], lambda: {"a": "1"}) == {"a": "1"}
     monkeypatch.setattr(results, "_code", lambda: "changed")
     assert kept.derived("name", dict[str, str], lambda: {"a": "2"}) == {"a": "2"}
+
+
+def test_a_gap_of_the_database_is_remembered_with_the_result(first: ScanReport) -> None:
+    (image,) = first.images
+    for reason, kept in (("no_advisories", True), ("scanner_failed", False), ("nothing_to_scan", False)):
+        engine = replace(image.engines[0], incomplete=(Incomplete(reason, "why"),))
+        assert is_complete(replace(image, engines=(engine,))) is kept
+        assert is_complete(replace(image, incomplete=(Incomplete(reason, "why"),))) is kept
