@@ -46,6 +46,7 @@ def request(
     if asked.engine not in catalog.engine_choices():
         hint = "one of " + ", ".join(catalog.engine_choices())
         raise NotFoundError(f"there is no engine {asked.engine!r}", hint=hint, field="engine")
+    # Of this actor only: clients choose their keys, and one that guesses another's key must not get that scan.
     key = f"{actor.id}:{idempotency_key}" if idempotency_key else None
     ticket = scans.request(session, replace(asked, requested_by=actor.name), idempotency_key=key)
     scan = scans.get(session, ticket.scan_id, actor.projects)

@@ -80,6 +80,7 @@ def update(
 
     Raises as `create`, and NotFoundError.
     """
+    # ``default`` exists before it is changed. Its row is written with its first change.
     if name == DEFAULT and session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is None:
         session.execute(
             project.insert().values(name=name, created_at=moment(session), description="", patterns=[], groups=[])
