@@ -232,7 +232,7 @@ def _check_second(found: ExemptionView, by: Person) -> None:
 
 
 def _move(session: Connection, found: ExemptionView, from_: sa.ColumnElement[bool], **values: object) -> ExemptionView:
-    # The state is part of the condition: of two who decide at once, the second changes no row and is told.
+    # The state is part of the condition: of two who decide at once, the second changes no row and gets a conflict.
     changed = exemption.update().where(exemption.c.id == found.id, from_)
     if session.execute(changed.values(**values, version=exemption.c.version + 1)).rowcount != 1:
         now = get(session, found.id)
