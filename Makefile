@@ -54,9 +54,9 @@ docs: $(STAMP)
 # Hashes, no index addresses: a lock names packages, never where they come from. The second is the first without what only
 # developers need: what an image of ours holds.
 lock: $(STAMP)
-	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --extra otel --extra trivy --generate-hashes --universal \
+	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --extra otel --extra pkcs11 --extra trivy --generate-hashes --universal \
 	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
-	$(VENV)/bin/uv pip compile -q pyproject.toml --extra otel --extra trivy --generate-hashes --universal -c requirements.lock \
+	$(VENV)/bin/uv pip compile -q pyproject.toml --extra otel --extra pkcs11 --extra trivy --generate-hashes --universal -c requirements.lock \
 	  --no-emit-index-url --no-header --no-annotate -o requirements-runtime.lock
 
 clean:

@@ -6,6 +6,7 @@ the latest. A newer one for the same image, repository and environment revokes i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from scanner import __version__, catalog
 from scanner.config import Secret, Settings
-from scanner.errors import ConflictError, NotFoundError, UsageError
+from scanner.errors import ConflictError, NotFoundError, ScannerError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.reference import Digest, Reference
@@ -27,6 +28,9 @@ from scanner.store import audit, images
 from scanner.store import receipts as store
 from scanner.store.session import alone, epoch, moment
 from scanner.trust import _receipts as signing
+from scanner.trust._pkcs11 import Token, is_reference
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"
 ENVIRONMENT_LENGTH = 64
@@ -48,6 +52,11 @@ class Signer:
     def life(self) -> float:
         """Seconds that a receipt holds at the most."""
         return self.settings.receipt_hours * 3600
+
+    @property
+    def token(self) -> Token | None:
+        """The PKCS#11 token in which new keys are created; None: they are stored in the database."""
+        return Token.of(self.settings)
 
     @property
     def verifier(self) -> str:
@@ -131,7 +140,8 @@ def sign(
         until,
     )
     private = store.private_key(session, own.id, signer.key)
-    envelopes = {kind: signing.sign(text, private) for kind, text in signing.statements(facts).items()}
+    token = signer.token
+    envelopes = {kind: signing.sign(text, private, token) for kind, text in signing.statements(facts).items()}
     made = store.add(
         session,
         found,
@@ -221,17 +231,30 @@ def _signing_key(session: Connection, signer: Signer, actor: Actor) -> store.Key
     if not usable:
         return _create(session, signer, actor, now)
     for former in usable[1:]:
+        _destroy(session, signer, former.id)
         store.erase_key(session, former.id)
     return usable[0]
 
 
+def _destroy(session: Connection, signer: Signer, identifier: str) -> None:
+    """Delete a key in its token. A token that is gone must not keep a key from being revoked: that is only logged."""
+    try:
+        private = store.private_key(session, identifier, signer.key)
+        if is_reference(private) and (token := signer.token) is not None:
+            token.destroy(private)
+    except ScannerError as error:
+        log.warning("a former key of receipts was not deleted from its token: %s", error)
+
+
 def _create(session: Connection, signer: Signer, actor: Actor, signs_from: float) -> store.KeyView:
-    private = signing.new_key()
-    key_id, public = signing.public_of(private)
+    token = signer.token
+    private, key_id, public = signing.create_key(token)
     number = max((each.number for each in store.keys(session)), default=0) + 1
     store.add_key(session, number, key_id, public, private, signer.key, signs_from)
     made = next(each for each in store.keys(session) if each.number == number)
     detail = {"signs_from": datetime.fromtimestamp(signs_from, UTC).isoformat()}
+    if token is not None:
+        detail["token"] = token.label
     audit.record(session, actor, Action.RECEIPT_KEY_CREATE, made.key_id, detail=detail)
     return made
 
@@ -297,6 +320,7 @@ def revoke_key(session: Connection, signer: Signer, actor: Actor, key_id: str) -
     found = [each for each in store.keys(session) if len(key_id) >= 8 and each.key_id.startswith(key_id.lower())]
     if len(found) != 1 or found[0].revoked_at:
         raise NotFoundError("there is no such key", hint="list the keys: dockwarden receipt keys")
+    _destroy(session, signer, found[0].id)
     count = store.revoke_key(session, found[0].id)
     audit.record(session, actor, Action.RECEIPT_KEY_REVOKE, found[0].key_id, detail={"receipts": count})
     _signing_key(session, signer, actor)

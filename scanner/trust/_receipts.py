@@ -27,6 +27,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.trust._cosign.forms import parse_bundle, parse_classic
 from scanner.trust._cosign.payload import IN_TOTO, Envelope, members
 from scanner.trust._cosign.verification import Signed
+from scanner.trust._pkcs11 import Token, is_reference
 from scanner.trust._pki import PublicKey, key_id, load_public_key, verify_signature
 from scanner.trust.base import SignatureRefused
 
@@ -140,6 +141,18 @@ def _time(at: datetime) -> str:
 # Keys and signatures
 
 
+def create_key(token: Token | None = None) -> tuple[Secret, str, str]:
+    """Create a key, in a token if one is given. Returns what `sign` needs, and id and PEM of the public half.
+
+    The first is the private key as PEM, or its address in the token. Raises as `Token`.
+    """
+    if token is None:
+        private = new_key()
+        return private, *public_of(private)
+    address, public_pem = token.create()
+    return address, key_id(load_public_key(public_pem)), public_pem
+
+
 def new_key() -> Secret:
     """Create an ECDSA P-256 key, as PEM (PKCS#8)."""
     form = serialization.PrivateFormat.PKCS8
@@ -161,10 +174,22 @@ def public_of(pem: Secret) -> tuple[str, str]:
     return key_id(key), key.public_bytes(serialization.Encoding.PEM, form).decode()
 
 
-def sign(payload: bytes, pem: Secret) -> str:
-    """Return a DSSE envelope (github.com/secure-systems-lab/dsse) with one signature, as JSON."""
+def sign(payload: bytes, private: Secret, token: Token | None = None) -> str:
+    """Return a DSSE envelope (github.com/secure-systems-lab/dsse) with one signature, as JSON.
+
+    ``private``: see `create_key`. Raises UsageError if it is in a token and none is given, and as `Token`.
+    """
     signed = Envelope(IN_TOTO, payload, ()).signed_bytes
-    signature = _private(pem).sign(signed, ec.ECDSA(hashes.SHA256()))
+    if not is_reference(private):
+        signature = _private(private).sign(signed, ec.ECDSA(hashes.SHA256()))
+    elif token is not None:
+        signature = token.sign(private, signed)
+    else:
+        raise UsageError(
+            "the key that signs receipts is in a PKCS#11 token, and none is configured",
+            reason="token_unavailable",
+            hint="set DOCKWARDEN_RECEIPT_PKCS11_MODULE and _TOKEN, or: dockwarden receipt rotate-key --overlap 0",
+        )
     envelope = {
         "payloadType": IN_TOTO,
         "payload": base64.b64encode(payload).decode(),
