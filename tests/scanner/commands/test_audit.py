@@ -16,6 +16,7 @@ from scanner.config import Settings
 from scanner.model.decision import Verdict
 from scanner.model.workload import Mount, Workload
 from scanner.model.workload_audit import ImageAnswer
+from tests.scanner.reports.test_shapes import OFFICIAL, junit_problems
 from tests.scanner.workloads.sins import BAD
 from tests.test_end_to_end import dockwarden
 
@@ -89,6 +90,14 @@ def test_every_format_shows_a_finding_at_its_line(audited: Callable[..., Done], 
     assert "SYS\\_ADMIN" in done.stdout if form == "markdown" else "SYS_ADMIN" in done.stdout
     line = str(BAD["compose"].splitlines().index("    cap_add: [SYS_ADMIN]") + 1)
     assert line in done.stdout
+
+
+@pytest.mark.parametrize("source", BAD)
+def test_reports_follow_their_published_schemas(audited: Callable[..., Done], tmp_path: Path, source: str) -> None:
+    target = f"{source}:{written(tmp_path, source)}"
+    assert junit_problems(audited(target, "--format", "junit").stdout) == []
+    sarif = json.loads(audited(target, "--format", "sarif").stdout)
+    assert [error.message[:200] for error in OFFICIAL.iter_errors(sarif)] == []
 
 
 def test_a_package_format_says_what_to_use(audited: Callable[..., Done], tmp_path: Path) -> None:
