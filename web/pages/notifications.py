@@ -307,6 +307,7 @@ def _subscription(
         subscription=found,
         values=values,
         choices=choices,
+        may_manage=who.may("manage"),
         offered=offered,
         kinds={kind.value: kind.label for kind in SUBSCRIBABLE},
         variables=sorted({*use_cases.VARIABLES, "kind", "level", "project", "resolved", "subject"}),

@@ -92,6 +92,77 @@ def test_a_column_that_computes_is_not_read() -> None:
     assert read(sqlite(schema=schema, rows="INSERT INTO Packages (hnum) VALUES (1), (2)")) == Contents()
 
 
+_PAGE, _VALUE = 4096, 2 * 4096 - 17  # of `berkeley`: its page of keys, and the item of the first value
+
+
+@pytest.mark.parametrize(
+    ("place", "written"),
+    [
+        (20, struct.pack("<I", 1000)),
+        (20, struct.pack("<I", 1 << 20)),
+        (_PAGE + 20, struct.pack("<H", 0xFFFF)),
+        (_PAGE + 28, struct.pack("<H", 4)),
+        (_PAGE + 28, struct.pack("<H", 0xFFFF)),
+        (_VALUE, b"\x09"),
+        (_VALUE, b"\x01"),
+        (_VALUE + 4, struct.pack("<I", 99)),
+        (_VALUE + 8, struct.pack("<I", 1 << 30)),
+        (_VALUE + 8, struct.pack("<I", 10)),
+        (2 * _PAGE + 22, struct.pack("<H", 0)),
+        (2 * _PAGE + 22, struct.pack("<H", 0xFFFF)),
+        (2 * _PAGE + 25, b"\x05"),
+    ],
+)
+def test_a_berkeley_db_that_contradicts_itself_has_no_count(place: int, written: bytes) -> None:
+    broken = bytearray(berkeley(HEADER))
+    broken[place : place + len(written)] = written
+    assert read(bytes(broken)) == Contents()
+
+
+def test_a_short_header_stands_in_its_page() -> None:
+    short = header("bash", [])
+    inside = bytearray(berkeley(b"x"))
+    inside[_PAGE + 20 : _PAGE + 22] = struct.pack("<H", 2)
+    end = _VALUE + 12 - len(short) - 1
+    inside[end : end + len(short) + 1] = b"\1" + short
+    inside[_PAGE + 28 : _PAGE + 30] = struct.pack("<H", end - _PAGE)
+    assert read(bytes(inside)) == Contents((), 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "written"),
+    [(4096, b"XlbS"), (4096 + 4, struct.pack("<I", 7)), (4096 + 12, struct.pack("<I", 1 << 30))],
+)
+def test_a_blob_of_ndb_that_contradicts_its_slot_has_no_count(place: int, written: bytes) -> None:
+    broken = bytearray(ndb(HEADER))
+    broken[place : place + len(written)] = written
+    assert read(bytes(broken)) == Contents()
+
+
+def test_an_ndb_without_its_first_page_is_empty() -> None:
+    assert read(ndb(HEADER)[:200]) == Contents()
+
+
+@pytest.mark.parametrize(
+    ("entry", "written"),
+    [
+        (struct.pack(">II", 1030, 3), struct.pack(">II", 1030, 4)),
+        (struct.pack(">II", 1000, 6), struct.pack(">II", 1000, 4)),
+        (struct.pack(">II", 1117, 8), struct.pack(">II", 1117, 3)),
+    ],
+)
+def test_a_tag_of_another_type_is_no_package(entry: bytes, written: bytes) -> None:
+    assert HEADER.count(entry) == 1
+    assert read(sqlite(HEADER.replace(entry, written))) == Contents()
+
+
+@pytest.mark.parametrize("tag", [1030, 1116])
+def test_a_tag_outside_of_its_header_is_absent(tag: int) -> None:
+    at = next(n for n in range(8, len(HEADER), 16) if struct.unpack_from(">I", HEADER, n) == (tag,))
+    changed = HEADER[: at + 8] + struct.pack(">i", 1 << 30) + HEADER[at + 12 :]
+    assert read(sqlite(changed)).files == ()
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("database", DATABASES[:3], ids=KINDS[:3])

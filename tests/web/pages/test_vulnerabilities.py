@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from typing import Any
 
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
+from scanner.config import Secret
 from scanner.model.finding import CVSS
 from scanner.model.scan import ScanRequest
 from scanner.policy.exempted import not_affected
-from scanner.store import listings, scans, vex
+from scanner.store import channels, listings, scans, vex
 from scanner.store.session import Database
 from tests.reports_factory import engine, image_report, report, vulnerability
 from tests.web.conftest import Worker
@@ -90,12 +92,23 @@ def test_an_exemption_is_asked_for_all_that_are_affected(form: Form) -> None:
     assert other.status_code == 404
 
 
-def test_a_watch_is_a_subscription_with_its_condition(form: Form) -> None:
+def test_a_watch_is_a_subscription_with_its_condition(form: Form, database: Database) -> None:
     page = form.client.get("/vulnerabilities/CVE-2026-7", headers=form.headers).text
     link = re.search(r'href="(/notifications/subscriptions/new[^"]+)"', page)
     assert link
-    asked = form.client.get(unescape(link[1]), headers=form.headers).text
-    assert "event.vulnerability == &#34;CVE-2026-7&#34;" in asked
+    nothing = form.client.get(unescape(link[1]), headers=form.headers).text
+    instead = re.search(r'href="(/notifications/subscriptions/new[^"]+)">Subscribe a channel instead', nothing)
+    assert "No channel for people yet" in nothing
+    assert instead
+    assert "No channel yet" in form.client.get(unescape(instead[1]), headers=form.headers).text
+    with database.session() as session:
+        mail = {"server": "smtp.example.com", "sender": "dockwarden@example.com", "domains": "example.com"}
+        key = Secret("a secret key for tests, long enough")
+        named: dict[str, Any] = {"name": "Mail", "format_": "email", "project": "default", "created_by": "kim"}
+        channels.add(session, key, settings=mail, secrets={}, **named)
+    for address in (link[1], instead[1]):
+        asked = form.client.get(unescape(address), headers=form.headers).text
+        assert "event.vulnerability == &#34;CVE-2026-7&#34;" in asked
 
 
 @pytest.mark.parametrize("scope", ["images", "packages"])

@@ -19,6 +19,7 @@ from scanner.registry.auth import Credentials
 from scanner.registry.cloud.base import CloudAccess
 from scanner.registry.listings.base import Api, Asked, Listing, Place
 from tests.scanner.registry.cloud.fakes import SECRET, hostile
+from tests.scanner.registry.cloud.test_google import FILE as ACCOUNT
 
 LISTINGS = catalog.listings()
 ECR_HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
@@ -340,6 +341,57 @@ def test_a_gcr_host_lists_the_repository_of_its_name(httpserver: HTTPServer, api
     serve(httpserver, answer)
     asked = Asked("eu.gcr.io", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
     assert whole(LISTINGS["gar"], api, asked) == ("shop-prod/cart",)
+
+
+def service_account(email: str) -> CloudAccess:
+    return CloudAccess("gar", "europe-docker.pkg.dev", password=Secret(json.dumps(ACCOUNT | {"client_email": email})))
+
+
+def test_without_a_pattern_the_project_of_the_service_account_is_listed(httpserver: HTTPServer, api: Api) -> None:
+    asked_for: list[str] = []
+
+    def answer(request: Request) -> Response:
+        asked_for.append(request.path)
+        return Response("{}")  # the form of an empty list
+
+    serve(httpserver, answer)
+    asked = Asked(
+        "europe-docker.pkg.dev",
+        credentials("oauth2accesstoken"),
+        service_account("ci@shop-prod.iam.gserviceaccount.com"),
+    )
+    assert whole(LISTINGS["gar"], api, asked) == ()
+    assert asked_for == ["/v1/projects/shop-prod/locations/europe/repositories"]
+
+
+@pytest.mark.parametrize(
+    "cloud",
+    [
+        service_account("ci@example.com"),
+        CloudAccess("gar", "europe-docker.pkg.dev", password=Secret("no key file")),
+        CloudAccess("gar", "europe-docker.pkg.dev", machine_role=True),
+    ],
+    ids=["an address of another domain", "no key file", "a role"],
+)
+def test_a_service_account_that_names_no_project_needs_a_pattern(cloud: CloudAccess, api: Api) -> None:
+    asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), cloud)
+    with pytest.raises(RemoteError, match="name a project"):
+        whole(LISTINGS["gar"], api, asked)
+
+
+@pytest.mark.parametrize("following", [7, ["x"], {}])
+def test_a_next_page_that_is_no_text_is_refused(following: object, httpserver: HTTPServer, api: Api) -> None:
+    at = "projects/shop-prod/locations/europe/repositories"
+
+    def answer(request: Request) -> Response:
+        if request.path.endswith("/packages"):
+            return Response(json.dumps({"packages": named(f"{at}/images/packages/cart"), "nextPageToken": following}))
+        return Response(json.dumps({"repositories": named(f"{at}/images")}))
+
+    serve(httpserver, answer)
+    asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
+    with pytest.raises(RemoteError, match="no text"):
+        whole(LISTINGS["gar"], api, asked)
 
 
 HARBOR = {"realm": "https://r.example/service/token", "service": "harbor-registry"}
