@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,21 +14,11 @@ from scanner.model.access import SCOPES
 from scanner.model.actor import COMMAND_LINE
 from scanner.services import accounts, projects
 from scanner.store import accounts as stored
-from scanner.store.session import Database
 from tests.actors import ownerless, person
-from tests.databases import migrated_url
 
 KEY = Secret("a secret key for tests, long enough")
 PASSWORD, OTHER = "correct horse battery", "another horse battery"
 SSO = stored.Identity("https://idp.example.com", "subject", "ida", frozenset())
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    with database.session() as session:
-        yield session
-    database.engine.dispose()
 
 
 def test_a_new_user_joins_the_projects_at_once(session: Connection) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,9 +17,7 @@ from scanner.services import reconciliation, registries
 from scanner.store import audit, jobs, scans
 from scanner.store import registries as stored
 from scanner.store.schema import job as job_table
-from scanner.store.session import Database
 from tests.actors import ownerless
-from tests.databases import migrated_url
 
 KEY = Secret("a secret key for tests, long enough")
 HOST = "registry.example.com"
@@ -28,12 +25,9 @@ CONFINED = ownerless("ci", *SCOPES, projects=frozenset({"shop"}))
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    with database.session() as session:
-        registries.add(session, COMMAND_LINE, KEY, HOST)
-        yield session
-    database.engine.dispose()
+def session(session: Connection) -> Connection:
+    registries.add(session, COMMAND_LINE, KEY, HOST)
+    return session
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +14,6 @@ from scanner.model.actor import COMMAND_LINE
 from scanner.model.cloud_registry import EXAMPLES
 from scanner.services import registries as use_cases
 from scanner.store import audit, registries
-from scanner.store.session import Database
-from tests.databases import migrated_url
 from tests.scanner.model.test_service_account import FILE
 
 KEY = Secret("a secret key for tests, long enough")
@@ -34,14 +30,6 @@ AZURE: dict[str, Any] = {
     "password": SECRET,
     "tenant": "example.onmicrosoft.com",
 }
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    with database.session() as session:
-        yield session
-    database.engine.dispose()
 
 
 @pytest.mark.parametrize(

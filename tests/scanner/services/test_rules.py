@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,6 @@ KEY = Secret("a secret key for tests, long enough")
 PASSWORD = "correct horse battery"
 SHOP = frozenset({"shop"})
 IMAGES = ["registry.example.com/shop/cart"]
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    with database.session() as session:
-        yield session
-    database.engine.dispose()
 
 
 def exemption(**changes: Any) -> exemptions.NewExemption:

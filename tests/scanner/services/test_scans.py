@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Connection
@@ -18,9 +16,7 @@ from scanner.model.reference import Reference
 from scanner.services import projects, registries, scans, webhooks
 from scanner.store import audit, deliveries
 from scanner.store import scans as stored
-from scanner.store.session import Database
 from tests.actors import ownerless, person
-from tests.databases import migrated_url
 from tests.scanner.store.factories import REPOSITORY, request
 
 KEY = Secret("a secret key for tests, long enough")
@@ -29,13 +25,10 @@ CONFINED = ownerless("ci", *SCOPES, projects=frozenset({"bank"}))
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    with database.session() as session:
-        projects.create(session, COMMAND_LINE, "shop", patterns=["registry.example.com/shop/**"])
-        projects.create(session, COMMAND_LINE, "bank")
-        yield session
-    database.engine.dispose()
+def session(session: Connection) -> Connection:
+    projects.create(session, COMMAND_LINE, "shop", patterns=["registry.example.com/shop/**"])
+    projects.create(session, COMMAND_LINE, "bank")
+    return session
 
 
 def test_the_project_is_the_owner_of_the_repository(session: Connection) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +14,6 @@ from scanner.model.actor import COMMAND_LINE
 from scanner.services import registries, webhooks
 from scanner.store import deliveries, scans
 from scanner.store import registries as stored
-from scanner.store.session import Database
-from tests.databases import migrated_url
 
 KEY = Secret("a secret key for tests, long enough")
 HOST, OTHER_HOST = "registry.example.com", "push.example.com"
@@ -40,12 +36,9 @@ FORMS = {"header": HEADER, "body": BODY, "signed": SIGNED}
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    with database.session() as session:
-        registries.add(session, COMMAND_LINE, KEY, HOST)
-        yield session
-    database.engine.dispose()
+def session(session: Connection) -> Connection:
+    registries.add(session, COMMAND_LINE, KEY, HOST)
+    return session
 
 
 def create(session: Connection, format_: str = "header", **given: Any) -> deliveries.HookView:

@@ -13,18 +13,16 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.model.actor import COMMAND_LINE
 from scanner.model.scan import ScanState
 from scanner.services import reconciliation as use_cases
 from scanner.store import jobs, reconciliation, registries, tags
-from scanner.store.schema import job
 from scanner.store.session import Database
 from scanner.worker import reconciliation as slices
 from scanner.worker.own_lists import is_repository, namespaces
-from scanner.worker.worker import Worker
 from tests.databases import migrated_url
+from tests.scanner.worker.test_reconciliation import run_slices
 
 KEY = Secret("a secret key for tests, long enough")
 DIGEST = "sha256:" + "1" * 64
@@ -77,15 +75,7 @@ class Polled:
     host: str
 
     def work(self, job_id: str, slices_most: int = 30) -> jobs.JobView:
-        worker = Worker(self.settings, self.database, queue.make_app(self.settings))
-        for _ in range(slices_most):
-            with self.database.session() as session:
-                if jobs.get(session, job_id).state.terminal:
-                    break
-                session.execute(job.update().where(job.c.id == job_id).values(next_at=0.0))
-            worker.reconcile_once()
-        with self.database.read() as session:
-            return jobs.get(session, job_id)
+        return run_slices(self.settings, self.database, job_id, slices_most)
 
     def poll(self, slices_most: int = 30) -> jobs.JobView:
         with self.database.session() as session:

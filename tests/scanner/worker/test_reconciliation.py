@@ -31,6 +31,19 @@ from tests.servers import Registry
 KEY = Secret("a secret key for tests, long enough")
 
 
+def run_slices(settings: Settings, database: Database, job_id: str, most: int) -> jobs.JobView:
+    """Run slices of a job, without waiting between them, until it ends; at most so many."""
+    worker = Worker(settings, database, queue.make_app(settings))
+    for _ in range(most):
+        with database.session() as session:
+            if jobs.get(session, job_id).state.terminal:
+                break
+            session.execute(job.update().where(job.c.id == job_id).values(next_at=0.0))
+        worker.reconcile_once()
+    with database.read() as session:
+        return jobs.get(session, job_id)
+
+
 @dataclass
 class Place:
     """A database with one registry, and a worker for it. ``host`` is the registry's own."""
@@ -55,16 +68,7 @@ class Place:
         return self.work(found.id)
 
     def work(self, job_id: str) -> jobs.JobView:
-        """Run slices, without waiting between them, until the job ends."""
-        worker = Worker(self.settings, self.database, queue.make_app(self.settings))
-        for _ in range(60):
-            with self.database.session() as session:
-                if jobs.get(session, job_id).state.terminal:
-                    break
-                session.execute(job.update().where(job.c.id == job_id).values(next_at=0.0))
-            worker.reconcile_once()
-        with self.database.read() as session:
-            return jobs.get(session, job_id)
+        return run_slices(self.settings, self.database, job_id, 60)
 
     def scans(self, source: str) -> list[str]:
         with self.database.read() as session:
