@@ -44,6 +44,7 @@ def set_disabled(session: Connection, actor: Actor, user_id: str, disabled: bool
     Raises NotFoundError, ConflictError, RefusedError.
     """
     actor.require_every_project()
+    # The last administrator could otherwise lock everybody out, themselves included, with one click.
     if disabled and actor.user_id == user_id:
         raise ConflictError("you cannot disable yourself", reason="own_account")
     before = _manageable(session, actor, user_id)
@@ -80,6 +81,8 @@ def sign_out(session: Connection, actor: Actor, user_id: str) -> int:
     """End all web sessions of a user. Returns their number. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
     user = accounts.get_user(session, user_id)
+    # No check of the target's role here, unlike the other functions: signing a user out gains the actor no
+    # permission, and in an incident any manager of users must be able to end the sessions of a stolen account.
     ended = accounts.end_all(session, user.id)
     _record(session, actor, Action.USER_SIGN_OUT, user, {"ended": ended})
     return ended
@@ -100,6 +103,7 @@ def from_provider(session: Connection, who: accounts.Identity, role: str, addres
     actor and ``address`` as its address: the user cannot grant a role.
     Raises RefusedError(reason="oidc_refused") for an account that is disabled.
     """
+    # Read before the store changes the row: afterwards it is not known whether the role is new.
     before = accounts.find_identity(session, who)
     user = accounts.from_provider(session, who, role)
     if user.disabled:
@@ -143,6 +147,7 @@ def change_own_password(session: Connection, actor: Actor, current: str, new: st
     """
     require_own_password(actor)
     if accounts.verify_password(session, actor.name, current) is None:
+        # A session alone is not enough: an unlocked browser or a stolen cookie must not become a permanent takeover.
         raise RefusedError("the current password is wrong", reason="not_allowed", field="current")
     accounts.set_password(session, actor.user_id, new)
     audit.record(session, actor, Action.USER_PASSWORD, actor.user_id, detail={"name": actor.name})

@@ -278,11 +278,6 @@ def _client(cluster: Cluster, path: str) -> dict[str, Any]:
 def _webhook(cluster: Cluster, mode: Mode, environment: str) -> dict[str, Any]:
     path = f"/adapters/kubernetes/admit/{_caller(cluster)}/{mode}"
     path += f"/{environment}" if environment else ""
-    client: dict[str, Any] = {"url": cluster.url.rstrip("/") + path}
-    if not cluster.url:
-        client = {"service": {"name": _NAME, "namespace": cluster.namespace, "path": path, "port": 443}}
-    if authority := cluster.ca or (cluster.certificate if not cluster.url else b""):
-        client["caBundle"] = base64.b64encode(authority).decode()
     return {
         "name": f"{mode}.{environment or 'any'}.admission.dockwarden",
         "admissionReviewVersions": ["v1"],

@@ -31,6 +31,8 @@ from scanner.services import doors
 from scanner.services.door_calls import Call
 
 _WARNING_LENGTH = 250  # the API server truncates longer warnings
+# Each container costs a decision within the API server's timeout (30 s at most), and a request is free for every user
+# who may create objects. Pods of real clusters have fewer than twenty.
 _MAX_CONTAINERS = 100
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]{0,253}")
 ENVIRONMENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})?")

@@ -28,6 +28,8 @@ Document = dict[str, Any]
 
 def may(settings: Settings, actor: Actor) -> bool:
     """Return whether the actor is a user in the setting ``break_glass``."""
+    # An actor who is limited to projects is refused even if the setting names the owner: what is let through is a
+    # digest, and one digest can be an image of several projects.
     return bool(actor.user_name) and actor.user_name in settings.break_glass and actor.projects is None
 
 
@@ -41,6 +43,7 @@ def begin(
     except ImageError as error:
         raise fields.invalid("digest", str(error), error.hint) from error
     fields.text("reason", reason, REASON_LONGEST, shortest=REASON_SHORTEST)
+    # Short on purpose. An emergency that lasts longer than this has time for an exemption, which two people decide.
     if not 0 < hours <= MOST_HOURS:
         raise fields.invalid("hours", f"a digest is let through for up to {MOST_HOURS} hours")
     found = break_glass.add(session, digest, reason, actor.user_name, hours * 3600)
@@ -55,6 +58,7 @@ def begin(
         path="/enforcement",
         data={"digest": digest, "opened_by": actor.user_name, **detail},
     )
+    # In the transaction of the entry: no image is let through without a notification.
     outbox.add(session, [event])
     return found
 
@@ -104,5 +108,7 @@ def applied(document: Document, found: break_glass.BreakGlassView) -> Document:
         "exemption": found.id,
         "slug": "break_glass",
     }
+    # A warning, not an allowance: every answer keeps the name of the person and the reasons that were overruled. It
+    # is valid until the end of the emergency at the latest, so that no cache of a door outlives that.
     changed = {"verdict": "warn", "undecided": False, "valid_until": found.until.isoformat()}
     return {**document, **changed, "reasons": [reason, *document["reasons"]]}

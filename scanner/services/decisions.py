@@ -84,6 +84,8 @@ def decide_all(
     """
     _note_lapses(session, found)
     active = enabled_policies(session, known)
+    # An environment that no policy names gets the decision without one, so it needs no decision of its own. This
+    # keeps the number of stored decisions small however many environments clients invent.
     names = {"", *environments, *(name for one in active for name in one.policy.environments)}
     return [decide(session, found, active, known, remedies, name, recorded=recorded) for name in sorted(names)]
 
@@ -116,6 +118,8 @@ def _renewed_decisions(
     session: Connection, old: images.Stale, found: ScanReport, known: Known, remedies: Mapping[str, str]
 ) -> list[images.DecisionRecord]:
     """Return the decisions that replace an outdated one; none if another process has replaced it."""
+    # Several workers refresh at once. Only the one that claims the row decides, and the claim is undone with the
+    # transaction if that worker dies.
     if not images.claim_stale(session, old):
         return []
     made = decide_all(session, found, known, remedies, [old.environment])
@@ -160,6 +164,8 @@ def decide(
     ``at``: a past moment, for which exemptions, VEX statements, revocations and posture count as they were stored then.
     """
     owner = projects.owner(session, found.repository)
+    # The project is that of the repository now. The policy of another project must not decide, also if that project
+    # scanned the image first.
     concerned = [one for one in active if one.project in ("", owner)]
     versions = {one.policy.name: one.version for one in concerned}
     chosen = select([one.policy for one in concerned], found.repository, environment, default_policy(known))
@@ -172,6 +178,7 @@ def decide(
     )
     known_posture = registry_checks.of_host(session, found.repository.partition("/")[0], at)
     revoked = revocations.active(session, at)
+    # Evidence that is not stored yet cannot have been confirmed by a re-match; asking would only cost a query.
     asked = recorded and matches.has_run(session)
     ages = any(policy.evidence_max_age for policy in chosen)
     immutable = found.tag and any(policy.immutable_tags for policy in chosen)
@@ -204,6 +211,7 @@ def decide(
         )
         for policy in chosen
     ]
+    # Several policies can apply to one image. The strictest one counts, so that adding a policy never allows more.
     decision = worst(made)
     return images.DecisionRecord(decision, decision_text(decision, found))
 

@@ -43,6 +43,7 @@ def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Dockerfile, ..
     """Return the Dockerfiles of a target: FILE, FILE,FILE or ``-``. Raises UsageError with file and line."""
     found = []
     for name, text in read_texts(target.removeprefix(_PREFIX), stdin):
+        # Docker builds a Dockerfile whose comments are in another encoding, so it is checked as well.
         decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         found.append(Dockerfile(name, syntax.read(decoded, name)))
     return tuple(found)

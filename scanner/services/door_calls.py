@@ -72,6 +72,7 @@ class Recorder:
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._run, name="door-calls", daemon=True).start()
+                # The thread is a daemon and ends with the process. This writes what it has not written yet.
                 atexit.register(self.close)
 
     def flush(self) -> None:
@@ -82,6 +83,8 @@ class Recorder:
                 try:
                     self._database.uncrossed(partial(_write, batch=batch))
                 except ScannerError:
+                    # Back to the front, in the old order, so that the page lists calls in the order in which they
+                    # were made.
                     self._waiting.extendleft(reversed(batch))
                     raise
 
@@ -106,6 +109,7 @@ def _write(session: Connection, batch: list[tuple[Actor, Call]]) -> None:
     denied: Counter[tuple[Actor, Call]] = Counter()
     for actor, call in batch:
         if call.outcome == "denied":
+            # Without the images, retries of one workload are equal even if its tag was moved between them.
             denied[actor, replace(call, images=(), message=call.message[:300])] += 1
     for (actor, call), count in denied.most_common(_AUDITED_IN_A_BATCH):
         what = f"{call.kind} {call.name or '(name to be generated)'}"

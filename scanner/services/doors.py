@@ -63,6 +63,7 @@ class DoorResult:
 
     @property
     def allowed(self) -> bool:
+        # An unknown verdict is not in the list: what could not be decided does not start.
         return self.artifact or self.verdict in ("allow", "warn")
 
     @property
@@ -138,11 +139,14 @@ def decide(
     found = _judge(image, workload, environment, door, actor, dry_run=dry_run, ends=ends)
     found = let_through(found, door, image.partition("@")[2] or found.digest)
     mounted = workload.mounted_images if workload else ()
+    # A denied image needs no look at what it mounts: the answer cannot become better.
     if workload is None or not mounted or found.verdict not in ("allow", "warn"):
         return found
     if len(mounted) > _MAX_MOUNTED_IMAGES:
         problem = f"it mounts the files of more than {_MAX_MOUNTED_IMAGES} images"
         return DoorResult(image, workload.container, None, problem)
+    # `ends` is one deadline for all of them. A pod that mounts many unknown images gets an answer in time, which says
+    # that they are being scanned.
     for each in mounted:
         other = decide(each.image, None, environment, door, actor, dry_run=dry_run, ends=ends)
         if other.verdict not in ("allow", "warn"):
@@ -153,6 +157,7 @@ def decide(
 def let_through(judged: DoorResult, door: DoorServices, *digests: str) -> DoorResult:
     """As it is where a person lets one of these digests through in an emergency; see `break_glass`."""
     unsure = [digest for digest in digests if digest and digest not in door.unbroken]
+    # Only a denial is worth a query. Almost all calls are allowed ones, and they must stay cheap.
     if judged.verdict in ("allow", "warn") or judged.artifact or not unsure:
         return judged
     with door.database.read() as session:
@@ -185,7 +190,10 @@ def _judge(
     except UsageError as error:
         return DoorResult(image, container, None, f"not an image reference: {error}")
     question = gate.GateRequest(reference, environment, actor.projects)
+    # The projects are part of the key. Without them, a token of one project would learn from the cache which digest a
+    # tag of another project's repository has.
     key = f"{reference}\0{','.join(sorted(actor.projects)) if actor.projects is not None else '*'}".encode()
+    # A tag is resolved by the scan in a worker, never here: the web process connects to no registry.
     digest = reference.digest or door.memory.get(key)
     if digest is not None:
         document = cached_decision(question, digest, workload, door, ask_again=bool(reference.digest))
@@ -208,6 +216,8 @@ def _judge(
         door.memory.put(key, digest, time.time() + _RESOLVED_SECONDS)
         document = None if artifact else cached_decision(question, digest, workload, door, ask_again=False)
     if document is None and not artifact:
+        # A failed scan answers one question. The next one starts a new scan, instead of repeating a failure that may
+        # be over.
         with door.database.session() as session:
             store_gate.note_failure_reported(session, scan.id)
     document = document or summary(gate.undecided(scan, environment))
@@ -220,6 +230,7 @@ def _scanned(question: gate.GateRequest, door: DoorServices, actor: Actor, secon
         project = scan_use_cases.project_of(session, actor, None, question.reference)
         engine = projects.engine_for(session, project, door.settings.engine)
     ticket, view = door.database.uncrossed(lambda s: question.scan(s, project, engine, actor.name, door.source))
+    # After the commit. A worker that is faster than this transaction would find no scan under the id.
     if ticket.created:
         door.enqueue(ticket.scan_id)
     return view if view.state.terminal else door.wait(view.id, seconds, actor.projects)
@@ -254,6 +265,8 @@ def current_decision(question: gate.GateRequest, digest: Digest, door: DoorServi
     asked = door.ask(digest, question.reference.name, question.environment)
     if asked is not None and not asked.broken_glass:
         door.unbroken.add(digest)
+    # The path of nearly every call: one query, no transaction that writes. Everything below takes SQLite's write
+    # lock.
     if asked is not None and asked.row is not None and asked.current:
         return asked.row.document
     found = door.database.uncrossed(lambda session: question.recorded(session, digest, ask_again=ask_again))
@@ -263,6 +276,8 @@ def current_decision(question: gate.GateRequest, digest: Digest, door: DoorServi
 def summary(document: gate.Document) -> gate.Document:
     """Reduce a decision to what an answer needs, for caching: decisions can have hundreds of reasons with evidence."""
     counted = [each for each in document["reasons"] if each["kind"] != "satisfied"]
+    # People who are refused need the reasons of the refusal. Warnings beside them would only hide it, because three
+    # are shown.
     denying = [each for each in counted if each["action"] == "deny"]
     return {
         "verdict": document["verdict"],
@@ -306,6 +321,7 @@ def denial_message(refusing: Sequence[DoorResult], public_url: str) -> str:
         tail.append(f"Also denied: {names}"[:120])
     end = "\n".join(tail)
     start = "\n".join(lines)
+    # The end (fix and link) is kept and the reasons are cut: the fix is what the reader can act on.
     room = MESSAGE_LENGTH - len(end) - 1
     return f"{start if len(start) <= room else start[: room - 1] + '…'}\n{end}".strip()
 

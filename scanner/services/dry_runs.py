@@ -67,6 +67,8 @@ def request(session: Connection, actor: Actor, text: str, name: str = "", as_of:
     parsed = policies.parse(session, text, name)
     at, person = _end_of(session, as_of), actor.person.id
     projects = None if actor.projects is None else sorted(actor.projects)
+    # The projects of the actor are part of the key. An actor who has gained or lost a project must not get the result
+    # of the run before.
     parts = (person, projects, text, as_of.isoformat() if at and as_of else "")
     key = hashlib.sha256(orjson.dumps(parts)).hexdigest()
     identifier = jobs.request(session, jobs.DRY_RUN, key, actor.name)
@@ -86,6 +88,8 @@ def request(session: Connection, actor: Actor, text: str, name: str = "", as_of:
 def get(session: Connection, actor: Actor, identifier: str) -> View:
     """Return a dry run. Raises NotFoundError, also for another person's, unless the actor sees every project."""
     found = store.get(session, identifier)
+    # A dry run lists image names of all projects that its owner sees. "Not found" instead of "refused": an id tells
+    # nothing.
     if found.owner_id != actor.person.id and actor.projects is not None:
         raise NotFoundError("there is no such dry run", hint="start a new one")
     return View(found, jobs.get(session, identifier))
@@ -127,6 +131,8 @@ def _end_of(session: Connection, day: date | None) -> datetime | None:
             hint=f"choose a day from {today - timedelta(days=DAYS)} to {today}",
             field="as_of",
         )
+    # The end of the day, because "yesterday" means all that was known yesterday. Today has not ended, so it means
+    # now.
     return None if day == today else datetime.combine(day, time(23, 59, 59), UTC)
 
 
@@ -145,6 +151,7 @@ class Examination:
             run = store.get(session, self.job.id)
         if not run.images.complete:
             self._examine(run, store.IMAGE, run.images, self._images)
+        # The inventory keeps only what runs now. For a past day there is nothing to compare.
         if run.as_of is None and not run.workloads.complete:
             self._examine(run, store.WORKLOAD, run.workloads, self._workloads)
         self.database.transact(self._end)
@@ -170,10 +177,13 @@ class Examination:
                     share = _counted(session, trial, run, subject)
                 else:
                     share, changes = batch(session, trial, run, share)
+            # Deciding happens in a read transaction and only the result is written: a dry run over thousands of
+            # images must not hold SQLite's write lock while it evaluates.
             self.report(Progress(Stage.EVALUATE, f"examining {subject}s", share.examined, share.matching or 0))
             self.database.transact(lambda session: self._keep(session, subject, share, changes))  # noqa: B023
 
     def _keep(self, session: Connection, subject: str, share: store.Share, changes: Iterable[store.Change]) -> None:
+        # Raises `LeaseLost` if another worker has taken the job over; two workers must not both add to the counts.
         jobs.check(session, self.job)
         store.keep(session, self.job.id, subject, share, changes)
 
@@ -204,6 +214,7 @@ class Examination:
                 skipped += 1
             if examined + skipped + later == self.at_once:
                 break
+        # Both conditions: a short page ends the list only if the loop did not stop early because its batch was full.
         complete = len(rows) < _LOOKED_AT and (not rows or after == rows[-1].id)
         changes = [_change(flip) for flip in flips if _change_of(flip)]
         return _added(share, flips, examined, after, complete, skipped=skipped, later=later), changes

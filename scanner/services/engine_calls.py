@@ -41,6 +41,8 @@ class EngineCall:
 
 def parse(document: Any) -> EngineCall:
     """Parse the plugin's JSON body. Raises UsageError(reason="bad_call")."""
+    # An unknown member is refused. A newer plugin may send a member that restricts the answer, and ignoring it would
+    # allow too much.
     if not isinstance(document, dict) or document.keys() - {*_TEXTS, "images", "workload"}:
         raise _invalid("the body is not a request of dockwarden docker-authz")
     texts = {name: document.get(name, "") for name in _TEXTS}
@@ -54,6 +56,7 @@ def parse(document: Any) -> EngineCall:
         raise _invalid(f"images is not a list of 1 to {_MOST_IMAGES} references")
     if not all(isinstance(image, str) and len(image) <= 1024 for image in images):
         raise _invalid("an image is not a string of at most 1024 characters")
+    # These texts reach logs, the page Enforcement and messages of webhooks. They come from the engine's clients.
     cleaned = {name: clean_text(text, _TEXTS[name]) for name, text in texts.items()}
     return EngineCall(**cleaned, images=tuple(images), workload=_workload(document.get("workload")))
 
@@ -76,6 +79,8 @@ def decide(call: EngineCall, door: doors.DoorServices, actor: Actor, *, ends: fl
     ``ends``: on the monotonic clock."""
     found: list[doors.DoorResult] = []
     for image in call.images:
+        # The engine knows one image under several references (a tag and its digests). The workload is judged with
+        # each, because a policy can depend on the repository.
         workload = replace(call.workload, image=image) if call.workload else None
         found.append(doors.decide(image, workload, call.environment, door, actor, ends=ends))
         if found[-1].verdict in ("allow", "warn"):

@@ -55,6 +55,8 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
     """
     _check(wanted)
     project = projects.visible_name(session, actor, wanted.project)
+    # The default follows what is known now: an exemption "until a fix is available" for a vulnerability that has a
+    # fix would end with the next decision.
     fixable = bool(wanted.subject) and listings.is_fixable(session, project, wanted.subject, wanted.purl)
     until_fixed = not fixable if wanted.until_fixed is None else wanted.until_fixed
     if wanted.until_exploited and listings.is_exploited(session, project, wanted.subject, wanted.purl):
@@ -85,6 +87,8 @@ def approve(session: Connection, actor: Actor, identifier: str, note: str = "") 
     Raises NotFoundError, RefusedError(reason="needs_person" or "four_eyes"), ConflictError if it was decided already.
     """
     exemptions.get(session, identifier, actor.projects)
+    # The store refuses the requester (four eyes), and changes the state only while it is still "requested": of two
+    # decisions at once, one fails.
     found = exemptions.approve(session, identifier, _decider(actor), note=_note(note))
     gate.invalidate_for(session, found.project, found.images)
     _record(session, actor, Action.EXEMPTION_APPROVE, found)
@@ -105,6 +109,7 @@ def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -
     Its owner and approvers may. The decisions about its images are renewed. Raises as `approve`.
     """
     found = exemptions.get(session, identifier, actor.projects)
+    # Ending an exemption makes the gate stricter, so its owner needs nobody's approval.
     if found.owner_id != actor.person.id and not actor.may("triage"):
         raise RefusedError("only the owner or an approver can end an exemption", reason="not_allowed")
     found = exemptions.revoke(session, identifier, actor.person.name, note=_note(note))
@@ -158,6 +163,7 @@ def _check(wanted: NewExemption) -> None:
     fields.text(
         "justification", wanted.justification, JUSTIFICATION_LONGEST, shortest=JUSTIFICATION_SHORTEST, lines=True
     )
+    # An exemption from every rule for every finding would be a switch for the whole gate.
     if wanted.rule == wanted.subject == "":
         raise fields.invalid("subject", "a rule or a subject is required", "an exemption cannot cover everything")
 

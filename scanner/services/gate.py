@@ -57,6 +57,8 @@ class GateRequest:
         known = catalog.known()
         environment = environment_in_force(session, self.environment)
         row = store_gate.current_decision(session, digest, environment, self.reference.name, self.projects)
+        # The environment may be new. The decision without environment leads to the evidence from which the missing
+        # one is made.
         row = row or store_gate.current_decision(session, digest, "", self.reference.name, self.projects)
         if row is None:
             return None
@@ -64,6 +66,8 @@ class GateRequest:
         if document["environment"] != environment or not store_gate.is_valid(session, row):
             found = images.evidence(session, row.report_id)
             made = decisions.decide_all(session, found, known, catalog.remedies(), [environment])
+            # Signatures expire and evidence gets too old for a policy. Deciding again from the same evidence would
+            # deny for ever.
             if ask_again and any(rescan_may_help(m.decision) for m in made if m.decision.environment == environment):
                 return None
             images.redecide(session, row.report_id, found, made, row.project)
@@ -117,6 +121,7 @@ def with_others(document: Document, others: Sequence[NamedImage]) -> Document:
     added = [reason_document(reason) for each in others if (reason := each.reason) is not None]
     return document | {
         "verdict": str(verdict),
+        # A denial for a known reason outweighs one for a gap: scanning again would not help.
         "undecided": verdict is Verdict.DENY and all(gap for one, gap in answers if one is Verdict.DENY),
         "reasons": [*document["reasons"], *added],
         "changes": [*own, *map(change_document, named_images.changes(others, verdict))],

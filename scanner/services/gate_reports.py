@@ -32,6 +32,7 @@ def render(session: Connection, document: Mapping[str, Any], formats: Iterable[s
     text. The environment and a workload of the question are already part of ``document``'s decision.
     """
     known = catalog.reports()
+    # A pipeline that asked for a report gets one in any case. An absent file would let a later step of it pass.
     if document["evidence"] is None:
         refused = _refused(document)
         return {name: known[name].render_refused(refused) for name in formats}

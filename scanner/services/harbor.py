@@ -76,6 +76,7 @@ def parse_authorization(header: Secret) -> RegistryAuthorization:
     text = header.reveal()
     scheme, _, value = text.strip().partition(" ")
     value = value.strip()
+    # Before anything is decoded. The message never contains the value, because it is logged and sent back.
     if len(text) > CREDENTIALS_LENGTH:
         raise _refused("registry.authorization", "it is too long")
     if scheme.lower() == "bearer" and _TOKEN.fullmatch(value):
@@ -97,6 +98,8 @@ def named(session: Connection, actor: Actor, url: str) -> registries.RegistryVie
     """
     host = host_of(url)
     for each in registries.list_(session):
+        # The holder of the adapter's token can send any address. Without this condition, a request could point the
+        # scanner at an internal host and send it the registry's stored credentials.
         if host in (each.host, *each.aliases) and actor.sees(each.project) and each.harbor != "off":
             return each
     raise RefusedError(
@@ -113,6 +116,8 @@ def host_of(url: str) -> str:
         port = parts.port
     except ValueError:
         raise _refused("registry.url", "it is not an address") from None
+    # `https://harbor.example.com@attacker/` and similar forms are read differently by different parsers, so every
+    # address with more than a host is refused.
     extra = parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/")
     host = (parts.hostname or "").lower()
     host += "" if port in (None, _PORTS.get(parts.scheme)) else f":{port}"
@@ -158,6 +163,7 @@ def _reference(host: str, order: ScanOrder) -> Reference:
         reference = Reference.parse(f"{host}/{order.repository}{tag}@{digest}")
     except UsageError as error:
         raise _refused("artifact.repository", f"{error}") from None
+    # A repository such as `a:b` or `host/x` would be parsed as another reference than the one that Harbor means.
     if (reference.host, reference.repository) != (host, order.repository):
         raise _refused("artifact.repository", "it is not the name of a repository")
     return reference
@@ -178,6 +184,7 @@ def report(
         if age < DEADLINE:
             return Pending(max(_SOONEST, min(_LATEST, int(age.total_seconds() / 4))))
         raise _without_report(f"not scanned within {DEADLINE}: see the page Scans, and whether a worker runs")
+    # An error, not an empty report: Harbor shows an empty report as an image without vulnerabilities.
     if scan.state is not ScanState.DONE or scan.report_id is None or reference.digest is None:
         raise _without_report(scan.message or scan.reason or f"the scan is {scan.state}")
     question = gate.GateRequest(reference, environment, actor.projects)
@@ -185,6 +192,7 @@ def report(
     if document is None or document["evidence"] is None:
         raise _without_report("there is no decision about this image")
     glass = stored_break_glass.in_force(session, [reference.digest])
+    # Only a denial is changed. For an allowed image the person's name would be noise in every report.
     if glass is not None and document["verdict"] == "deny":
         document = break_glass.applied(document, glass)
     registry = registries.find(session, reference.host)

@@ -121,6 +121,8 @@ def _items(report: HarborReport) -> list[dict[str, Any]]:
                 item = _item(each, exempted.get(each.id, ""))
                 key = (item["id"], item["package"], item["version"])
                 known = found.setdefault(key, item)
+                # Two engines can rate one vulnerability differently. The worse rating counts, because Harbor blocks
+                # by severity.
                 if _ORDER.index(item["severity"]) > _ORDER.index(known["severity"]):
                     found[key] = item
     return list(found.values())
@@ -154,6 +156,8 @@ def _own_findings(report: HarborReport) -> Iterator[dict[str, Any]]:
     if report.undecided:
         first = "The image could not be decided, so it is denied:"
         yield _own(report, "undecided", "Critical", _listed(first, report, [gap for gap in unknown if gap.fails]))
+    # "Unknown" is the lowest severity in Harbor's order. The policy accepts these gaps, so they inform and do not
+    # block at the usual thresholds.
     elif unknown:
         first = "Parts of the image could not be examined, which the decision accepts:"
         yield _own(report, "incomplete", "Unknown", _listed(first, report, unknown))

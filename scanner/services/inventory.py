@@ -106,10 +106,13 @@ def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) ->
     for _ in range(_TRIES):
         with database.read() as session:
             before = inventory.source_of(session, snapshot.environment, snapshot.source, snapshot.name)
+            # Refuse a delayed snapshot before the slow part. `_write` checks again under the lock.
             if before is not None:
                 inventory.check_generation(before, snapshot.generation, digest)
             known = inventory.facts_digests(session, before.id) if before and before.digest != digest else {}
             same = before is not None and before.digest == digest
+            # Only what changed is judged. A cluster reports thousands of workloads each minute, and nearly all are as
+            # before.
             wanted = {} if same else {n: each for n, each in facts.items() if known.get(n) != each[0]}
             changed = _judge_new(session, snapshot, wanted)
         write = partial(
@@ -143,6 +146,8 @@ def _write(
 ) -> SnapshotResult | None:
     """Write the evaluated workloads. None: another snapshot was written since ``before`` was read."""
     held = inventory.lock_source(session, snapshot.environment, snapshot.source, snapshot.name)
+    # Another process wrote between the read and the lock, so `changed` was computed against the wrong state. The
+    # caller begins again.
     if (before.generation if before else -1) != held.generation:
         return None
     inventory.check_generation(held, snapshot.generation, digest)
@@ -218,6 +223,8 @@ def _facts(snapshot: Snapshot) -> dict[str, tuple[str, bytes]]:
         if len(data) > workload_documents.MOST_BYTES:
             most = workload_documents.MOST_BYTES >> 10
             raise fields.invalid("workloads", f"the workload {name[:100]!r} is larger than {most} KiB")
+        # Two workloads can have one name after it is cut, or because an agent repeats one. Dropping one would hide a
+        # workload.
         short, number, unique = name[:380], 1, name[:380]
         while unique in found:
             number += 1
@@ -249,6 +256,8 @@ class _Running:
         known = named or running
         if known is None:
             return cls()
+        # What the runtime reports is preferred to what the manifest says: the tag in the manifest may have been moved
+        # since.
         digest = (running.digest if running else None) or (named.digest if named else None)
         return cls(known.name, (named.tag if named else None) or "", str(digest or ""))
 
@@ -287,6 +296,8 @@ class _Judge:
         digest = self._digest(running)
         state = self._states.get((running.repository, digest), ImageState())
         workload = replace(workload, elsewhere=self._known_elsewhere(running, digest))
+        # All that the results depend on besides the workload itself. A new version brings new checks, so it is part
+        # of this.
         checked_with = f"{__version__} {state.report_id} {_short_digest(workload.elsewhere)}"
         if former is not None and former.checked_with == checked_with:
             evidence, packed = zlib.decompress(former.results), former.results
@@ -302,7 +313,10 @@ class _Judge:
         decision = decisions.decide_workload(examined, self._around, self._environment, self._accepted[project])
         mounted = tuple(self._mounted(use) for use in workload.mounted_images)
         level = _level(decision.verdict, decision.undecided, state, bool(workload.image))
+        # The worst of what runs and what is mounted. A clean container that executes a file of a denied image is not
+        # clean.
         level = max([level, *map(_level_of_mounted, mounted)], key=inventory.LEVELS.index)
+        # Within one level, workloads with more open reasons are listed first.
         against = sum(
             1 for r in decision.reasons if r.action is not Verdict.ALLOW and r.kind is not ReasonKind.EXEMPTED
         )
@@ -431,6 +445,8 @@ def _owner(workload: Workload) -> str:
 def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str) -> tuple[scans.Ticket, ...]:
     """Request scans of the source's images that have no evidence, at most once a day for each."""
     targets = inventory.unscanned(session, source_id, limit=_MOST_SCANS * 2)
+    # Twice as many are read as are requested: those that were requested lately are dropped here, and a page of them
+    # must not keep the others from being scanned.
     lately = inventory.recently_requested(session, [target for target, _ in targets], _ASK_AGAIN_SECONDS)
     engines: dict[str, str] = {}
     tickets = []

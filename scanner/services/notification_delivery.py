@@ -61,10 +61,13 @@ def route(database: Database) -> int:
     planned = [plan for row in rows for plan in _plans(audience, row, now)]
 
     def write(session: Connection) -> int:
+        # A lock that is not waited for. The worker that holds it does this work, and a second one would only wait to
+        # find nothing.
         if not locked(session, _ROUTE_LOCK):
             return 0
         outbox.mark_routed(session, rows)
         notifications.collect(session, planned)
+        # In the transaction of the message: an alert that is sent but not noted would never be closed.
         for kind in _CLOSED:
             alerts.note(session, kind, {_alert_key(row.event) for row in rows if _opens(row.event, kind)})
         return len(rows)
@@ -112,6 +115,8 @@ def _audience(session: Connection) -> list[_Subscriber]:
             if owner is None or owner.disabled:
                 continue
             reach = owner.reach  # as it is now: who left a project gets nothing of it
+        # The narrowest wins: a personal subscription on a project's channel never gets more than its owner, its
+        # filter and the channel may each have.
         for limit in (one.project, one.channel_project):
             if limit:
                 reach = frozenset({limit}) if reach is None else reach & {limit}
@@ -174,6 +179,8 @@ def deliver(
     if held is None:
         return None
     tried = 0
+    # The channel is leased, so no other worker sends its messages. Order within a channel is kept, and a ticket is
+    # opened before it is closed.
     batch = database.uncrossed(lambda session: _take(session, held))
     with database.read() as session:
         try:
@@ -188,11 +195,14 @@ def deliver(
         sending(message)
         outcome: Receipt | DeliveryError
         if target is None:
+            # Each waiting message gets the reason on its own row, so that the page of deliveries explains why nothing
+            # arrives.
             outcome = failure if isinstance(failure, DeliveryError) else DeliveryError(str(failure))
         else:
             outcome = _sent(channel.format, message, target)
         tried += 1
         after = _recorder(held, view, outcome)
+        # The fence. A worker that was paused longer than its lease must not overwrite what its successor recorded.
         if not database.transact(after):
             return tried  # another worker has the channel, or the channel is gone
         if isinstance(outcome, DeliveryError) and outcome.retryable:
@@ -219,6 +229,8 @@ def _sent(format_: str, message: Message, target: Target) -> Receipt | DeliveryE
     form = catalog.channels().get(format_)
     if form is None:
         return DeliveryError(f"this version has no channel format {format_}", reason="no_such_format")
+    # Receivers echo requests in their errors, with the token in a URL or header. Nothing that is stored or logged may
+    # contain it.
     secrets = target.secrets.values()
     try:
         receipt = form.deliver(message, target)
@@ -253,6 +265,7 @@ def _recorder(
             return False
         failures = before + 1
         again = outcome.retryable and view.attempt < len(BACK_OFF)
+        # The receiver's Retry-After counts, if it is longer than our own pause.
         pause = max(BACK_OFF[min(view.attempt, len(BACK_OFF) - 1)], outcome.retry_after or 0.0)
         pause *= random.uniform(0.8, 1.2)  # so that those who failed together do not come back together
         values = {"failures": failures, "message": str(outcome)[:1000], "lease_until": now + LEASE_SECONDS}
@@ -268,6 +281,7 @@ def _recorder(
             outcome.answer,
             next_at=now + pause if again else None,
         )
+        # Exactly at the threshold: an event for each further failure would flood the receivers.
         if failures == _FAILING:
             _tell_failing(session, view, failures, str(outcome), resolved=False)
         return True

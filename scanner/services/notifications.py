@@ -150,6 +150,7 @@ def change(
     _check_addresses(form, everything, settings)
     with database.session() as session:
         channels.change(session, key, identifier, name=name, settings=plain, secrets=secrets)
+        # Names only. The audit log says that a secret was changed and never what it was or is.
         renewed = sorted(name for name in secrets if secrets[name].reveal() != _plain(stored.get(name)))
         members = sorted({*(n for n in plain if plain[n] != found.settings.get(n)), *renewed})
         audit.record(session, actor, Action.CHANNEL_CHANGE, identifier, detail={"name": name, "members": members})
@@ -339,6 +340,7 @@ def open_to_people(session: Connection, actor: Actor) -> list[channels.ChannelVi
         and (one.project == "" or actor.sees(one.project))
         and one.format in catalog.channels()
         and catalog.channels()[one.format].per_person
+        # A channel without a list of domains would let a user send Dockwarden's messages to any address in the world.
         and one.settings.get("domains")
     ]
 
@@ -376,6 +378,7 @@ def _check_condition(condition: str) -> None:
     if not problem:
         sample = Event(EventKind.VULNERABILITY_NEW, "CVE-2026-0001", "CVE-2026-0001 (critical)")
         try:
+            # A type error shows only when it is evaluated. The author should see it now, not the log at each event.
             expressions.event_matches(condition, event_variable(sample))
         except expressions.ExpressionError as error:
             problem = str(error)

@@ -51,6 +51,8 @@ def write(
     current = to_edit(session, actor, name, project)
     owner = current.project if current else project
     written = policies.put(session, name, text, actor.name, if_version=if_version, project=owner)
+    # An unchanged text invalidates nothing: a pipeline that writes its policies at each commit must not cause a
+    # decision about every image each time.
     if current is None or written.version != current.version:
         gate.invalidate(session)
         before = {"version": current.version, "digest": current.digest} if current else None

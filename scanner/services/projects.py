@@ -50,6 +50,7 @@ def create(
     fields.matching("name", name, fields.NAME, fields.NAME_LENGTH, hint)
     _check(description, patterns, groups, engine)
     project = projects.create(session, name, description=description, patterns=patterns, groups=groups, engine=engine)
+    # Patterns decide which project a repository belongs to, and with it which policies and exemptions apply.
     if project.patterns:
         gate.invalidate(session)
     detail = {"patterns": list(project.patterns), "groups": list(project.groups)}

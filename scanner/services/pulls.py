@@ -72,6 +72,8 @@ def parse(method: str, uri: str) -> Pull:
         return Pull(Kind.OTHER)
     if method not in _PULLING_METHODS:
         raise _invalid(f"the method {clean_text(method, 20)!r} is unknown")
+    # One pass over the few escapes that clients write. Any other `%` is refused below, so that `%252f` cannot become
+    # a slash.
     path = _ESCAPE.sub(lambda match: _ESCAPES[match[0].lower()], uri.partition("?")[0])
     if (
         len(uri) > _URI_LENGTH
@@ -80,6 +82,8 @@ def parse(method: str, uri: str) -> Pull:
         or {".", ".."} & set(path.split("/"))
     ):
         raise _invalid("its path is ambiguous: proxy and registry may parse it differently")
+    # In any case of letters: a registry behind a case-insensitive proxy would serve `/V2/` too. It then has to match
+    # the patterns below, which it does not, so it is refused.
     if not path.lower().startswith("/v2/") and path.lower() != "/v2":
         return Pull(Kind.OTHER)
     if (found := _MANIFEST.fullmatch(path)) is not None:
@@ -154,6 +158,8 @@ def _known(
     found = [each for index in indexes if (each := _in_index(question, Digest(index), digest, door)) is not None]
     if not found:
         return None
+    # A platform's manifest can be in several indexes (tags) of the repository. The worst decision counts, because the
+    # client could have come by any of them.
     worst = max(found, key=lambda each: ("allow", "warn", "deny").index(each["verdict"]))
     return doors.let_through(doors.DoorResult(str(reference), "", worst, digest=digest), door, *indexes)
 

@@ -114,6 +114,8 @@ def sign(
     known = store.current(session, found.digest, found.repository, environment)
     if known is not None and known.decision_id == found.decision_id:
         left = known.valid_until - now.timestamp()
+        # The second condition: a new receipt would not hold longer either, so asking again and again signs nothing
+        # new.
         if left > 0 and (left > margin * signer.life or ends - known.valid_until < 1):
             return known
     # Receipts have whole seconds, and the newest counts: one of the same second would not revoke the former.
@@ -162,6 +164,8 @@ def sign(
         "key": own.key_id[:16],
     }
     audit.record(session, actor, Action.RECEIPT_ISSUE, made.digest, detail=detail)
+    # Only noted here. A worker writes to the registry, so the answer to the client does not wait for it and a refusal
+    # there loses no receipt.
     store.request_push(session, made.digest, made.repository)
     return made
 
@@ -230,6 +234,7 @@ def _signing_key(session: Connection, signer: Signer, actor: Actor) -> store.Key
     usable = [each for each in known if not each.revoked_at and not each.erased and each.signs_from <= now]
     if not usable:
         return _create(session, signer, actor, now)
+    # A private key that signs no more is only a risk. Its public key stays, for receipts that still hold.
     for former in usable[1:]:
         _destroy(session, signer, former.id)
         store.erase_key(session, former.id)
@@ -272,6 +277,7 @@ def published(session: Connection, signer: Signer, actor: Actor) -> list[store.K
         known = [each for each in store.keys(session) if not each.revoked_at]
     now, found = epoch(session), list[store.KeyView]()
     for key in known:
+        # A key's last receipt can be signed just before its successor begins, and then holds for one life.
         followed = found[-1].signs_from if found else None
         if followed is not None and followed + signer.life <= now:
             break
@@ -318,6 +324,7 @@ def revoke_key(session: Connection, signer: Signer, actor: Actor, key_id: str) -
     actor.require_every_project()
     alone(session, _LOCK)
     found = [each for each in store.keys(session) if len(key_id) >= 8 and each.key_id.startswith(key_id.lower())]
+    # An ambiguous beginning is refused: revoking the wrong key cannot be undone.
     if len(found) != 1 or found[0].revoked_at:
         raise NotFoundError("there is no such key", hint="list the keys: dockwarden receipt keys")
     _destroy(session, signer, found[0].id)

@@ -143,6 +143,8 @@ def schedule(session: Connection) -> int:
     """Request the polls that are due. Returns their number."""
     number = 0
     for registry_id in reconciliation.due(session):
+        # The row is moved on first, and only the process that moved it requests the poll: several schedulers request
+        # one.
         if reconciliation.postpone(session, registry_id):
             jobs.request(session, jobs.POLL, registry_id, "schedule")
             number += 1
@@ -172,6 +174,7 @@ def start_import(
         if not last.parameters.get("dry_run"):
             hint = "wait for its end, or cancel it"
             raise ConflictError(f"an import of {registry.host} is unfinished", reason="in_progress", hint=hint)
+        # A count has no effect besides its result, so a new request replaces it.
         jobs.cancel(session, last.id)
     parameters = {"dry_run": dry_run, "include": list(include), "exclude": list(exclude)}
     job = jobs.get(session, jobs.request(session, jobs.IMPORT, registry.id, actor.name, parameters))

@@ -91,9 +91,13 @@ def change(
             given["machine_role"] = False
         forgotten = {name: value for name, value in values(RegistryFields()).items() if name in OF_CREDENTIALS}
         given = changes({**forgotten, **given})
+        # An empty password deletes the stored one, also if the caller did not name it. Otherwise the secret of one
+        # cloud would be sent to another as soon as its kind is changed.
         password = password or Secret("")
     after = changed(before, given)
     is_new_service = after.token_service not in ("", before.token_service)
+    # An administrator of registries who may not read the password could otherwise have it sent to a token service of
+    # their own.
     if is_new_service and before.has_password and password is None:
         message = "a new token service gets the password, so enter the password again"
         raise fields.invalid("token_service", message)
@@ -199,9 +203,11 @@ def _check_credentials(host: str, after: RegistryFields, password: Secret | None
             hint = "for a token: the account's name, or any name, as the registry's manual says"
             raise fields.invalid("username", "a password or token needs a user name", hint)
         return
+    # The machine's identity and cloud keys are sent to hosts of that cloud only.
     if not cloud.is_host(kind, host):
         hint = f"its hosts look like {cloud.EXAMPLES[kind]}"
         raise fields.invalid("credentials", f"{host} is not a registry of {name}", hint)
+    # Cloud credentials are never sent over plain HTTP, whatever the operator chooses.
     if after.insecure:
         raise fields.invalid("insecure", f"{name} uses TLS only")
     if machine_role and has_password:

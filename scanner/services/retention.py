@@ -193,6 +193,7 @@ class Pruning:
                 self._batch(lambda session, part=part: store.remove(session, kind, at, part))  # type: ignore[misc]
             if len(keys) < _LOOK:
                 return
+            # Keyset paging: what was kept (a row that is still referred to) is passed over, so that the loop ends.
             after = keys[-1]
 
     def _batch(self, work: Callable[[Connection], store.Batch]) -> int:
@@ -206,6 +207,8 @@ class Pruning:
 
             def write(session: Connection, total: dict[str, int] = total) -> store.Batch:
                 done = work(session)
+                # The transaction may be tried again after a conflict. What the first try counted must not be counted
+                # twice.
                 total.clear()
                 total |= {
                     table: self._removed.get(table, 0) + done.rows.get(table, 0)
@@ -215,6 +218,8 @@ class Pruning:
                 return done
 
             done = self.database.transact(write)
+            # A scan is being recorded, and may be about to refer to these rows. Nothing was removed; the same batch
+            # is tried again.
             if done.busy:
                 self.rest(_BUSY_PAUSE)
                 continue
@@ -235,6 +240,7 @@ class Pruning:
         try:
             while self._batch(lambda session: store.Batch(_counted(audit.prune(session, before, self._size)))):
                 self.report(Progress(Stage.RECORD, "pruning: audit log", sum(self._removed.values()), 0))
+        # A chain that does not verify is evidence of tampering. Pruning it would destroy that evidence.
         except audit.BrokenChain as error:
             return str(error)
         return ""

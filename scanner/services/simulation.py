@@ -141,6 +141,7 @@ def _simulated(
         for item in page.items:
             compared += compare(item)
         examined, cursor = examined + len(page.items), page.next_cursor
+        # The time is looked at between pages only: the first page is always finished, so each call makes progress.
         if cursor is None or time.monotonic() > ends:
             break
     denied = tuple(f for f in compared if f.after is Verdict.DENY and f.before is not Verdict.DENY)
@@ -166,6 +167,7 @@ class Trial:
         self._around = [decisions.Surroundings(each, fallback, now, self._remedies) for each in (before, after)]
         self._environments = self._concerned([each.policy for each in after])
         self._accepted = cache(lambda project: exemptions.holding(session, project, at))
+        # Hundreds of containers run one image. Its decision is made once for each environment and side.
         self._of_image = cache(self._decide_image)
 
     def _concerned(self, active: Sequence[Policy]) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ def create(
     reach = _reach(session, actor, project_names)
     expires = datetime.now(UTC) + timedelta(days=days)
     if actor.token_id:
+        # Otherwise a stolen token could renew itself for ever, and its owner's choice of a short life would mean
+        # nothing.
         expires = min(expires, accounts.get_token(session, actor.token_id).expires_at or expires)
     token, text = accounts.create_token(
         session,
@@ -91,6 +93,7 @@ def visible(session: Connection, actor: Actor) -> list[accounts.TokenView]:
 
 def bootstrap(session: Connection, key: Secret) -> Secret | None:
     """Create the first administrator's token and return its text. None if a user or token exists already."""
+    # Only on an empty installation: a restart must not create another administrator's token.
     if not accounts.is_empty(session):
         return None
     token, text = accounts.create_token(session, "first administrator", SCOPES, key)
@@ -106,4 +109,5 @@ def _reach(session: Connection, actor: Actor, asked: Sequence[str]) -> list[str]
 
 def _visible(token: accounts.TokenView, actor: Actor) -> bool:
     """Return whether all projects of the token are the actor's."""
+    # A token without projects reaches every project, so it is not visible to an actor who is limited to some.
     return actor.projects is None or (bool(token.projects) and set(token.projects) <= actor.projects)

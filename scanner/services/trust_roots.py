@@ -55,6 +55,8 @@ def write(
             f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint, field="scheme"
         )
     try:
+        # JSON of an API can contain lone surrogates. They are passed on, so that the scheme's parser refuses them
+        # like any other bytes that are not UTF-8.
         document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
         refuse_private_key(document, where)  # schemes refuse it too; a new scheme might forget to
     except UsageError as error:
@@ -94,6 +96,8 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
     trust.get(session, name)
     for one in decisions.enabled_policies(session, catalog.known()):
         for rule in one.policy.rules:
+            # A policy that names a root that does not exist denies everything. That is safe, but nobody who removes a
+            # root expects it.
             if rule.signature and name in rule.signature.signers:
                 raise ConflictError(
                     f"policy {one.policy.name!r} names {name!r} (rule {rule.id!r})",

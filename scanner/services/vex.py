@@ -126,6 +126,7 @@ def remove(session: Connection, actor: Actor, document_id: str) -> None:
 
 def _invalidate(session: Connection, project: str) -> None:
     if project:
+        # A project's document cannot change what other projects decide, so their decisions stay valid.
         gate.invalidate_for(session, project, ["**"])
     else:
         gate.invalidate(session)

@@ -152,6 +152,8 @@ def add_alias(
     """
     actor.require_every_project()
     delivery = deliveries.get(session, delivery_id, actor.projects)
+    # The host is one that a verified delivery named. A free choice would let a user point a registry's name at any
+    # host.
     if host not in delivery.unknown_hosts:
         raise ConflictError("this delivery has no refused event with that host", reason="nothing_to_add")
     registry = registries.find(session, delivery.host)

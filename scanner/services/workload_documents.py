@@ -37,6 +37,7 @@ class StoredOrigin(Origin):
 
     def place(self, *names: str) -> Place:
         """See ``Origin.place``."""
+        # The most precise place first: the item of a list, then the field, then the container.
         for name in (*names, *(name.partition("/")[0] for name in names)):
             if name in self.places:
                 return self.places[name]
@@ -82,6 +83,7 @@ def stripped(found: Mapping[str, Any]) -> Mapping[str, Any]:
 def _stripped(variable: Mapping[str, Any]) -> dict[str, Any]:
     name, value = str(variable.get("name", "")), str(variable.get("value", ""))
     told = variable.get("withheld") or ("secret" if value and is_secret(name, value) else "plain")
+    # Whether it looked like a secret is decided while the value is still known. Afterwards it cannot be known.
     return {**{key: item for key, item in variable.items() if key != "value"}, "withheld": told}
 
 
@@ -119,6 +121,7 @@ def _places(workload: Workload) -> Iterator[tuple[str, dict[str, Any]]]:
         found = workload.place(name)
         if found != own:
             yield name, _place(found)
+        # A document with ten thousand mounts would otherwise get a place for each, which is larger than the document.
         value = lists.get(name)
         for number, item in enumerate(value[:_MOST_ITEMS] if isinstance(value, tuple) else ()):
             step = _step(name, number, item)

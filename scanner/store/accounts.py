@@ -154,6 +154,7 @@ def check_password(password: str, name: str) -> None:
     """
     if not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
         raise UsageError(f"a password has {_PASSWORD_MIN} to {_PASSWORD_MAX} characters", reason="bad_password")
+    # The user's own name is the first guess of every attacker, and zxcvbn looks only at the first 72 characters.
     if len(set(password)) < _PASSWORD_VARIETY or (len(name) > 3 and name.casefold() in password.casefold()):
         raise _easily_guessed()
     from zxcvbn import zxcvbn  # imported here: it loads word lists for 0.1 s
@@ -180,6 +181,7 @@ def verify_password(session: Connection, name: str, password: str) -> UserView |
         sa.select(user.c.id, user.c.password_hash, user.c.disabled).where(user.c.name == name)
     ).first()
     try:
+        # Cut before it is hashed: argon2 reads all of it, and a sign-in form accepts any length.
         _hasher().verify((row and row.password_hash) or _nobody(), password[:_PASSWORD_MAX])
     except (VerificationError, InvalidHashError):
         return None
@@ -230,6 +232,8 @@ def _memberships(session: Connection, user_ids: Sequence[str | None]) -> dict[st
     if not wanted:
         return {}
     query = sa.select(project_member.c.user_id, project_member.c.project).order_by(project_member.c.project)
+    # Both databases limit the parameters of one query. Above that, reading the whole table is simpler than several
+    # queries, and an installation has few members.
     if len(wanted) < _MOST_BOUND:
         query = query.where(project_member.c.user_id.in_(wanted))
     found: dict[str, list[str]] = defaultdict(list)
@@ -313,6 +317,7 @@ def _free_name(session: Connection, who: Identity) -> str:
 def _join_by_group(session: Connection, user_id: str, groups: frozenset[str]) -> None:
     """Replace the memberships that come from groups. Those that an administrator added are kept."""
     mine = project_member.c.user_id == user_id
+    # Delete first, then add what the provider says now. A user who left a group loses its project with this sign-in.
     session.execute(project_member.delete().where(mine, project_member.c.source == "oidc"))
     local = set(session.execute(sa.select(project_member.c.project).where(mine)).scalars())
     for row in session.execute(sa.select(project.c.name, project.c.groups)).all():
@@ -374,6 +379,8 @@ def find_token(session: Connection, text: str, key: Secret) -> TokenView | None:
 def _alive(session: Connection, found: TokenView, now: datetime) -> bool:
     if found.revoked_at or (found.expires_at and found.expires_at <= now):
         return False
+    # Asked at each use, not when the user is disabled: no list of tokens has to be revoked at that moment, and
+    # enabling the user again restores them.
     return not (found.owner_id and get_user(session, found.owner_id).disabled)
 
 
@@ -397,6 +404,7 @@ def get_token(session: Connection, token_id: str) -> TokenView:
 
 def revoke_token(session: Connection, token_id: str) -> TokenView:
     """Revoke a token and end the web sessions that were opened with it. Raises NotFoundError."""
+    # Only an active one, so that the time of the first revocation is kept.
     revoked = (
         token.update().where(token.c.id == token_id, token.c.revoked_at.is_(None)).values(revoked_at=moment(session))
     )
@@ -486,6 +494,8 @@ def begin_session(
 def has_session_from(session: Connection, name: str, address: str) -> bool:
     """Return whether the user (in any case) has a session from this address. Such users pass the sign-in rate limit."""
     query = sa.select(web_session.c.id_hash).join(user, user.c.id == web_session.c.user_id)
+    # In any case of letters, because the rate limit counts names so. An attacker who varies the case must not leave
+    # its owner locked out.
     mine = sa.func.lower(user.c.name) == name.lower(), web_session.c.address == address[:64]
     return session.execute(query.where(*mine).limit(1)).first() is not None
 
@@ -494,6 +504,7 @@ def find_session(session: Connection, text: str, key: Secret) -> WebSession | No
     """Return the session unless it is idle for 30 minutes, older than 12 hours, or its user or token is disabled."""
     now = moment(session)
     row = session.execute(sa.select(*web_session.c).where(web_session.c.id_hash.in_(hashes(text, key)))).first()
+    # Checked when it is read. Expired rows are deleted by retention later; a late pruning must not prolong a session.
     if row is None or row.expires_at <= now or row.seen_at + SESSION_IDLE <= now:
         return None
     stale = now - row.seen_at > timedelta(minutes=1)

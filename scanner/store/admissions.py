@@ -42,6 +42,7 @@ def record(session: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert reviews and delete the oldest beyond `KEPT` and `_MOST`."""
     now = moment(session)
     session.execute(admission_review.insert(), [{"at": now, **row} for row in rows])
+    # By the number of the newest row instead of a count: it needs no scan of the table with every batch.
     newest = session.execute(sa.select(sa.func.max(admission_review.c.id))).scalar() or 0
     old = sa.or_(admission_review.c.at < now - KEPT, admission_review.c.id < newest - _MOST)
     session.execute(admission_review.delete().where(old))
@@ -92,6 +93,7 @@ def of_doors(session: Connection, doors: Sequence[str]) -> Mapping[str, DoorView
         day.setdefault(row[0], {})[row[1]] = row[2]
     found = {}
     for door in doors:
+        # The newest call can be weeks old, so it is asked for by itself and not taken from the day's counts.
         newest = sa.select(table.at).where(table.door == door).order_by(table.id.desc()).limit(1)
         found[door] = DoorView(session.execute(newest).scalar(), day.get(door, {}))
     return found

@@ -31,6 +31,7 @@ def begin(session: Connection, kind: EventKind, keys: Iterable[Key]) -> None:
 def note(session: Connection, kind: EventKind, keys: Iterable[Key]) -> None:
     """Record conditions that are met. Known ones are ignored."""
     now = moment(session)
+    # Sorted, so that two workers that note the same conditions lock them in one order.
     rows = [{"kind": kind.value, "project": p, "subject": s[:300], "since": now} for p, s in sorted(keys)]
     insert_new(session, alert, rows)
 

@@ -130,10 +130,15 @@ def verify(session: Connection, key: Secret | None = None, anchors: Iterable[Anc
         if noted.get(start.seq, start.hash) != start.hash:
             return Verified(0, start.seq, "it differs from its anchor")
         previous, last, pruned = start.hash, start.seq, start.entries
+        # Anchors of pruned entries have nothing to be compared with. The checkpoint, which has its own MAC, stands
+        # for them.
         noted = {seq: hash_ for seq, hash_ in noted.items() if seq > start.seq}
     for row in _rows(session):
+        # An entry with a number before the checkpoint was inserted after the pruning.
         if row.id <= (start.seq if start else 0) or not _fits(row, previous, key):
             return Verified(count, int(row.id), "its MAC does not match its content and the previous entry", pruned)
+        # The chain alone proves nothing against someone who has the key and writes it again from some entry on. The
+        # anchors do.
         if noted.pop(row.id, row.hash) != row.hash:
             return Verified(count, int(row.id), "it differs from its anchor", pruned)
         previous, count, last = row.hash, count + 1, int(row.id)
@@ -157,6 +162,8 @@ def prunable(session: Connection, before: datetime) -> int:
     """Return the number of entries that `prune` would remove in total."""
     newest = sa.select(sa.func.max(audit_log.c.id)).scalar_subquery()
     first_kept = sa.select(sa.func.min(audit_log.c.id)).where(audit_log.c.at >= before).scalar_subquery()
+    # Up to the first entry that is young enough, not each old one: a clock that was set back must not cut a hole into
+    # the chain.
     old = sa.and_(audit_log.c.id < sa.func.coalesce(first_kept, newest), audit_log.c.id < newest)
     return int(session.execute(sa.select(sa.func.count()).where(old)).scalar_one())
 
@@ -173,6 +180,8 @@ def prune(session: Connection, before: datetime, limit: int) -> int:
         raise BrokenChain("the checkpoint of the audit log has an invalid MAC")
     rows = session.execute(sa.select(*audit_log.c).order_by(audit_log.c.id).limit(limit + 1)).all()
     previous, last, count = start.hash if start else "", None, 0
+    # The last row that was read is never removed. It may be the newest of all, which the verifier needs as the end of
+    # the chain.
     for row in rows[:-1]:
         if row.at >= before:
             break
@@ -276,6 +285,7 @@ def _batches(session: Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]
 def _chain(previous: str, values: Mapping[str, Any], key: Secret | None) -> str:
     at: datetime = values["at"]
     document = {**values, "at": at.isoformat(timespec="microseconds")}
+    # Sorted keys: a database returns the members of a JSON column in an order of its own.
     data = previous.encode() + orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     return hmac.new(key.reveal().encode(), data, "sha256").hexdigest() if key else hashlib.sha256(data).hexdigest()
 

@@ -134,6 +134,7 @@ def note(session: Connection, listing_id: int, found: ScanReport, project: str) 
             digest = str(item.base.digest or "")
             values = {"repository": reference.name, "tag": reference.tag, "digest": digest}
             rows[str(item.image.digest)] = {"listing_id": listing_id, "image": str(item.image.digest), **values}
+    # The listing of a tag is replaced by each scan, and a rebuild may have another base.
     session.execute(image_base.delete().where(image_base.c.listing_id == listing_id))
     insert_new(session, image_base, [rows[digest] for digest in sorted(rows)])
     names = {Name(row["repository"], row["tag"], project) for row in rows.values()}
@@ -203,6 +204,8 @@ def answered(session: Connection, one: Watch, digest: str, members: Sequence[str
     """The registry said what the tag names. It is asked again in ``seconds``."""
     now = epoch(session)
     values: dict[str, Any] = {"asked_at": moment(session), "ask_epoch": now + seconds, "look_epoch": now}
+    # A new digest makes the former comparison wrong. It is dropped in the same write, so that no page shows it as the
+    # current one.
     if digest != one.digest:
         values |= {"digest": digest, "seen_at": moment(session), "scans": [], "comparison": None}
     values |= {"members": list(members), "failures": 0, "reason": "", "message": ""}
@@ -211,6 +214,8 @@ def answered(session: Connection, one: Watch, digest: str, members: Sequence[str
 
 def failed(session: Connection, one: Watch, reason: str, message: str, seconds: float) -> None:
     """The registry did not say what the tag names. The last answer stays."""
+    # The digest stays: a registry that does not answer is no reason to say that a base is unknown which was known
+    # yesterday.
     values = {"failures": one.failures + 1, "reason": reason[:64], "message": message[:1000]}
     when = epoch(session) + seconds
     session.execute(base_watch.update().where(*_is(one.name)).values(**values, ask_epoch=when, look_epoch=when))
@@ -326,11 +331,15 @@ def compare(session: Connection, one: Watch) -> Comparison:
     problem = "" if _is_complete(session, one.digest, name.project) else "base_incomplete"
     for former, platform in sorted({(row.base, row.platform) for row in built}):
         old = _by_platform(session, {former}).get(platform, set())
+        # Nothing is counted for this platform. The numbers of the others are shown with the problem: a sum that
+        # silently lacks one would look like good news.
         if not old or not new.get(platform):
             problem = "former_base_unknown" if not old else "platform_missing"
             continue
         before, after = _pairs(session, old), _pairs(session, new[platform])
         own = _pairs(session, {row.image for row in built if (row.base, row.platform) == (former, platform)})
+        # Only what the image still has. A finding of the former base that the image has removed itself would be
+        # counted as a gain of the rebuild.
         gone |= {pair: severity for pair, severity in before.items() if pair in own and pair not in after}
         come |= {pair: severity for pair, severity in after.items() if pair not in before and pair not in own}
     return Comparison(_counts(gone), _counts(come), problem)

@@ -48,6 +48,7 @@ def find(session: Connection, image: Image, projects: frozenset[str] | None) -> 
     that digest: an image can declare any base.
     """
     said = declared(image)
+    # Without the last one: an image is not its own base, and a second tag of it is neither.
     below = [str(chain) for chain in chains(image.config.diff_ids)[:-1]]
     rows = _rows(session, image_stack.c.chain.in_(below), projects) if below else []
     if rows:
@@ -55,6 +56,8 @@ def find(session: Connection, image: Image, projects: frozenset[str] | None) -> 
         return _newest(session, _as_base(_chosen(most, said)), projects)
     if said is None:
         return None
+    # The declared base is recorded, so its layers are known, and they are not below this image. The declaration is
+    # false or out of date. It is shown as such and never used as a proof.
     if said.digest is not None and _rows(session, _names(said.digest), projects):
         note = f"the image declares {said.reference} as its base, but its layers are not those of {said.digest.short}"
         return replace(said, layers=None, history=None, note=note)
@@ -121,6 +124,8 @@ def _newest(session: Connection, base: BaseImage, projects: frozenset[str] | Non
         reference = None
     if reference is None or reference.tag is None:
         return base
+    # The tag ledger has no project. Without this condition, an image that declares a base could ask what tags of
+    # other projects name.
     seen = sa.select(listing.c.id).where(listing.c.repository == reference.name, listing.c.tag == reference.tag)
     if projects is not None:
         seen = seen.where(listing.c.project.in_(projects))

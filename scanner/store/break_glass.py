@@ -43,6 +43,7 @@ def add(session: Connection, digest: str, reason: str, person: str, seconds: flo
 def end(session: Connection, identifier: str, person: str) -> BreakGlassView:
     """Raises NotFoundError for one that is not there, or has ended."""
     mine = sa.and_(break_glass.c.id == identifier, break_glass.c.ended_at.is_(None))
+    # Conditional, so that of two persons who end it one gets an error, and the audit log has one entry.
     changed = break_glass.update().where(mine, break_glass.c.until > epoch(session))
     if session.execute(changed.values(ended_by=person, ended_at=moment(session))).rowcount != 1:
         raise NotFoundError("there is no such break-glass that is still open")

@@ -167,6 +167,7 @@ def secrets(session: Connection, identifier: str, key: Secret) -> dict[str, Secr
 
 def _sealed(secrets: Mapping[str, Secret], key: Secret, identifier: str) -> bytes | None:
     plain = {name: value.reveal() for name, value in secrets.items() if value}
+    # One ciphertext for all fields: neither their names nor their number can be read from the database.
     return seal(Secret(json.dumps(plain)), key, _place(identifier)) if plain else None
 
 
@@ -220,6 +221,7 @@ def unsubscribe(session: Connection, identifier: str) -> None:
     """End it. What waited for it is not sent. Raises NotFoundError."""
     if session.execute(notification_subscription.delete().where(_s.id == identifier)).rowcount != 1:
         raise NotFoundError("there is no such subscription")
+    # What was sent stays on the page of deliveries. What waits must not arrive after its receiver has unsubscribed.
     waiting = (notification.c.subscription_id == identifier, notification.c.state.not_in(ENDED))
     session.execute(notification.delete().where(*waiting))
 

@@ -77,6 +77,7 @@ def search(
     numbers, unsure, truncated = _matching(session, asked)
     after = decode_cursor(cursor, (int, int, int)) if cursor else (0, 0, 0)
     rows: list[sa.Row[tuple[object, ...]]] = []
+    # The numbers are in the order of the cursor, so that a page reads only the packages from its own beginning on.
     for chunk in _chunks([number for number in numbers if number >= after[0]]):
         query = _holders(chunk, projects, after, asked.running).limit(limit + 1 - len(rows))
         rows += session.execute(query).all()
@@ -133,6 +134,8 @@ def _matching(session: Connection, asked: Search) -> tuple[list[int], set[int], 
         row.id: asked.versions.contains(row.purl.removeprefix("pkg:").partition("/")[0], row.version)
         for row in rows[:_MOST_VERSIONS]
     }
+    # None means "cannot be compared", and stays in the result. Leaving it out would report an image as free of a
+    # package that it may hold.
     numbers = [number for number, answer in inside.items() if answer is not False]
     return numbers, {number for number in numbers if inside[number] is None}, len(rows) > _MOST_VERSIONS
 
@@ -167,6 +170,7 @@ def _holders(
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     if running:
+        # A workload can name the index or the image of its platform.
         own = sa.select(running_workload.c.id).where(running_workload.c.digest.in_((listing.c.digest, image.c.digest)))
         if projects is not None:
             own = own.where(running_workload.c.project.in_(projects))

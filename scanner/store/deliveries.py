@@ -174,6 +174,8 @@ def add_secret(session: Connection, identifier: str, key: Secret) -> Secret:
     secret = _new_secret()
     values = {
         "secret": seal(secret, key, _place(identifier)),
+        # Encrypted again for its new column: the place is authenticated, so that a ciphertext cannot be moved by
+        # hand.
         "previous_secret": seal(unseal(former, key, _place(identifier)), key, _previous_place(identifier)),
         "rotated_at": moment(session),
     }
@@ -284,6 +286,7 @@ def record(
 
 def record_test(session: Connection, hook_id: str, outcome: str) -> None:
     """Record a test delivery. Only the newest one is kept."""
+    # One fixed key for all test deliveries of a webhook: people send many of them while they set it up.
     told = record(session, hook_id, "test", 1, outcome)
     if not told.created:
         session.execute(delivery.update().where(delivery.c.id == told.id).values(received_at=moment(session)))

@@ -61,10 +61,13 @@ class Direct:
             engine = self._database.engine
             pooled = engine.raw_connection()
             connection: Any = pooled.driver_connection
+            # Never detached: closing the only connection of an SQLite database in memory would delete the database.
             if self.shared:
                 return connection.cursor()
             pooled.detach()
             if engine.dialect.name == "postgresql":
+                # A SELECT outside of a transaction. Otherwise PostgreSQL would keep the first one open, with its
+                # snapshot, for as long as the thread lives.
                 connection.autocommit = True
             self._own.cursor = connection.cursor()
         return self._own.cursor

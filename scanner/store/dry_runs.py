@@ -167,6 +167,7 @@ def insert(
             created_at=moment(session),
         )
     )
+    # A policy's author runs one after every edit, and each can have a row for every image.
     mine = sa.select(dry_run.c.id).where(dry_run.c.owner_id == owner_id, dry_run.c.policy == policy)
     rows = session.execute(mine.order_by(dry_run.c.created_at.desc(), dry_run.c.id).offset(_KEPT)).scalars()
     for old in list(rows):
@@ -282,6 +283,7 @@ def changes(
         if value:
             query = query.where(columns[name] == value)
     if narrowed.rule:
+        # With its quotes, so that a rule is not found by the beginning of another rule's name.
         quoted = orjson.dumps(narrowed.rule).decode()
         query = query.where(columns.rules.contains(quoted, autoescape=True))
     if cursor:
@@ -312,6 +314,7 @@ def groups(session: Connection, identifier: str, projects: frozenset[str] | None
     query = _in_projects(query.where(columns.dry_run_id == identifier), projects)
     counts = Counter[tuple[str, str, str]]()
     for row in session.execute(query.group_by(columns.rules, columns.project, columns.change)):
+        # A change whose decision names no rule is counted as well, under an empty name.
         for rule in orjson.loads(row.rules) or [""]:
             counts[rule, row.project, row.change] += row.number
     names = {(rule, project) for rule, project, _ in counts}
@@ -357,6 +360,8 @@ def evidence_at(session: Connection, image: NamedImage, at: datetime) -> str:
         report.c.platform == now.platform,
         report.c.created_at <= at,
     )
+    # Preferred, not required: the project may have changed its engine since, and evidence of the former engine is
+    # better than none.
     other_engine = sa.case((report.c.engine == now.engine, 0), else_=1)
     query = sa.select(report.c.id).where(*same).order_by(other_engine, report.c.created_at.desc(), report.c.id)
     return session.execute(query.limit(1)).scalar() or ""

@@ -97,6 +97,8 @@ def request(
         "owner_id": owner.id,
         "requested_at": now,
         "expires_at": expires_at,
+        # Both conditions are about one vulnerability. Without a subject there is nothing whose fix could end the
+        # exemption.
         "while_unfixed": until_fixed and bool(subject),
         "while_unexploited": until_exploited and bool(subject),
         "version": 1,
@@ -205,6 +207,7 @@ def ending(session: Connection, after: datetime, before: datetime) -> tuple[Exem
 
 def holding(session: Connection, project: str, at: datetime | None = None) -> tuple[Exemption, ...]:
     """Return the approved, unexpired exemptions of a project, for decisions; ``at``: those of a past moment."""
+    # The expiry is part of the condition, by the database's clock. No job has to run for an exemption to end.
     in_force = _is("approved", moment(session)) if at is None else _was_in_force(at)
     query = sa.select(*exemption.c).where(exemption.c.project == project, in_force)
     return tuple(

@@ -120,11 +120,13 @@ def _lookup(row: tuple[Any, ...]) -> GateLookup | None:
         members,
         glass,
     ) = row
+    # By the database's clock, which is in the same row. The clock of this process may differ.
     if expires is not None and expires <= now:
         return None
     member_of = orjson.loads(members) if members else ()
     allowed = reach(orjson.loads(projects), role=role or "", member_of=member_of, owned=owner_id is not None)
     found = None
+    # Visibility is decided after the query. A token without access gets the same answer as for an unknown digest.
     if document is not None and (allowed is None or project in allowed):
         found = GateRow(document, until, repository, report, project)
     return GateLookup(
@@ -156,6 +158,8 @@ def current_decision(
     rows = session.execute(query.limit(20)).all()
     if not rows:
         return None
+    # The document is the JSON that `decision_text` writes, without spaces, so the verdict can be found without
+    # parsing it.
     worst = max(rows, key=lambda row: ('"verdict":"deny"' in row.document, '"verdict":"warn"' in row.document))
     return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
 
@@ -193,6 +197,8 @@ def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> 
     own = verdict.c.project == project
     names = session.execute(sa.select(verdict.c.repository).where(own).distinct()).scalars()
     named = [name for name in names if matches(images, name)]
+    # Globs are matched here, not in SQL: the rules of globs (what `**` covers) must be those by which the policy
+    # later decides.
     stale = sa.or_(verdict.c.repository.in_(named), verdict.c.digest.in_(images))
     count = _make_stale(session, sa.and_(own, stale))
     inventory.invalidate(session, project)

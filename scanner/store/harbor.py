@@ -18,6 +18,7 @@ from scanner.store.secrets import seal, unseal
 
 def request(session: Connection, asked: ScanRequest, token_id: str, credentials: Secret, key: Secret) -> scans.Ticket:
     """Record a scan and its credentials; empty: none came. It joins no other scan."""
+    # Another client that joined this scan would use credentials that were sent for Harbor's request only.
     ticket = scans.request(session, asked, alone=True)
     sealed = seal(credentials, key, _place(ticket.scan_id)) if credentials else None
     session.execute(harbor_scan.insert().values(id=ticket.scan_id, token_id=token_id, credentials=sealed))

@@ -74,6 +74,7 @@ def _new_vulnerability(found: ScanReport, project: str, one: Vulnerability, runn
         f"{one.id} ({one.severity}{exploited})",
         project,
         item=f"{_name(found)} ({one.package} {one.installed_version})",
+        # A vulnerability in an image that runs is urgent however it is rated.
         level=Level.CRITICAL if one.known_exploited or running else Level.ERROR,
         path=f"/vulnerabilities/{quote(one.id, safe='')}",
         data={

@@ -78,9 +78,12 @@ def record(
     whole = found.answers(held.request.platform)
     decides = whole and _engine_decides(session, found, engine)
     _hold(session, found.digest, found.repository)
+    # Evidence of another engine does not replace a listing, but a name that is not listed at all gets one: unknown
+    # would be shown as never scanned.
     listed = decides or (whole and not _is_listed(session, found, project))
     report_id = _store_report(session, found, evidence, whole=whole)
     if listed:
+        # Before the links are replaced: afterwards everything that the image has counts as known.
         _tell_new_vulnerabilities(session, found, project)
         _store_images(session, found)
     for one in made:
@@ -548,6 +551,7 @@ def _store_decision(
         )
         .returning(decision.c.id)
     ).scalar_one()
+    # The decision stays in the history, which explains the scan. It is not what the gate answers.
     if not in_force:
         return
     key = (
@@ -555,6 +559,8 @@ def _store_decision(
         verdict.c.repository == found.repository,
         verdict.c.environment == d.environment,
     )
+    # An event only where the verdict changed. Every policy change renews all decisions, and most of them say the same
+    # again.
     before = session.execute(sa.select(verdict.c.document).where(*key)).scalar()
     values = {
         "digest": d.subject,
@@ -572,6 +578,7 @@ def _store_decision(
 
 
 def _worst(decisions: Sequence[Decision]) -> Decision:
+    # Of two denials, the one for a known reason: "undecided" would suggest that a rescan can help.
     return max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
 
 
@@ -588,6 +595,8 @@ def _store_listing(
 
 def _listed_values(found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> dict[str, Any]:
     worst = _worst(decisions)
+    # Two engines report most vulnerabilities twice, often under different ids. They are counted once, so that the
+    # numbers do not double with a second engine.
     agreed = [f.vulnerability for i in found.images for f in agreement.findings(i.engines)]
     vulnerabilities = {(v.purl, v.id): v for v in agreed}.values()
     counts = Counter(v.severity for v in vulnerabilities)

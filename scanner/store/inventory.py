@@ -214,6 +214,8 @@ class Filter:
             if value:
                 query = query.where(columns[name] == value)
         if self.verdicts:
+            # By ranges of the rank, which has an index. The verdict of the list is the worse of two columns, which no
+            # index could find.
             levels = [LEVELS.index(name) * _LEVEL for name in self.verdicts if name in LEVELS]
             query = query.where(sa.or_(*(columns.rank.between(low, low + _LEVEL - 1) for low in levels)))
         if self.check:
@@ -303,6 +305,8 @@ def replace(
     now = moment(session)
     former = _former(session, held.id, [each.name for each in changed])
     columns = running_workload.c
+    # Tags of which this snapshot changes what runs. Other environments compare themselves with them, see
+    # `_make_due_elsewhere`.
     moved: set[tuple[str, str]] = set()
     for names in _chunks(sorted(gone)):
         left = sa.select(columns.repository, columns.tag).where(columns.source_id == held.id, columns.name.in_(names))
@@ -418,6 +422,7 @@ def rejudge(session: Connection, judged: Mapping[Due, WorkloadDecision]) -> int:
         values["image_since"] = sa.case((another, now), else_=columns.image_since)
         if former.get(one.id) != values["digest"]:
             moved[one.environment].add((values["repository"], values["tag"]))
+        # A newer snapshot may have changed the workload since it was read. Its own transaction has judged it then.
         mine = sa.and_(columns.id == one.id, columns.facts_digest == one.facts_digest)
         count += session.execute(running_workload.update().where(mine).values(**values)).rowcount
     for environment, pairs in sorted(moved.items()):
@@ -438,6 +443,8 @@ def invalidate_image(session: Connection, repository: str, tag: str, digest: str
     columns = running_workload.c
     if not repository:
         return
+    # A workload whose source reports no digest runs whatever the tag names, so a scan of the tag changes what is
+    # known of it.
     by_tag = sa.and_(columns.tag == tag, sa.or_(columns.by_tag.is_(True), columns.digest == "")) if tag else sa.false()
     _make_due(session, sa.and_(columns.repository == repository, sa.or_(columns.digest == digest, by_tag)))
     # Few workloads mount images. Whether it is this tag or digest is found out when they are evaluated.
@@ -576,7 +583,9 @@ def sources(session: Connection, projects: frozenset[str] | None = None) -> tupl
     for *values, summary in session.execute(query):
         view = SourceView(*values)
         if projects is not None:
+            # From the stored summary: counting a cluster's workloads for each visitor would read all of them.
             seen = sum(sum(summary[name]["verdict"].values()) for name in projects & summary.keys())
+            # The full number would tell a member of one project how much the others run.
             view = dataclasses.replace(view, workloads=seen)
         if projects is None or view.workloads:
             found.append(view)

@@ -148,6 +148,7 @@ class Leases:
         self, session: Connection, now: float, which: sa.ColumnElement[bool], reason: str, message: str
     ) -> Sequence[sa.Row[str, int]]:
         """End unfinished rows as dead. Returns id and fence of each."""
+        # A row can be given up for its age while its worker lives. Only an expired lease is counted as a lost worker.
         lost = sa.case((self.expired(now), 1), else_=0)
         values = {"state": ScanState.DEAD, "lost": self.table.c.lost + lost, "reason": reason, "message": message}
         return self._take_away(session, sa.and_(which, self.table.c.state.in_(ACTIVE)), True, values)
@@ -174,6 +175,7 @@ class Leases:
         self, session: Connection, which: sa.ColumnElement[bool], ended: bool, values: Mapping[str, Any]
     ) -> Sequence[sa.Row[str, int]]:
         columns = self.table.c
+        # The new fence is what stops the former worker: it may still run, and every later write of it must fail.
         always: dict[str, Any] = {"fence": columns.fence + 1, "lease_until": None}
         if ended:
             always["finished_at"] = moment(session)
@@ -191,6 +193,7 @@ def noted(progress: Progress) -> Mapping[str, Any]:
 
 def pause(attempt: int, retry_after: float | None) -> float:
     """Return the seconds to wait before attempt ``attempt`` + 1, with jitter so that retries do not coincide."""
+    # A registry's Retry-After is hostile input. A scan must not wait for years because a header says so.
     wait = max(_BACK_OFF[min(attempt - 1, len(_BACK_OFF) - 1)], min(retry_after or 0.0, 3600.0))
     return wait * random.uniform(0.8, 1.2)
 

@@ -248,6 +248,7 @@ def list_(
 
     ``sort``: one of ``SORTS``, with a leading minus for descending. An unknown one is ignored.
     """
+    # An unknown sort is not an error: it comes from a bookmark or a saved view of another version.
     named = sort.removeprefix("-") if sort.removeprefix("-") in SORTS else "scanned"
     falling = sort.startswith("-") or named != sort
     key = SORTS[named].label("sort_key")
@@ -330,6 +331,8 @@ def decisions(
     """Return all decisions about a digest, the newest first, limited to its repositories in ``projects``."""
     query = sa.select(*decision.c).where(decision.c.digest == digest).order_by(decision.c.id.desc()).limit(limit + 1)
     if projects is not None:
+        # A digest can be pushed to repositories of several projects. Decisions about another project's repository
+        # name its policy and exemptions.
         own = sa.and_(listing.c.digest == digest, listing.c.project.in_(projects))
         query = query.where(decision.c.repository.in_(sa.select(listing.c.repository).where(own)))
     if cursor:
@@ -439,6 +442,8 @@ def affected(
         for r in session.execute(query)
     )
     rows = tuple(dict.fromkeys(found))  # several platforms of an index have the same package
+    # Only for a caller who is limited. One who sees every project gets the advisory with an empty list: the image
+    # that had it may have been pruned.
     if not rows and projects is not None:
         raise NotFoundError("no scanned image has such a vulnerability")
     return advisory._mapping, rows

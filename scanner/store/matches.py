@@ -176,6 +176,8 @@ def is_newest(session: Connection, on: Basis, revoked: Sequence[Revoked]) -> boo
     for row in session.execute(query):
         other = _bases().validate_python(row.document)
         newer = built is None or (other.advisories.updated_at is not None and other.advisories.updated_at > built)
+        # Revoked advisories do not count as newer. Otherwise a bad database would block the return to the one before
+        # it.
         if newer and other.advisories.digest not in bad:
             return False
     return True
@@ -218,6 +220,7 @@ def answer(
     """
     former = _fingerprints(session, answers)  # without packages that were pruned in the meantime
     prints = {n: None if i is None else fingerprint(i, on.rungs) for n, i in answers.items() if n in former}
+    # Answers are large and most stay equal, so an equal one costs an update of one column and writes no answer.
     new = sorted(n for n, found in prints.items() if found is None or found != former[n])
     rows = [{"n": n, "matched": prints[n], "matches": _packed(answers[n] or ()), "basis": on.id} for n in new]
     if rows:
@@ -251,6 +254,7 @@ def changed(session: Connection, on: Basis) -> list[int]:
         .where(package.c.engine == on.engine, package.c.basis == on.id, listing_package.c.matched != package.c.matched)
         .distinct()
     )
+    # False only. None means that the engine did not say, which changes nothing.
     ended = [release for release, there in supported(session, on).items() if there is False]
     found = {row[0] for row in session.execute(differing)}
     for start in range(0, len(ended), _CHUNK):
@@ -306,6 +310,8 @@ def answers(
         .where(listing_package.c.listing_id == listing_id, package.c.engine == on.engine)
     )
     rows = session.execute(query).all()
+    # An answer is missing, or one package needs the image. Evidence that mixes two versions of the advisories must
+    # not be written.
     if any(row.basis != on.id or row.matched is None for row in rows):
         return None
     wanted = [row.id for row in rows if not only_changed or row.matched != row.said]
@@ -335,6 +341,8 @@ def confirm(session: Connection, on: Basis) -> int:
         .where(
             package.c.engine == on.engine,
             sa.or_(
+                # Every package must have been asked. One that was not keeps the listing unconfirmed: unknown is not
+                # confirmed.
                 package.c.basis != on.id,
                 package.c.matched.is_(None),
                 listing_package.c.matched != package.c.matched,

@@ -206,6 +206,7 @@ def due(session: Connection, held: Held, limit: int) -> tuple[NotificationView, 
     )
     ready = sa.and_(
         _c.channel_id == held.channel_id,
+        # A collecting message is taken as well once it is due: from then on its events cannot change.
         _c.state.in_(("collecting", "waiting")),
         _c.next_at <= now,
         ~sa.exists(earlier),
@@ -245,6 +246,7 @@ def _end(session: Connection, number: int, **values: Any) -> None:
     session.execute(
         notification.update().where(_c.id == number).values(ended_at=moment(session), attempt=_c.attempt + 1, **values)
     )
+    # A subject stands in the way of later messages about it only while this one has not ended.
     session.execute(notification_subject.delete().where(notification_subject.c.notification_id == number))
 
 
@@ -252,6 +254,7 @@ def replay(session: Connection, uids: Sequence[str]) -> int:
     """Dead letters wait again, at once, under their ids. Returns how many."""
     now = epoch(session)
     mine = (_c.uid.in_(list(uids)), _c.state == "dead")
+    # The id stays: a receiver that got the message after all, but whose answer was lost, recognises it.
     values = {"state": "waiting", "next_at": now, "attempt": 0, "ended_at": None, "reason": "", "message": ""}
     rows = session.execute(
         notification.update().where(*mine).values(**values).returning(_c.id, _c.subscription_id, _c.events)

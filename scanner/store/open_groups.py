@@ -47,6 +47,8 @@ def is_denied(session: Connection, project: str, policy: str, rule: str) -> bool
         .where(
             listing.c.project == project,
             listing.c.verdict == Verdict.DENY,
+            # A text search in the stored JSON. It can find too much and never too little, so an alert stays open for
+            # longer in doubt.
             verdict.c.document.contains(f'"rule":"{rule}"', autoescape=True),
             verdict.c.document.contains(f'"{policy}"', autoescape=True),
             _is_current(),

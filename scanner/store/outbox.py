@@ -66,6 +66,7 @@ def unrouted(session: Connection, *, limit: int) -> tuple[Row, ...]:
 def mark_routed(session: Connection, rows: Sequence[Row]) -> None:
     """They are messages now. Raises ConflictError where another worker was first: then nothing may be written."""
     those = sa.and_(outbox.c.id.in_([row.number for row in rows]), outbox.c.routed_at.is_(None))
+    # All or none: a partly routed batch would send some of its events twice.
     if session.execute(outbox.update().where(those).values(routed_at=moment(session))).rowcount != len(rows):
         raise ConflictError("another worker was first", reason="edited_meanwhile")
 

@@ -41,6 +41,7 @@ def put(
     """
     now, digest = moment(session), Digest.of(text.encode())
     current = session.execute(sa.select(policy.c.version).where(policy.c.name == name)).scalar()
+    # Two authors who edit one version: the second must see the first one's change instead of overwriting it.
     if if_version is not None and if_version != (current or 0):
         raise ConflictError(
             f"someone else changed policy {name!r}", reason="edited_meanwhile", hint="reload it and repeat your change"
@@ -95,6 +96,7 @@ def enabled_at(session: Connection, at: datetime) -> tuple[PolicyView, ...]:
     switches = (Action.POLICY_ENABLE, Action.POLICY_DISABLE)
     query = sa.select(audit_log.c.object, audit_log.c.action).where(audit_log.c.action.in_(switches))
     rows = session.execute(query.where(audit_log.c.at <= at).order_by(audit_log.c.id))
+    # In the order of the log, so that the last switch before the moment stays.
     switched = {row.object: row.action for row in rows}
     views = _views().join(latest, sa.and_(latest.c.name == policy.c.name, latest.c.version == policy_version.c.version))
     found = (_view(row) for row in session.execute(views.order_by(policy.c.name)))

@@ -95,6 +95,7 @@ def update(
         values["groups"] = sorted(set(groups))
     if patterns is not None:
         values["patterns"] = sorted(set(patterns))
+        # One pattern in two projects would leave the owner of its repositories to chance.
         taken = {p: view.name for view in list_(session, None) if view.name != name for p in view.patterns}
         if both := sorted(taken.keys() & set(patterns)):
             raise ConflictError(f"the pattern {both[0]!r} belongs to project {taken[both[0]]!r}", reason="in_use")
@@ -216,6 +217,7 @@ def add_member(session: Connection, name: str, user_id: str) -> None:
         raise NotFoundError("there is no such user")
     if not exists(session, name):
         raise NotFoundError("there is no such project")
+    # A membership that came from a group becomes a local one, which the next sign-in does not remove.
     session.execute(project_member.delete().where(_is(name, user_id)))
     values = {"user_id": user_id, "project": name, "source": "local", "added_at": moment(session)}
     session.execute(project_member.insert().values(**values))

@@ -142,6 +142,7 @@ def revoke_key(session: Connection, identifier: str) -> int:
     signed = sa.and_(receipt.c.key_id == key_id, receipt.c.superseded_at.is_(None))
     images = session.execute(sa.select(receipt.c.digest, receipt.c.repository).where(signed).distinct()).all()
     count = session.execute(receipt.update().where(signed).values(superseded_at=moment(session))).rowcount
+    # Registries that hold a copy must drop it: a verifier there cannot see that the key was revoked.
     for image in images:
         request_push(session, image.digest, image.repository)
     return count
@@ -299,6 +300,7 @@ def wanting(session: Connection, margin: float, *, limit: int = 20) -> tuple[InF
         receipt.c.environment == verdict.c.environment,
         receipt.c.superseded_at.is_(None),
     )
+    # Otherwise a decision that ends soon would be signed again in every round, each time with the same end.
     ends_first = sa.or_(verdict.c.valid_until.is_(None), verdict.c.valid_until > receipt.c.valid_until + 1)
     outdated = sa.or_(
         receipt.c.id.is_(None),
@@ -320,6 +322,7 @@ def wanting(session: Connection, margin: float, *, limit: int = 20) -> tuple[InF
 def _taken(repository: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether a repository's registry takes receipts."""
     prefix = registry.c.host + "/"
+    # Not LIKE: a host may contain `_`, which is a wildcard there.
     return sa.exists().where(registry.c.write_receipts, sa.func.substr(repository, 1, sa.func.length(prefix)) == prefix)
 
 
@@ -360,6 +363,7 @@ def request_push(session: Connection, digest: str, repository: str) -> None:
     values = {"state": WAITING, "attempt": 0, "next_at": epoch(session), "reason": "", "message": ""}
     row = {"digest": digest, "repository": repository, "revision": 0, **values}
     insert_new(session, receipt_push, [row])
+    # The revision lets `end_push` see that the receipts changed while a worker was writing them.
     session.execute(receipt_push.update().where(*own).values(revision=receipt_push.c.revision + 1, **values))
 
 

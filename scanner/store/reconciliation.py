@@ -193,6 +193,8 @@ def ended(
         "include": list(former.include),
         "exclude": list(former.exclude),
         "next_epoch": epoch(session) + former.seconds,
+        # Only a complete poll is a baseline. After a partial one, old tags would be reported as lost pushes by the
+        # next.
         "baseline_at": former.baseline_at or (now if complete else None),
         "last_at": now,
         "last": _last(counts, problems, listing),
@@ -278,6 +280,7 @@ def webhook_of(session: Connection, registry_id: str, repository: str) -> str | 
     )
     found = session.execute(told).scalar()
     if found is None:
+        # False sorts before True, so enabled ones come first.
         any_ = sa.select(webhook.c.id).where(webhook.c.registry_id == registry_id)
         found = session.execute(any_.order_by(webhook.c.disabled, webhook.c.created_at).limit(1)).scalar()
     return None if found is None else str(found)

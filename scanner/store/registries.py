@@ -78,6 +78,7 @@ def _columns(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def remove(session: Connection, identifier: str) -> None:
     """Delete a registry. Raises NotFoundError, ConflictError(reason="in_use") while it has webhooks."""
+    # Deleting them too would silently stop what the registry's owner relies on, and their deliveries would be lost.
     if session.execute(sa.select(webhook.c.id).where(webhook.c.registry_id == identifier)).first():
         raise ConflictError("this registry has webhooks", reason="in_use", hint="delete its webhooks first")
     if session.execute(registry.delete().where(registry.c.id == identifier)).rowcount != 1:

@@ -141,6 +141,7 @@ def claim(session: Connection) -> Claim | None:
             "every attempt ended with the worker's death",
         )
         return None
+    # Conditional on the attempt that was read: of two workers that chose the same check, one gets it.
     taken = session.execute(
         registry_check.update()
         .where(_c.id == row.id, _c.attempt == row.attempt, _c.ended_at.is_(None))
@@ -196,6 +197,8 @@ def _settle(session: Connection, registry_id: str, before: Posture | None, found
         owner = session.execute(sa.select(registry.c.project).where(registry.c.id == registry_id)).scalar() or ""
         outbox.add(session, [_worse(registry_id, owner, found.host, worse)])
     if before is None or before.results != found.results:
+        # Only if the results differ. The posture has a new time with each check, so comparing it as a whole would
+        # renew all decisions every few hours.
         session.execute(verdict.update().where(_of_host(verdict.c.repository, found.host)).values(valid_until=0.0))
 
 

@@ -270,6 +270,7 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
         )
     )
     for digests in IN_USE:
+        # A workload runs one platform of an index. The listing is that of the index, and has to stay for it.
         part = sa.exists().where(image_stack.c.subject == t.digest, image_stack.c.digest.in_(digests))
         stays += [t.digest.in_(digests), part]
     return sa.and_(_before(t.scanned_at, at.evidence), ~sa.or_(*stays))
@@ -509,6 +510,8 @@ def recording(session: Connection) -> None:
 def plan(session: Connection, at: Cutoffs) -> dict[str, int]:
     """Return the number of rows that pruning would delete, by table. Writes only a temporary table."""
     left, found = _Left(True), dict[str, int]()
+    # A condition such as "no scan refers to it" has to see what the plan has removed already, and a plan may delete
+    # nothing. The temporary table takes the place of the deletions.
     _going.create(session)
     try:
         for kind in KINDS:
@@ -571,6 +574,7 @@ def _postgresql_sizes(session: Connection) -> Iterator[Size]:
     known = {name: (rows, size) for name, rows, size in session.execute(sa.text(statement))}
     for table in metadata.tables.values():
         rows, size = known.get(table.name, (0, 0))
+        # -1: the table was never analysed.
         if size < _COUNTED_BYTES or rows < 0:
             rows = session.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         yield Size(str(table.name), int(rows), int(size))

@@ -82,6 +82,7 @@ def revoke(session: Connection, what: Revoked, reason: str, revoked_by: str) -> 
         )
     )
     gate.invalidate(session)
+    # A job, because it may concern every image: requesting the scans here would hold the write lock for minutes.
     jobs.request(session, jobs.REQUEUE, identifier, revoked_by, {"revocation": identifier})
     return get(session, identifier)
 

@@ -170,6 +170,7 @@ def _remembered(session: Connection, idempotency_key: str) -> str | None:
 
 def _request(session: Connection, asked: ScanRequest, delivery_id: str | None, supersedes: str | None) -> Ticket:
     key = request_key(asked)
+    # Only a queued one. A running scan has resolved the tag already, and a push that came since may have moved it.
     joined = None if asked.force else _queued(session, key)
     ticket = Ticket(joined, created=False) if joined else _insert(session, asked, key, supersedes)
     # A push or a waiting client must not wait in the lane of the background scan that it joins.
@@ -440,10 +441,13 @@ def sweep(session: Connection) -> Swept:
         return Swept(0, 0, ())
     now = epoch(session)
     dead = _given_up(session, _LEASES.give_up_lost(session, now), "worker_lost", GIVEN_UP)
+    # A terminal state is promised to everybody who waits: a pipeline, a webhook, a page.
     late = scan.c.created_epoch < now - DEADLINE_SECONDS
     message = "given up: not finished within 24 hours"
     too_late = _LEASES.give_up(session, now, late, "deadline_exceeded", message)
     dead += _given_up(session, too_late, "deadline_exceeded", message)
+    # Two workers died with it, perhaps because of the image. Alone in quarantine it can take no other scan down with
+    # it.
     lane = sa.case((scan.c.lost + 1 >= 2, Lane.QUARANTINE), else_=scan.c.lane)
     lost = _LEASES.put_back(session, now, key=None, request_key=None, progress=None, lane=lane)
     for row in lost:
@@ -533,6 +537,7 @@ def get(session: Connection, scan_id: str, projects: frozenset[str] | None = Non
         raise NotFoundError("there is no such scan")
     own = row._mapping
     shown = own
+    # A merged scan can point to one that was merged itself. The bound keeps a damaged chain from looping.
     for _ in range(10):
         if not shown["merged_into"]:
             break

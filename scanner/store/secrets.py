@@ -44,6 +44,8 @@ def unseal(sealed: bytes, key: Secret, place: str) -> Secret:
     """Decrypt. Raises ScannerError(reason="secret_unreadable") if the key differs or the data was changed."""
     for one in keys_of(key):
         head = _head(one)
+        # The key id says which key encrypted it. No other key is tried, so that changed data is not mistaken for a
+        # rotation.
         if not sealed.startswith(head):
             continue
         nonce, data = sealed[len(head) : len(head) + _NONCE], sealed[len(head) + _NONCE :]

@@ -58,6 +58,7 @@ class Database:
                 hint="write sqlite:///FILE or postgresql+psycopg://…",
             ) from error
         if self._url.drivername in ("postgresql", "postgres"):
+            # The usual form of the URL, as hosting services print it, would load psycopg2, which is not installed.
             self._url = self._url.set(drivername="postgresql+psycopg")
         if self._url.get_backend_name() not in ("sqlite", "postgresql"):
             raise UsageError(f"unsupported database {self._url.get_backend_name()!r}", hint="use SQLite or PostgreSQL")

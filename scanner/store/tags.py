@@ -86,6 +86,8 @@ def history(
     same, older = tag_move.alias("same"), tag_move.alias("older")
     name = (older.c.repository == tag_move.c.repository, older.c.tag == tag_move.c.tag, older.c.id < tag_move.c.id)
     previous = sa.select(older.c.digest).where(*name).order_by(older.c.id.desc()).limit(1).scalar_subquery()
+    # A tag that returns to a digest that it named before is the sign of a rollback: of a release, or by an attacker
+    # who wants a vulnerable version back.
     again = sa.exists().where(
         same.c.repository == tag_move.c.repository,
         same.c.tag == tag_move.c.tag,

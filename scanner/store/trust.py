@@ -65,6 +65,8 @@ def put(
         )
     if there and (there.scheme, there.document, there.scope) == (scheme, document, tuple(scope)):
         return there
+    # A removed root that is written again continues its numbers: decisions refer to versions, and no number may stand
+    # for two documents.
     version = (row.version if row else 0) + 1
     values = {"version": version, "removed": False, "updated_at": now}
     if row is None:
@@ -147,6 +149,7 @@ def note(session: Connection, found: ScanReport, project: str) -> None:
     if not found.repository or not found.images:
         return
     name = {"project": project, "repository": found.repository, "tag": found.tag}
+    # Without the predicates, which can be megabytes (an SBOM in an attestation). They are in the evidence.
     answers = tuple(replace(v, predicate=()) for v in found.images[0].verifications)
     values = {
         "digest": str(found.digest),
@@ -231,6 +234,8 @@ class StoredState:
                 except IntegrityError:  # another run was first
                     return False
                 return True
+            # Compare and swap. Of two scans that read the same state, the slower one must not write back an older
+            # version, which would open the door to a rollback attack.
             mine = (trust_state.c.key == _hash(key)) & (trust_state.c.state == replacing)
             later = {"revision": trust_state.c.revision + 1, **values}
             return session.execute(trust_state.update().where(mine).values(**later)).rowcount == 1

@@ -171,6 +171,8 @@ def applicable(
             )
         )
         if at is not None:
+            # By the import, not by the statement's own time: a statement says that time itself, and could claim to
+            # have counted in the past.
             query = query.where(vex_document.c.imported_at <= at)
         found += session.execute(query.order_by(vex_statement.c.id)).all()
     return tuple(

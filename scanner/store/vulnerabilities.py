@@ -63,6 +63,8 @@ class Filter:
             text = sa.func.lower(vulnerability.c.name + " " + vulnerability.c.title)
             query = query.where(text.like("%" + literal(self.search.lower()) + "%", escape="\\"))
         found = touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id)
+        # Always with this condition: a vulnerability that no image of the caller's projects has must not appear, not
+        # even by its name.
         query = query.where(sa.exists(found.where(finding.c.fixable.is_(True)) if self.fixable else found))
         if self.exploited:
             query = query.where(vulnerability.c.document["known_exploited"].as_boolean().is_(True))
