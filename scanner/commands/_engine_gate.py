@@ -52,6 +52,9 @@ class Engine(Protocol):
     def volume(self, name: str) -> Mapping[str, Any] | None:
         """What ``docker volume inspect`` prints. None: there is no such volume."""
 
+    def service(self, name: str) -> Mapping[str, Any] | None:
+        """What ``docker service inspect`` prints. None: there is no such service."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -62,6 +65,7 @@ class Options:
     grace: float = 3600.0
     fail_open: bool = False
     builds: bool = True
+    swarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,14 @@ class EngineGate:
         if not isinstance(method, str) or not isinstance(uri, str) or not isinstance(headers, dict):
             raise UsageError("Dockwarden refuses this request: the engine's call cannot be read", reason="refused")
         text = {str(key): str(value) for key, value in headers.items()}
-        return requests.read(method, uri, text, _body(call.get("RequestBody")), builds=self.options.builds)
+        body, options = _body(call.get("RequestBody")), self.options
+        return requests.read(method, uri, text, body, builds=options.builds, swarm=options.swarm)
 
     def decide(self, ask: requests.Ask, user: str) -> str:
         """Why it is refused; empty: it may start. Never raises."""
         try:
             for one in self._questions(ask):
-                if one is not None and (message := self._answer({**one, "user": user})):
+                if message := self._answer({**one, "user": user}):
                     return message
         except UsageError as error:
             return str(error)
@@ -109,15 +114,20 @@ class EngineGate:
             return "Dockwarden could not decide, so it is denied: an internal error. See its log."
         return ""
 
-    def _questions(self, ask: requests.Ask) -> list[Mapping[str, Any] | None]:
+    def _questions(self, ask: requests.Ask) -> list[Mapping[str, Any]]:
         if ask.images:
             return [self._question(ask, [name], None) for name in ask.images]
         if ask.operation == "image pull":
             return [self._question(ask, [ask.image], None)]
+        if ask.rolled_back:
+            return [self._rollback(ask)]
         if ask.container:
             found = self.engine.container(ask.container)
             if found is None:
-                return [None]  # the engine will say that there is none
+                # Not left to the engine: the container could be created between this answer and its start.
+                raise UsageError(f"there is no container {ask.container}", reason="refused")
+            if ask.document:
+                found = {**found, "HostConfig": {**(found.get("HostConfig") or {}), **ask.document}}
             config = found.get("Config")
             named = str(config.get("Image") or "") if isinstance(config, dict) else ""
             references = self._references(str(found.get("Image") or ""), named)
@@ -131,6 +141,16 @@ class EngineGate:
             return [self._question(ask, [ask.image], _workload(ask.source, ask.document))]
         references = self._references(ask.image, ask.image)
         return [self._question(ask, references, self._requested(ask.source, ask.document))]
+
+    def _rollback(self, ask: requests.Ask) -> Mapping[str, Any]:
+        """The question about a service's former settings, which the engine has."""
+        former = (self.engine.service(ask.rolled_back) or {}).get("PreviousSpec")
+        template = former.get("TaskTemplate") if isinstance(former, dict) else None
+        container = template.get("ContainerSpec") if isinstance(template, dict) else None
+        if not isinstance(container, dict) or not container.get("Image"):
+            raise UsageError(f"the service {ask.rolled_back} has no former settings", reason="refused")
+        workload = _workload("swarm", {"ID": "new", "Spec": former})
+        return self._question(ask, [str(container["Image"])], workload)
 
     def _requested(self, source: str, document: Mapping[str, Any]) -> Workload | None:
         """The container that a request would create, with what the engine has of its volumes and mounted images."""

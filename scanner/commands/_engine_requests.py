@@ -5,8 +5,9 @@ https://docs.docker.com/reference/api/engine/
 
 The engine reads requests leniently, so whatever it could read in another way than we do is refused: bodies that it did
 not pass on (CVE-2024-41110: Content-Length 0; more than 1 MiB; another Content-Type), members spelled in another case
-(Go takes ``image`` for ``Image``, and the last of the two wins), parameters given twice or in a form, paths that
-are not plain. An endpoint that changes something and is not known here is refused as well.
+(Go takes ``image`` for ``Image``, and the last of the two wins), members of ``HostConfig`` outside of it, parameters
+given twice or in a form, paths that are not plain, versions of the API before 1.24. An endpoint that changes something
+and is not known here is refused as well.
 """
 
 from __future__ import annotations
@@ -23,22 +24,26 @@ from scanner.patterns import lazy
 
 BODY_LIMIT = 1 << 20  # the engine passes no larger body on
 _READING = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-_PATH = lazy(r"(?:/v[0-9]{1,2}\.[0-9]{1,3})?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
+_PATH = lazy(r"(?:/v(?P<major>[0-9]{1,2})\.(?P<minor>[0-9]{1,3}))?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
+# Before it, a start takes settings in its body, which the engine does not pass on to a plugin when it is large.
+_OLDEST_API = (1, 24)
 
 _CREATE = lazy(r"/containers/create")
 _START = lazy(r"/containers/(?P<name>[^/]+)/(?P<verb>start|restart)")
 _EXEC = lazy(r"/containers/[^/]+/exec")
-_SERVICE = lazy(r"/services/(?:create|[^/]+/update)")
+_UPDATE = lazy(r"/containers/(?P<name>[^/]+)/update")
+_SERVICE = lazy(r"/services/(?:create|(?P<name>[^/]+)/update)")
+_SWARM = lazy(r"/swarm/(?:init|join)")
 _PULL = lazy(r"/images/create")
 _BUILD = lazy(r"/build")
 _PLUGIN = lazy(r"/plugins/(?:pull|create|.+/(?:upgrade|enable|set))")
 # What changes something and starts nothing that was not judged when it was created, and is judged when it starts.
 _HARMLESS = lazy(
     r"/auth|/commit|/session|/grpc|/build/(?:prune|cancel)|/exec/[^/]+/(?:start|resize)"
-    r"|/containers/(?:prune|[^/]+/(?:stop|kill|pause|unpause|rename|update|wait|resize|attach|archive|checkpoints))"
+    r"|/containers/(?:prune|[^/]+/(?:stop|kill|pause|unpause|rename|wait|resize|attach|archive|checkpoints))"
     r"|/images/(?:load|prune|.+/(?:push|tag))|/plugins/.+/(?:disable|push)"
     r"|/networks/(?:create|prune|[^/]+/(?:connect|disconnect))|/volumes/(?:create|prune|[^/]+)"
-    r"|/swarm/(?:init|join|leave|update|unlock)|/nodes/[^/]+/update"
+    r"|/swarm/(?:leave|update|unlock)|/nodes/[^/]+/update"
     r"|/(?:secrets|configs)/(?:create|[^/]+/update)|/system/prune"
 )
 
@@ -67,6 +72,17 @@ _KNOWN = re.findall(
 )
 _SPELLED = frozenset(_KNOWN)
 _FOLDED = frozenset(name.casefold() for name in _KNOWN)
+# The members of a container's creation. Members of HostConfig beside them are used by engines, and judged by nobody.
+_OF_THE_CONTAINER = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        Hostname Domainname User AttachStdin AttachStdout AttachStderr ExposedPorts Tty OpenStdin StdinOnce Env Cmd
+        Healthcheck ArgsEscaped Image Volumes WorkingDir Entrypoint NetworkDisabled MacAddress OnBuild Labels
+        StopSignal StopTimeout Shell HostConfig NetworkingConfig
+        """,
+    )
+)
 # Members whose own members are named by people.
 _MAPS = frozenset(
     {
@@ -90,7 +106,9 @@ _MAPS = frozenset(
 class Ask:
     """Something that must be judged. ``image`` is as the request writes it; empty: that of ``container``.
 
-    ``document``: how it would be run, as ``docker inspect`` or ``docker service inspect`` prints it.
+    ``document``: how it would be run, as ``docker inspect`` or ``docker service inspect`` prints it; with
+    ``container``, the settings of that container which the request changes. ``rolled_back``: the service whose former
+    settings the engine would use instead of the request's.
     """
 
     operation: str
@@ -100,9 +118,18 @@ class Ask:
     source: str = "docker"
     document: Mapping[str, Any] | None = None
     images: tuple[str, ...] = ()  # all that a build names; judged one by one
+    rolled_back: str = ""
 
 
-def read(method: str, uri: str, headers: Mapping[str, str], body: bytes | None, *, builds: bool = True) -> Ask | None:
+def read(
+    method: str,
+    uri: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    *,
+    builds: bool = True,
+    swarm: bool = False,
+) -> Ask | None:
     """What a request would start. None: nothing that concerns us.
 
     ``body`` None: the engine passed none on. Raises UsageError(reason="refused") for what is never let through.
@@ -115,16 +142,17 @@ def read(method: str, uri: str, headers: Mapping[str, str], body: bytes | None, 
         raise _refused("its path can be read in two ways")
     if method not in ("POST", "PUT"):
         raise _refused(f"the method {clean_text(method, 20)!r} is unknown")
+    if found["major"] and (int(found["major"]), int(found["minor"])) < _OLDEST_API:
+        raise _refused("its version of the API is older than 1.24")
     path = found["path"]
     if _CREATE.fullmatch(path):
         return _create(_json(headers, body), _one(query, "name"))
     if started := _START.fullmatch(path):
-        if body and body.strip() not in (b"{}", b"null"):
-            raise _refused("settings that come with the start are not judged")
-        _whole(headers, body)
-        return Ask(f"container {started['verb']}", started["name"], container=started["name"])
-    if _SERVICE.fullmatch(path):
-        return _service(_json(headers, body), path)
+        return _start(headers, query, body, started["verb"], started["name"])
+    if updated := _UPDATE.fullmatch(path):
+        return _update(_json(headers, body), updated["name"])
+    if service := _SERVICE.fullmatch(path):
+        return _service(_json(headers, body), query, service["name"] or "")
     if _PULL.fullmatch(path):
         return _pull(headers, query)
     if _EXEC.fullmatch(path):
@@ -134,9 +162,11 @@ def read(method: str, uri: str, headers: Mapping[str, str], body: bytes | None, 
         return _build(headers, query, builds)
     if _PLUGIN.fullmatch(path):
         raise _refused("a plugin of the engine runs as root, and no policy judges one")
+    if _SWARM.fullmatch(path) and not swarm:
+        raise _refused("the managers of a swarm start services here without asking; see --swarm")
     if not builds and path in ("/session", "/grpc"):
         raise _refused("builds are not allowed on this host")
-    if _HARMLESS.fullmatch(path):
+    if _HARMLESS.fullmatch(path) or _SWARM.fullmatch(path):
         return None
     raise _refused(f"it does not know {clean_text(path, 100)}")
 
@@ -207,6 +237,9 @@ def _one(query: str, name: str) -> str:
 
 
 def _create(body: dict[str, Any], name: str) -> Ask:
+    # Without a HostConfig, the engine (up to 24.0) takes its members from beside ``Image``: ContainerConfigWrapper.
+    if misplaced := sorted(key for key in body.keys() & _SPELLED - _OF_THE_CONTAINER if body[key]):
+        raise _refused(f"the member {misplaced[0]!r} is outside of HostConfig")
     image = body.get("Image")
     if not isinstance(image, str) or not image:
         raise _refused("it names no image")
@@ -218,7 +251,29 @@ def _create(body: dict[str, Any], name: str) -> Ask:
     return Ask("container create", name, image, document=document)
 
 
-def _service(body: dict[str, Any], path: str) -> Ask:
+def _start(headers: Mapping[str, str], query: str, body: bytes | None, verb: str, name: str) -> Ask:
+    if body and body.strip() not in (b"{}", b"null"):
+        raise _refused("settings that come with the start are not judged")
+    _whole(headers, body)
+    if _one(query, "checkpoint") or _one(query, "checkpoint-dir"):
+        raise _refused("a checkpoint holds processes that nobody has judged")
+    return Ask(f"container {verb}", name, container=name)
+
+
+def _update(body: dict[str, Any], name: str) -> Ask | None:
+    """The container with the settings that the update changes. The engine takes empty ones for unchanged."""
+    policy = body.get("RestartPolicy")
+    restarts = policy.get("Name") not in (None, "", "no") if isinstance(policy, dict) else policy is not None
+    changed = {key: value for key, value in body.items() if value and (key != "RestartPolicy" or restarts)}
+    # An update that only ends restarts stops what is denied, so it needs nobody's consent.
+    return Ask("container update", name, container=name, document=changed) if changed else None
+
+
+def _service(body: dict[str, Any], query: str, updated: str) -> Ask:
+    if rollback := _one(query, "rollback"):
+        if rollback != "previous" or not updated:
+            raise _refused("rollback is not 'previous'")
+        return Ask("service rollback", updated, source="swarm", rolled_back=updated)
     template = body.get("TaskTemplate")
     if not isinstance(template, dict):
         raise _refused("the service has no TaskTemplate")
@@ -229,18 +284,26 @@ def _service(body: dict[str, Any], path: str) -> Ask:
     if not isinstance(image, str) or not image:
         raise _refused("the service names no image")
     name = body.get("Name") if isinstance(body.get("Name"), str) else ""
-    verb = "create" if path.endswith("/create") else "update"
+    verb = "update" if updated else "create"
     return Ask(f"service {verb}", str(name), image, source="swarm", document={"ID": "new", "Spec": body})
 
 
-def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
+def _no_form(headers: Mapping[str, str]) -> None:
     if _header(headers, "content-type").lower().startswith(("application/x-www-form-urlencoded", "multipart/")):
         raise _refused("parameters in a form replace those that were judged")
+
+
+def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
+    _no_form(headers)
     image, tag, source = (_one(query, name) for name in ("fromImage", "tag", "fromSrc"))
     if not image:
         if source:
             return None  # an import has no digest of a registry, so nothing of it starts
         raise _refused("it names no image")
+    # Of a header that comes twice the engine passes the last one on, and reads the first: a form can be hidden behind
+    # another Content-Type, and a chunked body has no header. Docker's clients announce the empty body of a pull.
+    if _header(headers, "content-length") != "0":
+        raise _refused("a pull has no body; send Content-Length: 0")
     if tag and tag.startswith("sha256:"):
         image = f"{image}@{tag}"
     elif tag:
@@ -263,8 +326,7 @@ def _build(headers: Mapping[str, str], query: str, builds: bool) -> Ask | None:
     """
     if not builds:
         raise _refused("builds are not allowed on this host")
-    if _header(headers, "content-type").lower().startswith(("application/x-www-form-urlencoded", "multipart/")):
-        raise _refused("parameters in a form replace those that were judged")
+    _no_form(headers)
     text = _one(query, "cachefrom")
     if not text:
         return None

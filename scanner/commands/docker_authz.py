@@ -46,6 +46,12 @@ _SERVER_SECONDS = 15  # longer than a server waits for a scan; the engine's clie
 )
 @click.option("--fail-open", is_flag=True, help="Then allow what is not known, and log it; denied otherwise.")
 @click.option("--builds/--no-builds", default=True, show_default=True, help="Whether images may be built on the host.")
+@click.option(
+    "--swarm/--no-swarm",
+    default=False,
+    show_default=True,
+    help="Whether the host may create or join a swarm, whose other managers start services on it unasked.",
+)
 @pass_settings
 def docker_authz(
     settings: Settings,
@@ -59,6 +65,7 @@ def docker_authz(
     grace: int,
     fail_open: bool,
     builds: bool,
+    swarm: bool,
 ) -> Exit:
     """Let a Docker engine ask before it starts something.
 
@@ -70,7 +77,7 @@ def docker_authz(
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     ask = questions_to(_client.of(settings, server, token, ca_file))
-    options = _engine_gate.Options(name or sockets.gethostname(), environment, grace, fail_open, builds)
+    options = _engine_gate.Options(name or sockets.gethostname(), environment, grace, fail_open, builds, swarm)
     gate = _engine_gate.EngineGate(options, _Docker(), ask)
     _prepare(socket)
     if discovery is not None:
@@ -144,6 +151,10 @@ class _Docker:
         """See `_engine_gate.Engine.volume`."""
         return self._inspected("volumes", name)
 
+    def service(self, name: str) -> Mapping[str, Any] | None:
+        """See `_engine_gate.Engine.service`."""
+        return self._inspected("services", name)
+
     def _inspected(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """Raises RemoteError where the engine does not answer."""
         import docker  # a second of imports, which most runs of the command line do without
@@ -158,6 +169,7 @@ class _Docker:
                     "images": client.inspect_image,
                     "containers": client.inspect_container,
                     "volumes": client.inspect_volume,
+                    "services": client.inspect_service,
                 }[kind]
                 found: Mapping[str, Any] = inspect(name)
             finally:

@@ -40,6 +40,7 @@ _JUDGED_OPERATIONS = frozenset({"CREATE", "UPDATE"})
 _OTHER_OPERATIONS = frozenset({"DELETE", "CONNECT"})  # start no container
 _HARMLESS_SUBRESOURCES = frozenset({"scale", "status"})  # change no pod template
 _REMEMBERED_TEXT = 64 << 10
+_TOKENS = "kube-api-access"  # the token volume, without the random end of its name
 _TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")
 
 
@@ -302,21 +303,38 @@ def _without_token_names(spec: Any) -> Any:
     if not isinstance(spec, dict):
         return spec
     shown = {name: member for name, member in spec.items() if name != "nodeName"}
+    name = _token_volume(shown.get("volumes"))
+    if not name:
+        return shown
     for member in ("volumes", "containers", "initContainers", "ephemeralContainers"):
         if isinstance(shown.get(member), list):
-            shown[member] = [_renamed(each) if member == "volumes" else _with_mounts(each) for each in shown[member]]
+            rename = _renamed if member == "volumes" else _with_mounts
+            shown[member] = [rename(each, name) for each in shown[member]]
     return shown
 
 
-def _with_mounts(container: Any) -> Any:
+def _token_volume(volumes: Any) -> str:
+    """The name of the pod's token volume; empty without one.
+
+    Only a single projected volume is one: people can give any volume such a name, and of two with one name a mount
+    would be taken for that of the other.
+    """
+    found = [each for each in volumes if isinstance(each, dict)] if isinstance(volumes, list) else []
+    names: dict[str, Any] = {each["name"]: each for each in found if isinstance(each.get("name"), str)}
+    named = [name for name in names if _TOKEN_VOLUME.fullmatch(name)]
+    if len(named) != 1 or _TOKENS in names or names[named[0]].keys() != {"name", "projected"}:
+        return ""
+    return named[0]
+
+
+def _with_mounts(container: Any, name: str) -> Any:
     if isinstance(container, dict) and isinstance(container.get("volumeMounts"), list):
-        return container | {"volumeMounts": [_renamed(each) for each in container["volumeMounts"]]}
+        return container | {"volumeMounts": [_renamed(each, name) for each in container["volumeMounts"]]}
     return container
 
 
-def _renamed(volume: Any) -> Any:
-    name = volume.get("name") if isinstance(volume, dict) else None
-    return volume | {"name": "kube-api-access"} if isinstance(name, str) and _TOKEN_VOLUME.fullmatch(name) else volume
+def _renamed(volume: Any, name: str) -> Any:
+    return volume | {"name": _TOKENS} if isinstance(volume, dict) and volume.get("name") == name else volume
 
 
 @lru_cache(maxsize=512)

@@ -29,11 +29,14 @@ _PULLING_METHODS = frozenset({"GET", "HEAD"})
 # Characters that all proxies and registries parse in the same way. Escapes of '/', '.' and '\\' are normalised by some
 # and not by others, so that a proxy would ask about another path than the registry serves. They are not in _ESCAPES,
 # which has those that clients write.
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@+=,!$&'()*;-]+)*/?", re.ASCII)
+# No comma: of a header that comes twice, servers make one text with a comma.
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@+=!$&'()*;-]+)*/?", re.ASCII)
 _ESCAPES = {"%3a": ":", "%40": "@", "%2b": "+", "%7e": "~"}
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
 _MANIFEST = re.compile(r"/v2/(?P<repository>.+)/manifests/(?P<name>[^/]+)/?")
 _BLOB = re.compile(r"/v2/(?P<repository>.+)/blobs/(?P<name>[^/]+)/?")
+# The registry API below another path (Artifactory, Nexus, a proxy with a prefix), and the first version of it.
+_ELSEWHERE = re.compile(r"(?:/[^/]+)*/(?:v2/.*/(?:manifests|blobs)|v1/images)/.*", re.IGNORECASE)
 # Other reads of the registry API, which transfer nothing that runs. Unknown paths below /v2/ are refused: they might
 # serve manifests.
 _READS = re.compile(
@@ -85,6 +88,8 @@ def parse(method: str, uri: str) -> Pull:
     # In any case of letters: a registry behind a case-insensitive proxy would serve `/V2/` too. It then has to match
     # the patterns below, which it does not, so it is refused.
     if not path.lower().startswith("/v2/") and path.lower() != "/v2":
+        if _ELSEWHERE.fullmatch(path):
+            raise _invalid("the registry API is not at the root of this host; see docs/pull-gate.md")
         return Pull(Kind.OTHER)
     if (found := _MANIFEST.fullmatch(path)) is not None:
         return Pull(Kind.MANIFEST, found["repository"], found["name"])

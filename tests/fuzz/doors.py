@@ -141,6 +141,9 @@ class _Engine:
     def volume(self, name: str) -> None:
         return None
 
+    def service(self, name: str) -> None:
+        return None
+
 
 def plugin(data: bytes) -> None:
     """A call as a Docker engine makes it, to a plugin whose server denies everything."""

@@ -97,7 +97,10 @@ def pin(path_token: str, environment: str = "") -> Response:
         return _answered(admissions.refused(document, str(error)))
     except ScannerError as error:
         logging.getLogger(__name__).error("tags were not pinned", extra={"reason": error.reason})
-        return _answered(admissions.pinned(review, []))
+    except Exception:
+        # A stage boundary: with failurePolicy Fail, a status 500 would stop what the validating webhook may allow.
+        logging.getLogger(__name__).exception("unexpected error while pinning")
+    return _answered(admissions.pinned(review, []))
 
 
 def _answered(document: dict[str, Any]) -> Response:

@@ -15,6 +15,7 @@ import json
 import logging
 import time
 from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
@@ -54,6 +55,7 @@ def authorize(path_token: str = "") -> Response:
         uri, method = _one(_URIS), _one(_METHODS) or "GET"
         if uri is None:
             raise _refused(f"the proxy sends neither {_URIS[0]} nor {_URIS[1]}")
+        _check_pairs()
     except UsageError as error:
         return _denied(403, str(error))
     return _answer(uri, method, asked.get("registry", ""), asked.get("environment", ""), strict)
@@ -70,7 +72,9 @@ def check(path_token: str, registry: str, original: str) -> Response:
     ``registry`` is ``HOST``, or ``HOST,ENVIRONMENT``, or ``HOST,ENVIRONMENT,strict``.
     """
     host, environment, strict = (*registry.split(",", 2), "", "")[:3]
-    return _answer(f"/{original}", request.method, host, environment, strict == "strict")
+    # The path was unescaped once. A "?" in it would end the path here, and not in the registry: escaped, it is refused.
+    uri = quote(f"/{original}", safe="/:@+=!$&'()*;~")
+    return _answer(uri, request.method, host, environment, strict == "strict")
 
 
 def _one(names: tuple[str, ...]) -> str | None:
@@ -82,6 +86,16 @@ def _one(names: tuple[str, ...]) -> str | None:
     if len(found) > 1:
         raise _refused(f"the headers {' and '.join(names)} contradict each other")
     return found.pop() if found else None
+
+
+def _check_pairs() -> None:
+    """A method without the URI of its pair is a client's: a proxy that sends neither method nor pair has reads judged.
+
+    Raises UsageError(reason="bad_pull").
+    """
+    for uri, method in zip(_URIS, _METHODS, strict=True):
+        if method in request.headers and uri not in request.headers:
+            raise _refused(f"there is {method} without {uri}")
 
 
 def _refused(message: str) -> UsageError:

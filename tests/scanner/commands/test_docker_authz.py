@@ -40,6 +40,7 @@ class Engine:
         self.images = {"good": GOOD, "sha256:good": GOOD, GOOD: GOOD, "sha256:bad": BAD, BAD: BAD, "local": ""}
         self.containers: dict[str, Mapping[str, Any]] = {}
         self.volumes: dict[str, Mapping[str, Any]] = {}
+        self.services: dict[str, Mapping[str, Any]] = {}
 
     def image(self, name: str) -> Mapping[str, Any] | None:
         found = self.images.get(name)
@@ -55,6 +56,9 @@ class Engine:
 
     def volume(self, name: str) -> Mapping[str, Any] | None:
         return self.volumes.get(name)
+
+    def service(self, name: str) -> Mapping[str, Any] | None:
+        return self.services.get(name)
 
 
 class Server:
@@ -139,8 +143,54 @@ def test_a_start_is_judged_by_what_the_container_is(gate: EngineGate, server: Se
     assert why(gate, "POST", "/v1.41/containers/bad/start") == "denied by policy"
     assert why(gate, "POST", "/v1.41/containers/bad/restart?t=1") == "denied by policy"
     assert server.asked[0]["name"] == "bad"
-    assert why(gate, "POST", "/v1.41/containers/none/start") == "", "the engine says that there is none"
-    assert "settings that come with the start" in why(gate, "POST", "/v1.23/containers/good/start", body({"Binds": []}))
+    assert "no container none" in why(gate, "POST", "/v1.41/containers/none/start"), "it could be created meanwhile"
+    assert "settings that come with the start" in why(gate, "POST", "/v1.24/containers/good/start", body({"Binds": []}))
+
+
+@pytest.mark.parametrize("prefix", ["/v1.23", "/v1.9", "/v0.99"])
+def test_a_start_before_its_settings_were_refused_by_the_engine(gate: EngineGate, prefix: str) -> None:
+    """The engine reads a HostConfig from the body of such a start, and passes no body of more than 1 MiB on."""
+    assert "older than 1.24" in why(gate, "POST", f"{prefix}/containers/good/start")
+    assert "older than 1.24" in why(gate, "POST", f"{prefix}/containers/good/restart")
+
+
+@pytest.mark.parametrize("query", ["checkpoint=c1", "checkpoint=c1&checkpoint-dir=/tmp/x", "checkpoint-dir=/tmp/x"])
+def test_a_start_from_a_checkpoint_is_refused(gate: EngineGate, query: str) -> None:
+    assert "checkpoint" in why(gate, "POST", f"/v1.41/containers/good/start?{query}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"Privileged": True},
+        {"Binds": ["/:/host"], "HostConfig": None},
+        {"CapAdd": ["ALL"], "HostConfig": {}},
+        {"Memory": 7, "HostConfig": {"Memory": 0}},
+    ],
+)
+def test_settings_outside_of_the_host_config_are_refused(
+    gate: EngineGate, server: Server, more: dict[str, Any]
+) -> None:
+    """Engines up to 24.0 use them: ``{"Image": …, "Privileged": true}`` makes a privileged container."""
+    assert "outside of HostConfig" in why(gate, "POST", "/v1.41/containers/create", body({"Image": GOOD, **more}))
+    assert server.asked == []
+    plain = {"Image": GOOD, "Runtime": None, "Privileged": False}
+    assert why(gate, "POST", "/containers/create", body(plain)) == "", "clients send what is not set"
+
+
+def test_an_update_is_judged_with_what_it_changes(gate: EngineGate, server: Server) -> None:
+    engine = gate.engine
+    assert isinstance(engine, Engine)
+    engine.containers["x"] = container_with(HostConfig={"Memory": 1 << 20, "PidsLimit": 100})
+    update = "/v1.41/containers/x/update"
+    assert why(gate, "POST", update, body({"Memory": 0, "PidsLimit": -1, "RestartPolicy": {"Name": "always"}})) == ""
+    workload = server.asked[-1]["workload"]
+    assert (workload["memory"], workload.get("pids_limit"), workload["restart"]) == (1 << 20, 0, "always")
+    assert why(gate, "POST", "/containers/bad/update", body({"Memory": 1 << 30})) == "denied by policy"
+    ending = body({"Memory": 0, "RestartPolicy": {"Name": "no"}})
+    assert why(gate, "POST", "/containers/bad/update", ending) == "", "it ends the restarts of a denied container"
+    assert why(gate, "POST", "/containers/good/update", body({"memory": 7})), "the engine would read it"
+    assert why(gate, "POST", "/containers/good/update"), "its body is not there"
 
 
 def test_a_local_image_is_known_by_its_repository_digest(gate: EngineGate, server: Server) -> None:
@@ -234,13 +284,44 @@ def test_services_are_judged(gate: EngineGate, server: Server) -> None:
     assert why(gate, "POST", "/services/create", body({"Name": "web"}))
 
 
+def test_a_rollback_is_judged_by_the_former_settings(gate: EngineGate, server: Server) -> None:
+    """The engine ignores the settings that come with it, so an allowed image there says nothing."""
+    engine = gate.engine
+    assert isinstance(engine, Engine)
+    innocent = body({"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": GOOD}}})
+    former = {"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": BAD}}}
+    engine.services["web"] = {"Spec": {}, "PreviousSpec": former}
+    update = "/v1.41/services/web/update?version=7&rollback="
+    assert why(gate, "POST", f"{update}previous", innocent) == "denied by policy"
+    assert why(gate, "POST", update, innocent) == ""
+    assert "rollback" in why(gate, "POST", f"{update}Previous", innocent)
+    assert "twice" in why(gate, "POST", f"{update}&rollback=previous", innocent)
+    assert "no former settings" in why(gate, "POST", "/services/new/update?rollback=previous", innocent)
+    former["TaskTemplate"]["ContainerSpec"]["Image"] = GOOD  # type: ignore[index]
+    assert why(gate, "POST", f"{update}previous", innocent) == ""
+
+
+def test_a_swarm_is_joined_only_where_that_is_allowed(gate: EngineGate) -> None:
+    """Its other managers start services here without a request to this engine."""
+    opened = replace(gate, options=replace(gate.options, swarm=True))
+    for path in ("init", "join"):
+        assert "managers of a swarm" in why(gate, "POST", f"/v1.41/swarm/{path}", body({}))
+        assert why(opened, "POST", f"/v1.41/swarm/{path}", body({})) == ""
+    assert why(gate, "POST", "/v1.41/swarm/leave?force=1") == ""
+
+
 def test_pulls_are_judged(gate: EngineGate, server: Server) -> None:
-    assert why(gate, "POST", f"/v1.41/images/create?fromImage={BAD.replace(':', '%3A')}") == "denied by policy"
-    assert why(gate, "POST", "/v1.41/images/create?fromImage=registry.example.com/shop/good&tag=1") == ""
+    no_body = {"Content-Type": "text/plain", "Content-Length": "0"}  # as Docker's client sends it
+
+    def pull(query: str, **headers: str) -> str:
+        return why(gate, "POST", f"/v1.41/images/create{query}", None, **(headers or no_body))
+
+    assert pull(f"?fromImage={BAD.replace(':', '%3A')}") == "denied by policy"
+    assert pull("?fromImage=registry.example.com/shop/good&tag=1") == ""
     assert server.asked[-1]["images"] == ["registry.example.com/shop/good:1"]
     tag = "sha256:" + "2" * 64
-    assert why(gate, "POST", f"/images/create?fromImage=registry.example.com/shop/bad&tag={tag}") == "denied by policy"
-    assert why(gate, "POST", "/images/create?fromSrc=-&repo=x") == "", "an import has no digest, and never starts"
+    assert pull(f"?fromImage=registry.example.com/shop/bad&tag={tag}") == "denied by policy"
+    assert pull("?fromSrc=-&repo=x") == "", "an import has no digest, and never starts"
     refused = {
         "every tag": "?fromImage=alpine",
         "twice": "?fromImage=good:1&fromImage=bad:1",
@@ -248,9 +329,12 @@ def test_pulls_are_judged(gate: EngineGate, server: Server) -> None:
         "in two ways": "?fromImage=good:1;fromImage=bad:1",
     }
     for message, query in refused.items():
-        assert message in why(gate, "POST", f"/images/create{query}"), query
+        assert message in pull(query), query
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert "in a form" in why(gate, "POST", "/images/create?fromImage=good:1", **form), "Go prefers the form's value"
+    assert "in a form" in pull("?fromImage=good:1", **form), "Go prefers the form's value"
+    # Of two headers the engine passes the last one on, and reads the first; a chunked body has no header of its own.
+    for hidden in ({"Content-Length": "20"}, {}, {"Content-Length": "0, 20"}):
+        assert "has no body" in pull("?fromImage=good:1", **{"Content-Type": "text/plain"}, **hidden), hidden
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,12 @@ def test_requests_that_would_slip_past(engine: GuardedEngine, good: str, bad: st
         ("/v1.41/images/../containers/create", body, kind),
         ("/v1.41/Containers/create", body, kind),
         ("/v1.41/plugins/pull?remote=vieux/sshfs", b"[]", kind),
+        # Members of HostConfig beside the image, which this engine uses.
+        ("/v1.41/containers/create", json.dumps({"Image": good, "Privileged": True}).encode(), kind),
+        ("/v1.23/containers/allowed/start", json.dumps({"Privileged": True}).encode(), kind),
+        ("/v1.41/containers/allowed/start?checkpoint=c", b"", {}),
+        (f"/v1.41/images/create?fromImage={good}", f"fromImage={bad}".encode(), {"Content-Type": "text/plain"}),
+        ("/v1.41/swarm/init", b'{"ListenAddr": "127.0.0.1:0"}', kind),
     ]
     for path, data, headers in attempts:
         status, text = post(engine, path, data, headers)

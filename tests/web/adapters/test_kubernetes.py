@@ -120,6 +120,36 @@ def test_the_images_that_a_container_mounts_are_judged(ask: Ask, image: str, all
         assert BAD_IMAGE in answer["status"]["message"]
 
 
+TOKEN_VOLUME = {"name": "kube-api-access-x2x7z", "projected": {"sources": []}}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"name": "kube-api-access-aaaaa", "hostPath": {"path": "/"}}, TOKEN_VOLUME],
+        [{"name": "kube-api-access-aaaaa", "hostPath": {"path": "/"}}],
+        [{"name": "kube-api-access", "emptyDir": {}}, {"name": "kube-api-access-aaaaa", "hostPath": {"path": "/"}}],
+        [{"name": "kube-api-access-aaaaa", "hostPath": {"path": "/"}}, {"name": "kube-api-access", "emptyDir": {}}],
+    ],
+)
+def test_a_volume_named_like_that_of_the_token_hides_no_other(others: list[dict[str, Any]]) -> None:
+    """The API server gives the token's volume a random name, which is left out. A person can choose such names."""
+    mounting = limited(GOOD_IMAGE, volumeMounts=[{"name": "kube-api-access-aaaaa", "mountPath": "/host"}])
+    mounting["spec"]["volumes"] = others
+    (workload,) = use_cases.containers_of(use_cases.parse_review(review(mounting)))
+    assert [(mount.kind, mount.source) for mount in workload.mounts] == [("bind", "/")]
+
+
+def test_pods_that_differ_in_the_name_of_the_tokens_volume_are_the_same_workload() -> None:
+    def read(name: str) -> Any:
+        mounting = limited(GOOD_IMAGE, volumeMounts=[{"name": name, "mountPath": "/var/run/secrets"}])
+        mounting["spec"]["volumes"] = [{**TOKEN_VOLUME, "name": name}]
+        return use_cases.containers_of(use_cases.parse_review(review(mounting)))
+
+    assert read("kube-api-access-aaaaa") == read("kube-api-access-zzzzz")
+    assert read("kube-api-access-aaaaa") != read("other-volume")
+
+
 @pytest.mark.usefixtures("known")
 def test_an_allowed_image_is_let_in_and_a_denied_one_is_not(ask: Ask) -> None:
     answer = ask(review(limited(GOOD_IMAGE)))
@@ -491,7 +521,9 @@ def test_no_review_is_let_in_that_the_policy_does_not_allow(ask: Ask, request: d
 # Pinning tags
 
 
-def test_tags_of_a_new_pod_are_pinned_to_what_was_judged(app: OpenAPI, token: str, worker: Worker) -> None:
+def test_tags_of_a_new_pod_are_pinned_to_what_was_judged(
+    app: OpenAPI, token: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = app.test_client()
 
     def patch(document: Any) -> list[dict[str, str]]:
@@ -511,6 +543,8 @@ def test_tags_of_a_new_pod_are_pinned_to_what_was_judged(app: OpenAPI, token: st
     assert patch(review(pod(f"{make.REPOSITORY}:1", namespace="kube-system"))) == []
     broken = client.post(f"/adapters/kubernetes/pin/{token}", data=b"{")
     assert broken.json["response"]["allowed"] is False
+    monkeypatch.setattr(use_cases, "pins", lambda *asked, **more: 1 / 0)
+    assert patch(review(tagged)) == [], "an error of ours leaves the Pod to the validating webhook"
 
 
 @pytest.mark.usefixtures("known")

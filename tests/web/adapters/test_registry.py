@@ -214,6 +214,8 @@ PASSING = [
     f"/v2/{REPOSITORY}/_trust/tuf/root.json",
     "/token?service=registry&scope=repository:shop/cart:pull",
     "/",
+    "/api/v1/repositories/shop/images",
+    "/ui/v2/assets/app.js",
 ]
 
 
@@ -242,6 +244,12 @@ AMBIGUOUS = [
     f"/v2/Shop/cart/manifests/{BAD.digest}",
     f"/v2/{REPOSITORY}/manifest/{BAD.digest}",
     f"https://evil.example/v2/{REPOSITORY}/manifests/{BAD.digest}",
+    f"/artifactory/api/docker/local/v2/{REPOSITORY}/manifests/{BAD.digest}",
+    f"/repository/docker/V2/{REPOSITORY}/blobs/{BAD.digest}",
+    "/repository/docker/v1/images/0f3c/layer",
+    "/v1/images/0f3c/json",
+    f"/,/v2/{REPOSITORY}/manifests/{BAD.digest}",
+    f"/v2/{REPOSITORY}/tags/list,/v2/{REPOSITORY}/manifests/{BAD.digest}",
     "*",
     "",
 ]
@@ -273,6 +281,10 @@ def test_a_clients_own_headers_do_not_count(pull: Pull, app: OpenAPI, make_token
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (403, "DENIED")
     assert app.test_client().get(f"{PATH}/{token}x", headers=headers).status_code == 401
     assert app.test_client().get(f"{PATH}/{token}").status_code == 403, "nothing says what is asked for"
+    lone = {"X-Forwarded-Uri": good, "X-Original-Method": "PUT"}  # of a proxy that sets no method
+    assert app.test_client().get(f"{PATH}/{token}", headers=lone).status_code == 403
+    lone = {"X-Original-URI": good, "X-Forwarded-Method": "OPTIONS"}
+    assert app.test_client().get(f"{PATH}/{token}", headers=lone).status_code == 403
 
 
 @pytest.mark.usefixtures("known")
@@ -286,6 +298,15 @@ def test_as_envoy_asks(app: OpenAPI, make_token: Callable[..., str]) -> None:
     assert client.get(f"{base}/{HOST},,strict{blob(layer)}").status_code == 403
     assert client.get(f"{base}/{HOST}{blob(layer)}").status_code == 200
     assert client.get(f"{base}/elsewhere.example{manifest(CLEAN.digest)}").status_code == 403
+    # Its address is unescaped on the way here. Servers behind a registry's own proxy resolve "..", after the "?" too.
+    for hidden in (
+        f"/v2/%3F/..{manifest(BAD.digest)[3:]}",
+        f"/v2/%3f/%2e%2e{manifest(BAD.digest)[3:]}",
+        f"/%3F/..{manifest(BAD.digest)}",
+        f"/%23/..{manifest(BAD.digest)}",
+        f"{manifest(CLEAN.digest)}%3F/../{BAD.digest}",
+    ):
+        assert client.get(f"{base}/{HOST}{hidden}").status_code == 403, hidden
 
 
 @pytest.mark.usefixtures("known")
