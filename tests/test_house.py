@@ -201,6 +201,7 @@ TESTED_IN = {
     "scanner/checks/_databases.py": "tests/scanner/checks/test_passwd.py",
     "scanner/checks/_distribution.py": "tests/scanner/checks/image/test_setuid_files.py",
     "scanner/checks/_encodings.py": "tests/scanner/checks/image/test_embedded_secrets.py",
+    "scanner/checks/_key_stores.py": "tests/scanner/checks/image/test_embedded_secrets.py",
     "scanner/checks/_fetched.py": "tests/scanner/checks/image/test_remote_script.py",
     "scanner/checks/_host_paths.py": "tests/scanner/checks/workload/test_containers.py",
     "scanner/checks/_package_managers.py": "tests/scanner/checks/test_history.py",

@@ -32,11 +32,14 @@ _REST = lazy_re2(rb"(?:" + GLUE + rb"){1,8}([A-Za-z0-9+/_-]{1,15})")
 _ONLY_GLUE = lazy_re2(rb"(?:" + GLUE + rb"|=)*")
 _LINE_END = lazy_re2(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-# Between the bytes of hexadecimal text: nothing, spaces, line ends, or the syntax of a programming language
-# (``0x2d, 0x2d``, ``\\x2d\\x2d``).
-_BETWEEN = rb"(?:[\s,:;\"']|0[xX]|\\+x){0,8}"
+# Between the bytes of hexadecimal text: nothing, spaces, line ends, or the syntax of a programming language, a URL or
+# HTML (``0x2d, 0x2d``, ``\\x2d\\x2d``, ``\\u002d``, ``%2D``, ``&#x2d;``).
+_BETWEEN = rb"(?:[\s,:;\"'%]|0[xX]|\\+x|\\+u00|&#[xX]){0,8}"
 HEX_BLOCK = lazy_re2(rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){40,}")
-_NO_HEX = lazy(rb"0[xX]|\\+x|[^0-9A-Fa-f]")
+_NO_HEX = lazy(rb"0[xX]|\\+x|\\+u00|[^0-9A-Fa-f]")
+# Bytes as decimal numbers: arrays of programs, and a Buffer of Node.js in JSON.
+_DECIMAL_BLOCK = lazy_re2(rb"(?:[0-9]{1,3}[\s,;&#]{1,8}){40,}")
+_DECIMAL = lazy(rb"[0-9]+")
 _GZIP = b"\x1f\x8b\x08"
 _WRAPPED = 40  # the shortest line length at which tools wrap base64
 _FAR = 80  # bytes between two lines of one block
@@ -129,6 +132,19 @@ def from_hex(data: bytes, literal: bytes) -> Iterator[Reading]:
             text = text[at % 2 :]  # skip a hexadecimal digit that belongs to the text before
             start = match.end() - len(match[0].lstrip())  # the block may begin with the end of the line before
             yield Reading(bytes.fromhex(text[: len(text) // 2 * 2].decode()), start)
+
+
+def in_decimal(literal: bytes) -> bytes:
+    """Return a pattern for a literal as decimal numbers."""
+    return rb"[\s,;&#]{1,8}".join(b"%d" % byte for byte in literal)
+
+
+def from_decimal(data: bytes, mark: re.Pattern[bytes]) -> Iterator[Reading]:
+    """Yield the decoded blocks of decimal numbers that contain ``mark``."""
+    for match in _DECIMAL_BLOCK.finditer(data):
+        if mark.search(match[0]) is not None:
+            numbers = map(int, _DECIMAL.findall(match[0]))
+            yield Reading(bytes(number for number in numbers if number < 256), match.start())
 
 
 def gunzipped(data: bytes, most: int) -> bytes:

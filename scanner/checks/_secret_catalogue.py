@@ -51,6 +51,43 @@ SHAPES = (
         rb"[^{}]{0,4000}?[\"']d\\*[\"']\s{0,8}:\s{0,8}\\*[\"'][A-Za-z0-9_-]{40,}\\*[\"']",
         coarse=(rb"[\"']kty\\*[\"']",),
     ),
+    Shape(  # RFC 7518, 6.4: a symmetric key, which signs and encrypts
+        "jwk-secret-key",
+        "symmetric key (JWK)",
+        (b"kty",),
+        rb"\{(?=[^{}]{0,4000}[\"']kty\\*[\"']\s{0,8}:\s{0,8}\\*[\"']oct\\*[\"'])"
+        rb"[^{}]{0,4000}?[\"']k\\*[\"']\s{0,8}:\s{0,8}\\*[\"'](?P<value>[A-Za-z0-9_-]{22,})\\*[\"']",
+        coarse=(rb"[\"']kty\\*[\"']",),
+    ),
+    Shape(
+        "ssh2-private-key",
+        "private key (SSH2)",
+        (b"PRIVATE KEY ----",),
+        rb"---- BEGIN SSH2 (?:ENCRYPTED )?PRIVATE KEY ----\s{1,4}(?:[\w-]{1,40}: [^\r\n]{0,200}\r?\n){0,10}"
+        rb"[A-Za-z0-9+/=\s]{40}",
+        coarse=(rb"---- BEGIN SSH2 (?:ENCRYPTED )?PRIVATE KEY ----",),
+    ),
+    Shape(
+        "openvpn-key",
+        "OpenVPN static key",
+        (b"OpenVPN Static key V1",),
+        rb"-----BEGIN OpenVPN Static key V1-----(?:\s|\\+[nr]){1,4}(?P<value>[0-9a-f]{32})",
+        distinct=6,
+    ),
+    Shape(
+        "openvpn-key",
+        "OpenVPN static key",
+        (b"OpenVPN tls-crypt-v2",),
+        rb"-----BEGIN OpenVPN tls-crypt-v2 (?:client|server) key-----(?:\s|\\+[nr]){1,4}(?P<value>[A-Za-z0-9+/]{40})",
+        distinct=6,
+    ),
+    Shape(
+        "wireguard-key",
+        "WireGuard private key",
+        (b"PrivateKey", b"PresharedKey", b"PreSharedKey"),
+        rb"(?:PrivateKey|Pre[sS]haredKey)[ \t]{0,8}=[ \t]{0,8}(?P<value>[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)",
+        entropy=3.5,
+    ),
     # Cloud providers
     Shape(
         "aws-access-key",
@@ -596,7 +633,12 @@ SHAPES = (
     named("nytimes-token", "New York Times API key", "nytimes newyorktimes new-york-times", r"[\w=-]{32}", bits=3.3),
     named("squarespace-token", "Squarespace token", "squarespace", _UUID),
     # Encryption
-    Shape("age-key", "age key", (b"AGE-SECRET-KEY-1",), rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
+    Shape(
+        "age-key",
+        "age key",
+        (b"AGE-SECRET-KEY-",),
+        rb"AGE-SECRET-KEY-(?:PQ-)?1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}",
+    ),
     Shape(  # programs that write such files contain the header without the lines of a key
         "putty-key",
         "PuTTY private key",
@@ -611,7 +653,8 @@ IDENTIFIERS = tuple(dict.fromkeys(shape.title for shape in SHAPES if shape.ident
 """Titles of kinds that grant little by themselves."""
 
 # Values that everybody has, so they protect nothing: keys with which libraries test themselves when they start (FIPS
-# 140-3, 10.3.A), and examples. Digests of the first 40 characters of a key's base64, or of another value as a whole.
+# 140-3, 10.3.A), and examples. Digests of the first 40 characters of a key's base64, or of another value or a key store
+# as a whole.
 PUBLISHED = frozenset(
     (
         "fead0c14dbce4ab6",  # GnuTLS
@@ -625,6 +668,11 @@ PUBLISHED = frozenset(
         "4fa319eab6bb5b20",  # GnuTLS
         "0ba1b8671a441db2",  # GnuTLS
         "afa8e6be5d09b65f",  # moto
+        "a957fb8c8a3e3e7b",  # CMake's template of Windows applications
+        "ae4185b2f0bb1af0",  # Jetty's example
+        "2e86e11dcad05c24",  # joserfc
+        "8b1b17a9740c068a",  # RFC 7515, A.1.1
+        "57afc11665beb68d",  # RFC 7517, A.3
     )
 )
 

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scanner.checks._encodings import in_base64, in_hex, wide
+from scanner.checks._encodings import in_base64, in_decimal, in_hex, wide
 from scanner.checks._secret_catalogue import SHAPES
 from scanner.checks._secret_shapes import Shape
 from scanner.patterns import lazy_re2
@@ -35,6 +35,8 @@ _IN_BASE64 = (
     b"AGE-SECRET-KEY-1",
     b"PuTTY-User-Key",
     b"client-key-data",
+    b'"kty":',
+    b"openssh-key-v1\0",
 )
 _KEY_FORMS = tuple(in_base64(b"PRIVATE KEY-----"))
 # Base64 in base64 (manifests in manifests), and UTF-16 in base64 (PowerShell).
@@ -56,6 +58,8 @@ _DER_LITERALS = tuple(
             "3081a40201010430",
             "3081dc0201010442",
             "06092a864886f70d01050d",  # PKCS #8, encrypted with PBES2
+            "060b2a864886f70d010c0a0101",  # PKCS #12: a key
+            "060b2a864886f70d010c0a0102",  # PKCS #12: an encrypted key
         ),
     )
 )
@@ -67,6 +71,7 @@ _FORMS = tuple(
 MARKS = lazy_re2(b"|".join(map(re.escape, (*_FORMS, *_OF_GZIP))))
 HEX_LITERAL = b"PRIVATE "
 HEX_MARK = lazy_re2(in_hex(HEX_LITERAL))
+DECIMAL_MARK = lazy_re2(in_decimal(HEX_LITERAL))
 _IN_UTF16 = (
     b"PRIVATE KEY",
     b"PRIVATE+KEY",
@@ -86,8 +91,12 @@ MANIFEST = lazy_re2(rb"kind\\*[\"']?\s{0,8}:\s{0,8}\\*[\"']?Secret\\*[\"']?(?:\s
 # For short texts: their anchors, which compile in a tenth of the time of the expressions.
 _LITERAL = lazy_re2(
     lambda: b"|".join(
-        (*map(re.escape, _ANCHORS), MARKS.pattern, WIDE.pattern, MANIFEST.pattern, HEX_MARK.pattern),
-    )
+        (
+            *map(re.escape, _ANCHORS),
+            *(found.pattern for found in (MARKS, WIDE, MANIFEST, HEX_MARK, DECIMAL_MARK)),
+        ),
+    ),
+    memory=64 << 20,
 )
 _GROUP_NAME = re.compile(rb"\(\?P<\w+>")  # RE2 refuses a name twice
 # Without Hyperscan: RE2 searches for all expressions in one pass. Half of all files contain an anchor, such as the
@@ -196,6 +205,7 @@ def _expressions() -> Iterator[tuple[int, bytes]]:
         *(wide((prefix,)).encode() for prefix in prefixes),
         MANIFEST.pattern,
         HEX_MARK.pattern,
+        DECIMAL_MARK.pattern,
     )
     yield from ((len(SHAPES), expression) for expression in encoded)
 

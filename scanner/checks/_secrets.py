@@ -15,6 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from scanner.checks import _key_stores
 from scanner.checks._encodings import BASE64 as _BASE64
 from scanner.checks._encodings import DASH as _DASH
 from scanner.checks._encodings import GLUE as _GLUE
@@ -24,12 +25,14 @@ from scanner.checks._encodings import (
     as_text,
     decoded,
     from_base64,
+    from_decimal,
     from_hex,
     gunzipped,
     narrowed,
 )
 from scanner.checks._secret_catalogue import PUBLISHED, SHAPES
 from scanner.checks._secret_search import (
+    DECIMAL_MARK,
     HEX_LITERAL,
     HEX_MARK,
     MANIFEST,
@@ -44,7 +47,6 @@ from scanner.checks._secret_search import (
 from scanner.checks._secret_shapes import Shape
 from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
-from scanner.model.pem import is_private_der
 from scanner.patterns import lazy, lazy_re2
 
 MAX_FILE = 1 << 20
@@ -56,12 +58,6 @@ _LONG = 1 << 14  # bytes of decoded text for which one search for all kinds pays
 _MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000  # bytes of a text, values of a file
 
 
-_LENGTH = rb"(?:[\x05-\x7f]|\x81[\x80-\xff]|\x82[\x01-\x7f][\x00-\xff])"
-_DER_KEY = lazy(
-    rb"\x30" + _LENGTH + rb"(?:\x02\x01[\x00\x01]\x30" + _LENGTH + rb"\x06"  # PKCS #8
-    rb"|\x02\x01\x00\x02" + _LENGTH + rb"|\x02\x01\x01\x04[\x14-\x50]"  # PKCS #1; SEC 1
-    rb"|(\x30" + _LENGTH + rb"\x06[\x09-\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)))"  # encrypted PKCS #8
-)
 _NOT_BASE64 = lazy(rb"[^A-Za-z0-9+/=]")
 _PUBLISHED_BYTES = 40
 _FRAME = lazy(_DASH + rb"{2}(?:" + _GLUE + rb")*$")
@@ -73,20 +69,36 @@ _MANIFEST_VALUE = lazy(
 
 # Files that often contain credentials. Their content is checked.
 _CONFIGURATIONS = lazy(
-    r"(?:^|/)(?:\.env(?:\.[\w-]+)?|[^/]+\.env|\.npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config"
-    r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini))?"
+    r"(?:^|/)(?:\.env(?:\.[\w-]+)*|[^/]+\.env|\.?npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config|\.?gitconfig"
+    r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini|toml|tfrc\.json))?"
+    r"|(?:containers(?:/\d+)?|\.?composer)/auth\.json|\.m2/settings\.xml|gradle\.properties|\.?vault[_-]pass(?:word)?(?:\.txt)?"
+    r"|appsettings(?:\.[\w-]+)?\.json|[Ww]eb(?:\.[\w-]+)?\.config|[Aa]pp\.config|[^/]+\.exe\.config|NuGet\.[Cc]onfig|nuget\.config"
+    r"|(?:docker-)?compose(?:\.[\w-]+)?\.ya?ml|\.terraformrc|sasl_passwd|[^/]+\.tfvars\.json"
     r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml|secrets\.ya?ml|wp-config\.php"
     r"|application(?:-[\w-]+)?\.(?:properties|ya?ml)|[^/]+\.(?:tfvars|tfstate|cscfg|ovpn|rdp|secret|private_key)|passwords?\.txt"
     r"|\.(?:ba|z|fi)?sh_history|\.(?:my|p)sql_history|etc/(?:master\.)?(?:passwd|shadow)-?)$"
 )
 _SOURCE = (".py", ".rb", ".php")
-_WHOLE = (".secret", ".private_key", "password.txt", "passwords.txt")
+_WHOLE = (
+    *(".secret", ".private_key", "password.txt", "passwords.txt"),
+    *("vault_pass", "vault-pass", "vault_password", "vault_pass.txt", "vault-pass.txt", "vault_password.txt"),
+)
 _ANY_VALUE = lazy(r"\S{6,}")
 _HASH = lazy(r"(?m)^([^:\n]{1,64}):(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1)\$[^:\n]{10,}|\{SHA\}[A-Za-z0-9+/=]{20,})")
 _SETTING = lazy(
     r"""(?im)^[ \t"'<{\[$-]*(?:(?:export|set|define|ENV)[ \t(]+["']?)?(?://[^\s=]{1,200}:)?"""
     r"""([A-Za-z_$][\w.-]{1,80})["'\])]*[ \t]*(?:=>|[:=,])[ \t]*(["']?)([^\s"'#;,{}<>]{4,400})\2"""
 )
+# Passphrases: values with spaces, in quotes.
+_QUOTED_SETTING = lazy(
+    r"""(?m)^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]{1,80})[ \t]*[:=][ \t]*(["'])([^"'\n]{4,400})\2"""
+)
+# JSON need not have lines: state files and minified settings have one.
+_MEMBER = lazy(r'''"([A-Za-z_$][\w.-]{1,80})"\s{0,8}:\s{0,8}"((?:[^"\\\n]|\\.){4,400})"''')
+_ELEMENT = lazy(r"<([A-Za-z][\w.-]{1,60})>\s{0,8}([^<>\s]{4,400})\s{0,8}</")
+_ATTRIBUTES = lazy(r'''\b(?:key|name)="([A-Za-z][\w.:-]{1,80})"\s{1,8}value="([^"\n]{4,400})"''')
+_IN_CONNECTION_STRING = ("password=", "pwd=")  # ``Server=x;User Id=y;Password=…``
+_NPM_AUTH = lazy(r"""(?m)^[ \t]*(?:(?://[^\s=]{1,200}:)?_auth|npmAuthIdent)[ \t]*[=:][ \t]*["']?([^\s"'$]{6,400})""")
 _NETRC = lazy(r"(?i)\bpassword[ \t]+(\S{4,200})")
 _PGPASS = lazy(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
 _DOCKER_AUTH = lazy(r'"(auth|identitytoken|password)"\s*:\s*"([^"]{8,})"')
@@ -140,6 +152,10 @@ _COMMANDS = (
         lazy(r"""["' \t]\w+:([^\s"'|]{3,200})["']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"""),
     ),
     (
+        "a password in a connection string",
+        lazy(r"""(?i);[ \t]*(?:password|pwd)[ \t]*=[ \t]*([^\s;"'<>|&]{4,200})"""),
+    ),
+    (
         "a password in an address",
         lazy(r"""[a-z][a-z0-9+.-]{1,20}://[^/\s:@"'$]{0,80}:([^/\s:@"']{3,200})@(?!localhost|127\.)"""),
     ),
@@ -163,7 +179,7 @@ class SecretScanner:
     """
 
     # Change it with the patterns: cached facts of layers are keyed by it.
-    version = "secrets-7"
+    version = "secrets-8"
 
     def __init__(self, select: Select | None = None, kept: Path | None = None) -> None:
         self._chosen, self._kept = select, kept
@@ -185,13 +201,26 @@ class SecretScanner:
         """Return matches of patterns, then credentials of configuration files, up to `_MAX_MATCHES`."""
         candidates = self._select(data)
         found = list(islice(_shapes(path, data, candidates), _MAX_MATCHES)) if any(candidates) else []
-        rule = _der_rule(data, whole=True)
-        if rule is not None:
+        found += self._unpacked(path, data)
+        rule = _key_stores.rule(data, whole=True)
+        if rule is not None and not _documented(data):
             found.append(ContentMatch(rule, path, 1, f"DER… ({len(data)} bytes)"))
         if _CONFIGURATIONS.search(path) is not None:
             lines = {match.line for match in found}
             found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
         return found
+
+    def _unpacked(self, path: str, data: bytes) -> list[ContentMatch]:
+        """Return what a file holds that gzip compressed, each kind once. Lines of the unpacked file are not given."""
+        text = gunzipped(data, _MAX_GUNZIPPED)
+        if not text:
+            return []
+        candidates = self._select(text)
+        found = list(islice(_shapes(path, text, candidates), _MAX_MATCHES)) if any(candidates) else []
+        if key := _key_stores.rule(text, whole=True):
+            found.append(ContentMatch(key, path, 1, f"DER… ({len(text)} bytes)"))
+        rules = {match.rule: match for match in found}
+        return [replace(match, line=1, redacted=f"{match.redacted}, in gzip") for match in rules.values()]
 
 
 class LargeFile:
@@ -297,21 +326,6 @@ def _plain(data: bytes, shapes: Sequence[Shape] | None = None) -> Iterator[_Secr
                 yield _Secret(rule, start, end, shown)
 
 
-def _der_rule(data: bytes, *, whole: bool) -> str | None:
-    """Return the rule for a private key in DER (PKCS #8, PKCS #1, SEC 1); None for other data.
-
-    ``whole``: nothing may follow the key. PKCS #12 does not match, because Java stores its trusted CAs in that format.
-    """
-    begin = _DER_KEY.match(data)
-    if begin is None:
-        return None
-    octets = data[1] & 0x7F if data[1] & 0x80 else 0
-    end = 2 + octets + (int.from_bytes(data[2 : 2 + octets]) if octets else data[1])
-    if end > len(data) or (whole and len(data) - end > 2) or not is_private_der(data[:end]):
-        return None
-    return "encrypted-key" if begin[1] else "private-key"
-
-
 class _Budget:
     """The number of bytes that may still be decompressed from one file: a file can hold many gzip bombs."""
 
@@ -335,11 +349,13 @@ def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iter
         readings.append(("base64", decoded(data, MARKS)))
     if HEX_MARK.search(data) is not None:
         readings.append(("hexadecimal", from_hex(data, HEX_LITERAL)))
+    if DECIMAL_MARK.search(data) is not None:
+        readings.append(("decimal numbers", from_decimal(data, DECIMAL_MARK)))
     for name, texts in readings:
         for read, start in texts:
             text = budget.gunzip(read) or read
             # Inside a PEM frame the key has been found as text already.
-            rule = None if _FRAME.search(data, max(0, start - 40), start) else _der_rule(text, whole=False)
+            rule = None if _FRAME.search(data, max(0, start - 40), start) else _key_stores.rule(text, whole=False)
             if rule is not None:
                 yield _Secret(rule, start, start + len(text), f"DER… ({len(text)} bytes), in {name}")
             nested = _encoded(text, depth + 1, budget) if depth < _MAX_NESTED else ()
@@ -374,6 +390,13 @@ def _manifest(data: bytes) -> Iterator[_Secret]:
         looks_encoded = not match[2].islower()  # ``password: changed-later`` is valid base64, but plain text
         if looks_encoded and text.isprintable() and is_secret_variable(_snake(name), text):
             yield _Secret("credential", match.start(), match.end(), f"{name} ({len(text)} characters), in base64")
+    begin = data.find(b"stringData")
+    if begin >= 0:  # values as they are
+        text = data[begin:].decode("latin-1")
+        for _, name, offset, plain in islice(_assigned(text, quoted=False), _MAX_SETTINGS):
+            if not is_placeholder(plain):
+                at = begin + offset
+                yield _Secret("credential", at, at + len(plain), f"{name} ({len(plain)} characters)")
 
 
 def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
@@ -390,14 +413,20 @@ def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
         found += [("credential", name, m.start(), m[0]) for m in islice(_ANY_VALUE.finditer(text), 1)]
     else:
         found += [
-            ("credential", m[1], m.start(), m[2]) for m in _DOCKER_AUTH.finditer(text) if name.startswith((".d", "con"))
+            ("credential", m[1], m.start(), m[2])
+            for m in _DOCKER_AUTH.finditer(text)
+            if name.startswith((".d", "con", "auth"))
         ]
         found += [("credential", m[1], m.start(), m[2]) for m in _ENCODED_KEY.finditer(text) if "kube" in path]
-        found += islice(_assigned(text, quoted=name.endswith(_SOURCE)), _MAX_SETTINGS)
+        assigned = islice(_assigned(text, quoted=name.endswith(_SOURCE)), _MAX_SETTINGS)
+        # Examples for developers: ``POSTGRES_PASSWORD: postgres`` protects nothing.
+        found += (one for one in assigned if not ("compose" in name and one[3].lower() in one[1].lower()))
+        if "npm" in name or "yarn" in name:
+            found += [("credential", "_auth", m.start(), m[1]) for m in _NPM_AUTH.finditer(text)]
         found += [
             ("credential", s.what, s.start, text[s.start : s.end])
             for s in in_text(text[:_MAX_TEXT])
-            if "=" not in s.what
+            if "=" not in s.what or s.what.lower() in _IN_CONNECTION_STRING
         ]
     seen: set[int] = set()
     for rule, what, offset, value in found[:_MAX_SETTINGS]:
@@ -413,6 +442,12 @@ def _assigned(text: str, *, quoted: bool) -> Iterator[tuple[str, str, int, str]]
         name, quote, value = match[1], match[2], match[3]
         if (quote or not quoted) and not _CALL.search(value) and is_secret_variable(_snake(name), value):
             yield "credential", name, match.start(1), value
+    if not quoted:
+        for pattern in (_QUOTED_SETTING, _MEMBER, _ELEMENT, _ATTRIBUTES):
+            for match in pattern.finditer(text):
+                name, value = match[1], match[match.re.groups]
+                if is_secret_variable(_snake(name), value) and not _CALL.search(value):
+                    yield "credential", name, match.start(1), value
 
 
 def _snake(name: str) -> str:
@@ -423,7 +458,7 @@ def _snake(name: str) -> str:
 def _is_encrypted(found: bytes) -> bool:
     """Return whether a private key is encrypted: PKCS #8 and PEM by a header, OpenSSH by its cipher name."""
     if b"ENCRYPTED" in found:
-        return True
+        return not found.startswith(b"---- BEGIN SSH2")  # its header says so of every key
     return found.startswith(b"-----BEGIN OPENSSH") and b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" not in found
 
 
@@ -519,6 +554,36 @@ def image_without_secrets(image: Image) -> Image:
             config,
             env=tuple((name, value(name, text)) for name, text in config.env),
             labels=tuple((name, value(name, text)) for name, text in config.labels),
-            history=tuple(replace(entry, created_by=without_secrets(entry.created_by)) for entry in config.history),
+            history=tuple(
+                replace(
+                    entry,
+                    created_by=without_secrets(entry.created_by),
+                    author=without_secrets(entry.author),
+                    comment=without_secrets(entry.comment),
+                )
+                for entry in config.history
+            ),
+            author=without_secrets(config.author),
+            entrypoint=_words_without_secrets(config.entrypoint),
+            cmd=_words_without_secrets(config.cmd),
+            onbuild=tuple(map(without_secrets, config.onbuild)),
+            healthcheck=config.healthcheck
+            and replace(config.healthcheck, test=_words_without_secrets(config.healthcheck.test)),
         ),
+        annotations=tuple((name, value(name, text)) for name, text in image.annotations),
     )
+
+
+def _words_without_secrets(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of a command with secrets replaced. An option and its secret may be two words."""
+    line = " ".join(words)
+    if not in_text(line):
+        return words
+    hidden, at = [], 0
+    found = in_text(line)
+    for word in words:
+        end = at + len(word)
+        touched = any(item.start < end and item.end > at for item in found)
+        hidden.append(f"…({len(word)} characters)…" if touched else word)
+        at = end + 1
+    return tuple(hidden)

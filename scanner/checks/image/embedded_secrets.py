@@ -25,10 +25,14 @@ class EmbeddedSecrets(ImageCheck):
     remedy = "RUN --mount=type=secret,id=token …  and revoke the leaked secret"
     looks_at = (
         "files of all layers: token and key formats, and values in credential files, also with escaped line ends, in "
-        "UTF-16, base64 (of gzip too), hexadecimal and Kubernetes Secrets; private keys in DER; ENV, labels, build "
-        "arguments and commands in the history; results of the engines' secret scanners"
+        "UTF-16, base64, gzip, hexadecimal, decimal numbers and Kubernetes Secrets; private keys in DER, PKCS #12 and "
+        "Java key stores; ENV, labels, annotations, ENTRYPOINT, CMD, HEALTHCHECK, build arguments and commands in the "
+        "history; results of the engines' secret scanners"
     )
-    cannot_see = "secrets of unknown format outside of credential files; encrypted or compressed files"
+    cannot_see = (
+        "secrets of unknown format outside of credential files; encrypted files, and files that are compressed in "
+        "other ways than gzip"
+    )
     cis = ("4.10",)
     dockle = ("CIS-DI-0010",)
     trivy = ("DS-0031",)
@@ -38,7 +42,7 @@ class EmbeddedSecrets(ImageCheck):
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
-        found = [*self._variables(subject), *self._labels(subject), *self._history(subject)]
+        found = [*self._variables(subject), *self._labels(subject), *self._commands(subject), *self._history(subject)]
         if subject.rootfs is not None:
             found.extend(self._files(subject, subject.rootfs))
         outcome = self.judged(dict.fromkeys(found), subject.parameters)
@@ -75,6 +79,23 @@ class EmbeddedSecrets(ImageCheck):
                 message = f"label {name} contains {_kinds(found)}"
                 evidence = subject.setting(message, "LABEL", holding=name, pointer="/config/Labels", name=name)
                 yield replace(evidence, instruction=without_secrets(evidence.instruction))
+
+        for name, value in subject.image.annotations:
+            if found := in_text(value) or in_text(f"{name.rpartition('.')[2].replace('-', '_')}='{value}'"):
+                yield Evidence(f"annotation {name} contains {_kinds(found)}", pointer="/annotations", name=name)
+
+    def _commands(self, subject: ImageSubject) -> Iterator[Evidence]:
+        """Yield secrets in the commands that containers run. Tools can set them without a line in the history."""
+        config = subject.image.config
+        test = config.healthcheck.test if config.healthcheck else ()
+        for keyword, member, words in (
+            ("ENTRYPOINT", "Entrypoint", config.entrypoint),
+            ("CMD", "Cmd", config.cmd),
+            ("HEALTHCHECK", "Healthcheck/Test", test),
+            ("ONBUILD", "OnBuild", config.onbuild),
+        ):
+            if found := in_text(" ".join(words)):
+                yield Evidence(f"{keyword} contains {_kinds(found)}", pointer=f"/config/{member}", name=keyword)
 
     def _history(self, subject: ImageSubject) -> Iterator[Evidence]:
         """Yield secrets in the history. Entries are searched unparsed, to include build arguments (``|1 TOKEN=…``).

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -28,6 +29,7 @@ from scanner.checks._secrets import SecretScanner, image_without_secrets, withou
 from scanner.checks.image.embedded_secrets import EmbeddedSecrets
 from scanner.model.filesystem import ContentMatch
 from scanner.model.finding import Failed, Incomplete, Passed, SecretMatch, Severity
+from scanner.model.image import Healthcheck
 from tests.scanner.checks.factory import entry, layer, subject, unreadable
 from tests.scanner.trust.certificates import certify, ec_key
 
@@ -550,3 +552,136 @@ def test_a_private_key_in_json() -> None:
         assert found.rule == "jwk-private-key"
         assert "h1h1" not in found.redacted
     assert SecretScanner().search("srv/app/data", json.dumps({"keys": [public]}).encode()) == []
+
+
+BUFFER = json.dumps({"type": "Buffer", "data": list(PEM.encode())})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"%{byte:02X}" for byte in PEM.encode()),
+        "".join(f"\\u{byte:04x}" for byte in PEM.encode()),
+        "".join(f"&#x{byte:02x};" for byte in PEM.encode()),
+        "".join(f"&#{byte};" for byte in PEM.encode()),
+        BUFFER,
+        "{" + ", ".join(map(str, PEM.encode())) + "}",
+    ],
+    ids=["URL", "unicode escapes", "HTML", "HTML, decimal", "a buffer of Node.js", "an array"],
+)
+def test_a_key_of_which_each_byte_is_escaped(text: str) -> None:
+    (found,) = SecretScanner().search("srv/app/data", text.encode())
+    assert found.rule == "private-key"
+    assert LINES[1][:8] not in found.redacted
+
+
+P12_PASSWORD = b"changeit"
+
+
+def p12(*, encrypted: bool) -> bytes:
+    encryption = BestAvailableEncryption(P12_PASSWORD) if encrypted else NoEncryption()
+    key = ec.generate_private_key(ec.SECP256R1())
+    return serialize_key_and_certificates(b"x", key, certify({"CN": "x"}, key, []), None, encryption)
+
+
+def java_store(*kinds: int, magic: bytes = b"\xfe\xed\xfe\xed") -> bytes:
+    """A store with entries of these kinds (1: a key, 2: a certificate, 3: a secret key), as keytool writes it."""
+    entries = b"".join(
+        kind.to_bytes(4) + b"\0\2ca" + bytes(8) + (b"\0\5X.509" if kind == 2 else b"") + b"\0\0\0\3abc"
+        for kind in kinds
+    )
+    return magic + b"\0\0\0\2" + len(kinds).to_bytes(4) + entries + bytes(20)
+
+
+OPENSSH = base64.b64encode(b"openssh-key-v1\0\0\0\0\4none\0\0\0\4none" + bytes(range(200))).decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (p12(encrypted=False), "private-key"),
+        (p12(encrypted=True), "encrypted-key"),
+        (base64.b64encode(p12(encrypted=False)), "private-key"),
+        (java_store(2, 2, 1), "encrypted-key"),
+        (java_store(3, magic=b"\xce\xce\xce\xce"), "encrypted-key"),
+        (OPENSSH.encode(), "private-key"),
+        (gzip.compress(PEM.encode()), "private-key"),
+        (gzip.compress(p12(encrypted=False)), "private-key"),
+    ],
+    ids=["PKCS #12", "encrypted", "in base64", "JKS", "JCEKS", "OpenSSH without a frame", "gzip", "PKCS #12 in gzip"],
+)
+def test_a_key_in_a_container(data: bytes, rule: str) -> None:
+    assert [match.rule for match in SecretScanner().search("srv/app/data", data)] == [rule]
+
+
+@pytest.mark.parametrize(
+    "data", [java_store(2, 2), java_store(), java_store(2, 1)[:40], b"\xfe\xed\xfe\xed", gzip.compress(b"x" * 999)]
+)
+def test_a_container_without_a_key(data: bytes) -> None:
+    assert SecretScanner().search("srv/app/data", data) == []
+
+
+PASSWORD = "hunter2-really"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("app/terraform.tfstate", '{"version":4,"resources":[{"instances":[{"attributes":{"password":"%s"}}]}]}'),
+        ("app/x.auto.tfvars.json", '{"a":1,"db_password":"%s"}'),
+        ("root/.npmrc", "_auth = %s\n"),
+        ("root/.gitconfig", '[http "https://example.com/"]\n\textraheader = AUTHORIZATION: basic %s\n'),
+        ("run/containers/0/auth.json", '{"auths":{"x":{"auth":"%s"}}}'),
+        ("root/.m2/settings.xml", "<server><username>me</username><password>%s</password></server>"),
+        ("root/.gradle/gradle.properties", "nexusPassword=%s\n"),
+        ("root/.cargo/credentials.toml", '[registry]\ntoken = "%s"\n'),
+        ("app/.env", "DB_PASSWORD='%s with blanks'\n"),
+        ("app/.env.production.local", "DB_PASSWORD=%s\n"),
+        ("app/.vault_pass", "%s\n"),
+        ("app/appsettings.Production.json", '{"ConnectionStrings":{"d":"Server=x;User Id=sa;Password=%s;"}}'),
+        ("app/web.config", '<add name="d" connectionString="Server=x;User Id=sa;Password=%s;"/>'),
+        ("app/web.config", '<add key="DbPassword" value="%s"/>'),
+        ("app/docker-compose.yml", "services:\n  db:\n    environment:\n      POSTGRES_PASSWORD: %s\n"),
+        ("app/compose.prod.yaml", "services:\n  db:\n    environment:\n      - POSTGRES_PASSWORD=%s\n"),
+        ("app/secret.yaml", "apiVersion: v1\nkind: Secret\nstringData:\n  password: %s\n"),
+    ],
+)
+def test_another_file_that_is_made_to_hold_credentials(path: str, text: str) -> None:
+    for data in ((text % PASSWORD).encode(), (text % PASSWORD).replace("\n", "\r\n").encode()):
+        (found,) = SecretScanner().search(path, data)
+        assert found.rule == "credential"
+        assert PASSWORD not in found.redacted
+    for placeholder in ("changeme", "${PASSWORD}"):
+        assert (
+            SecretScanner().search(path, text.replace("%s with blanks", "%s").replace("%s", placeholder).encode()) == []
+        )
+
+
+def test_an_example_of_a_compose_file_is_none() -> None:
+    text = "environment:\n  POSTGRES_PASSWORD: postgres\n  DB_PASSWORD: password\n"
+    assert SecretScanner().search("app/docker-compose.yml", text.encode()) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"cmd": ("app", "--password", PASSWORD)},
+        {"entrypoint": ("/bin/sh", "-c", f"DB_PASSWORD={PASSWORD} app")},
+        {"healthcheck": Healthcheck(("CMD", "curl", "-u", f"me:{PASSWORD}", "http://localhost"))},
+        {"onbuild": (f"ARG API_KEY={PASSWORD}",)},
+    ],
+)
+def test_a_command_of_the_config_without_a_line_in_the_history(config: dict[str, Any]) -> None:
+    made = subject(history=[], **config)
+    outcome = EmbeddedSecrets().examine(made)
+    assert isinstance(outcome, Failed)
+    assert PASSWORD not in str(outcome)
+    assert PASSWORD not in str(image_without_secrets(made.image))
+    assert image_without_secrets(subject(cmd=("app", "--x")).image).config.cmd == ("app", "--x")
+
+
+def test_an_annotation() -> None:
+    made = subject()
+    made = replace(made, image=replace(made.image, annotations=(("org.example.token", GITHUB),)))
+    assert isinstance(EmbeddedSecrets().examine(made), Failed)
+    assert GITHUB not in str(image_without_secrets(made.image))
