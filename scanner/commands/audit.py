@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,16 +117,6 @@ def audit(
             raise UsageError(f"the format {name} describes the content of images, not how they run", hint=hint)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
-    builds: list[dockerfiles.Dockerfile] = []
-    found: list[Workload] = []
-    for target in targets:
-        if dockerfiles.is_target(target):
-            builds.extend(dockerfiles.read_target(target, read_stdin))
-        else:
-            found.extend(workloads.read_target(target, read_stdin))
-    found = [workloads.with_kubernetes_version(each, version) for each in found]
-    if not found and not builds:
-        tell("no workload was found in the targets")
     now = datetime.now(UTC)
     answers: _Answers
     if scan_images:
@@ -134,11 +125,14 @@ def audit(
         answers = _Server(server, token, ca_file, environment, wait)
     else:
         answers = _Answers()
-    reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
-    with answers as asked:
-        for workload in found:
-            image, subject = asked.answer(workload)
-            reports.append(replace(workloads.judge(workload, policy, subject, now, environment), image=image))
+    # A scan makes garbage; reading documents and judging them makes none before the report is written.
+    with nullcontext() if scan_images else uncollected():
+        builds, found = _read(targets, version)
+        reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
+        with answers as asked:
+            for workload in found:
+                image, subject = asked.answer(workload)
+                reports.append(replace(workloads.judge(workload, policy, subject, now, environment), image=image))
     report = AuditReport(targets, tuple(reports), policy.name, now, __version__, environment)
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     titles = {identifier: check.title for identifier, check in catalog.checks().items()}
@@ -149,6 +143,31 @@ def audit(
     if report.verdict is not Verdict.DENY:
         return Exit.OK
     return Exit.UNDECIDED if report.undecided else Exit.DENIED
+
+
+def _read(targets: Sequence[str], version: str) -> tuple[list[dockerfiles.Dockerfile], list[Workload]]:
+    builds: list[dockerfiles.Dockerfile] = []
+    found: list[Workload] = []
+    for target in targets:
+        if dockerfiles.is_target(target):
+            builds.extend(dockerfiles.read_target(target, read_stdin))
+        else:
+            found.extend(workloads.read_target(target, read_stdin))
+    if not found and not builds:
+        tell("no workload was found in the targets")
+    return builds, [workloads.with_kubernetes_version(each, version) for each in found]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from visiting the objects of 10,000 documents again and again, in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _kubernetes_version(text: str | None) -> str:

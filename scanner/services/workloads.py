@@ -7,14 +7,14 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from scanner import catalog
 from scanner.checks.base import ImageSubject, WorkloadCheck
 from scanner.errors import UsageError
-from scanner.model.finding import CheckResult, Incomplete, Outcome
+from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome, Passed, Severity
 from scanner.model.reference import Reference
 from scanner.model.scan import ScanReport
 from scanner.model.workload import ImageUse, Workload
@@ -180,7 +180,28 @@ def image_subject(found: ScanReport) -> ImageSubject | None:
 
 def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
     """Run every workload check on one workload. The outcome of a check for other platforms is ``NotApplicable``."""
-    return tuple(CheckResult(each.id, _outcome(each, workload, subject), each.severity) for each in _checks())
+    return tuple(_result(each, _outcome(each, workload, subject)) for each in _checks())
+
+
+def _result(asked: WorkloadCheck, outcome: Outcome) -> CheckResult:
+    """Return the result. Those without evidence are shared by all workloads, which are thousands in an audit: otherwise
+    the garbage collector visits millions of equal objects, and takes longer than the checks.
+    """
+    if isinstance(outcome, Passed) and not outcome.tolerated:
+        return _passed(asked.id, asked.severity)
+    if isinstance(outcome, NotApplicable):
+        return _not_applicable(asked.id, asked.severity, outcome.reason)
+    return CheckResult(asked.id, outcome, asked.severity)
+
+
+@lru_cache(maxsize=1024)
+def _passed(identifier: str, severity: Severity) -> CheckResult:
+    return CheckResult(identifier, Passed(), severity)
+
+
+@lru_cache(maxsize=1024)
+def _not_applicable(identifier: str, severity: Severity, reason: str) -> CheckResult:
+    return CheckResult(identifier, NotApplicable(reason), severity)
 
 
 @cache

@@ -6,14 +6,16 @@ use the other value, so that the audited document differs from the one that runs
 
 JSON is parsed by Python's json module, which is faster and accepts escapes that libyaml refuses. Positions in JSON
 are computed by libyaml when they are needed. The parser's tree is not kept: a stream of 10,000 manifests has
-millions of its objects, and the garbage collector would visit all of them again and again.
+millions of its objects, and the garbage collector would visit all of them again and again. YAML's positions are
+recorded in flat arrays while the values are built, so that no document is parsed twice.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -47,9 +49,88 @@ _DIRECTIVE = lazy(r"^%", re.MULTILINE)
 _TEMPLATE = lazy(r"\{\{|\}\}")
 
 
+_MANY = 16  # children of one value, from which they are indexed: a List of 10,000 objects is not walked for each
+
+
+class Positions:
+    """The positions of a document's values in depth-first order, each value directly before its children.
+
+    A member of a mapping has the position of its key. The order is that of ``Document.value``, so a walk down both
+    finds a value without keys or nodes of its own.
+    """
+
+    __slots__ = ("_indexes", "_marks", "_sizes")
+
+    def __init__(self) -> None:
+        self._marks = array("Q")  # line and column in one number
+        self._sizes = array("I")  # of the value with everything below it
+        self._indexes: dict[int, dict[str | int, int]] = {}  # starts of the children of large values
+
+    def start(self, mark: Any) -> int:
+        """Record the position of a value. Returns its index, for ``end``."""
+        index = len(self._sizes)
+        self._marks.append(mark.line << 32 | mark.column)
+        self._sizes.append(1)
+        return index
+
+    def end(self, index: int) -> None:
+        """Record that everything since ``start`` is below the value."""
+        self._sizes[index] = len(self._sizes) - index
+
+    def at(self, index: int) -> tuple[int, int]:
+        """Return line and column, counted from 0."""
+        mark = self._marks[index]
+        return mark >> 32, mark & 0xFFFFFFFF
+
+    def walk(self, index: int, value: Any, steps: Sequence[str]) -> tuple[int, Any, Sequence[str]]:
+        """Follow steps from ``value``, which is the one at ``index``.
+
+        Returns index and value of the last one that exists, and the steps that lead to it.
+        """
+        for number, step in enumerate(steps):
+            if isinstance(value, Override):
+                value = value.value
+            found = self._child(index, value, step)
+            if found is None:
+                return index, value, steps[:number]
+            index, value = found, value[step if isinstance(value, dict) else int(step)]
+        return index, value, steps
+
+    def _child(self, index: int, value: Any, step: str) -> int | None:
+        """Return the index of a member or an item of ``value``, which is the one at ``index``."""
+        place: str | int = step
+        keys: Mapping[str, Any] | range
+        if isinstance(value, dict) and step in value:
+            keys = value
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
+            place, keys = int(step), range(len(value))
+        else:
+            return None
+        if len(keys) > _MANY:
+            if index not in self._indexes:
+                self._indexes[index] = dict(zip(keys, self._starts(index), strict=False))
+            return self._indexes[index][place]
+        start = index + 1
+        for key in keys:
+            if key == place:
+                break
+            start += self._sizes[start]
+        return start
+
+    def _starts(self, index: int) -> Iterator[int]:
+        """Yield where the children of the value at ``index`` start."""
+        start, end = index + 1, index + self._sizes[index]
+        while start < end:
+            yield start
+            start += self._sizes[start]
+
+
 @dataclass(frozen=True)
 class Document:
-    """One document of a file. ``value`` consists of dict, list, str, int, float, bool and None; keys are str."""
+    """One document of a file. ``value`` consists of dict, list, str, int, float, bool and None; keys are str.
+
+    Its positions come from the first of ``positions``, ``composed`` and ``text`` that it has.
+    """
 
     value: Any
     file: str = ""
@@ -57,6 +138,7 @@ class Document:
     text: str = field(default="", repr=False, compare=False)  # whole lines; its positions are looked up when asked for
     first_line: int = field(default=0, compare=False)  # of the text within the file, counted from 0
     composed: yaml.Node | None = field(default=None, repr=False, compare=False)  # where the text alone is not enough
+    positions: Positions | None = field(default=None, repr=False, compare=False)
 
     @property
     def node(self) -> yaml.Node | None:
@@ -74,9 +156,12 @@ class Document:
 
         The position of a mapping's member is that of its key.
         """
+        if self.positions is not None:
+            index, _, reached = self.positions.walk(0, self.value, steps(pointer))
+            return self.recorded(index, "".join(f"/{escaped(step)}" for step in reached))
         node, mark, reached = self.node, None, []
         mark = node.start_mark if node is not None else None
-        for step in [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]:
+        for step in steps(pointer):
             found = _child(node, step)
             if found is None:
                 break
@@ -89,6 +174,12 @@ class Document:
             self.first_line + mark.line + 1 if mark is not None else None,
             mark.column + 1 if mark is not None else None,
         )
+
+    def recorded(self, index: int, pointer: str) -> Place:
+        """Return the position of the value that was recorded at ``index`` and has this pointer."""
+        assert self.positions is not None
+        line, column = self.positions.at(index)
+        return Place(self.file, self.number, pointer, line + 1, column + 1)
 
     def error(self, message: str, pointer: str = "") -> UsageError:
         """Return an error with the position."""
@@ -107,8 +198,17 @@ def _composed(text: str) -> yaml.Node | None:
 _composed_small = lru_cache(maxsize=8)(_composed)
 
 
+def steps(pointer: str) -> Sequence[str]:
+    """Return the steps of a JSON pointer (RFC 6901, section 4)."""
+    if "~" not in pointer:
+        return pointer.split("/")[1:]
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
 def escaped(step: str) -> str:
     """Escape a step of a JSON pointer (RFC 6901, section 3)."""
+    if "~" not in step and "/" not in step:
+        return step
     return step.replace("~", "~0").replace("/", "~1")
 
 
@@ -272,6 +372,7 @@ class _Reader:
         self._left = 0
         self._total = MAX_VALUES
         self._scalars: dict[str, Any] = {}
+        self._positions: Positions | None = None  # None: the document has merge keys, whose members have another order
 
     def documents(self, text: str) -> Iterator[Document]:
         loader = _Loader(text)
@@ -285,11 +386,13 @@ class _Reader:
                     raise self._refused(node, f"more than {MAX_DOCUMENTS:,} documents")
                 self._left = min(_MAX_VALUES_PER_DOCUMENT, self._total)
                 before = self._left
-                value = self._value(node, 0)
+                value = self._root(node)
                 self._total -= before - self._left
                 if value is not None:
                     start, end = node.start_mark, node.end_mark
-                    if directives:  # %TAG stands outside the document's own lines
+                    if self._positions is not None:
+                        yield Document(value, self._file, number, positions=self._positions)
+                    elif directives:  # %TAG stands outside the document's own lines
                         yield Document(value, self._file, number, composed=node)
                     else:
                         own = text[start.index - start.column : end.index]
@@ -298,27 +401,35 @@ class _Reader:
         finally:
             loader.dispose()
 
+    def _root(self, node: yaml.Node) -> Any:
+        self._positions = Positions()
+        return self._value(node, 0, node.start_mark)
+
     def _refused(self, node: yaml.Node, message: str) -> UsageError:
         mark = node.start_mark
         where = Place(self._file, line=mark.line + 1, column=mark.column + 1)
         return UsageError(f"{where}: {message}", reason="bad_workload")
 
-    def _value(self, node: yaml.Node, depth: int) -> Any:
+    def _value(self, node: yaml.Node, depth: int, mark: Any) -> Any:
+        """Return the value of a node. ``mark``: its position, for a member of a mapping that of its key."""
         self._left -= 1
         if self._left < 0:
             raise self._refused(node, "too many values: nested aliases, or a document that is too large")
         if depth > _DEPTH:
             raise self._refused(node, f"nested deeper than {_DEPTH} levels")
+        positions = self._positions
+        index = positions.start(mark) if positions is not None else 0
         tag = node.tag
-        if tag[0] == "!" and tag != "!":
-            return self._tagged(node, depth)
-        return self._plain(node, depth)
+        value = self._tagged(node, depth) if tag[0] == "!" and tag != "!" else self._plain(node, depth)
+        if positions is not None:
+            positions.end(index)
+        return value
 
     def _plain(self, node: yaml.Node, depth: int) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, depth + 1) for item in node.value]
+            return [self._value(item, depth + 1, item.start_mark) for item in node.value]
         assert isinstance(node, yaml.MappingNode)  # libyaml composes no fourth kind
         return self._mapping(node, depth)
 
@@ -335,12 +446,13 @@ class _Reader:
                 raise self._not_a_key(key)
             if _is_merge(key):
                 merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
+                self._positions = None
                 continue
             if "\0" in key.value:
                 raise self._refused(key, _NUL)
             if key.value in own:
                 raise self._refused(key, f"duplicate key {clean_text(key.value, 80)!r}")
-            own[key.value] = self._value(value, depth + 1)
+            own[key.value] = self._value(value, depth + 1, key.start_mark)
         for other in merged:  # own keys win, then earlier mappings
             if not isinstance(other, yaml.MappingNode):
                 raise self._refused(other, "<< needs a mapping or a list of mappings")

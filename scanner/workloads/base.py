@@ -6,14 +6,15 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from scanner.errors import UsageError
 from scanner.files import read_whole
 from scanner.model.workload import Origin, Place, Workload
-from scanner.workloads._documents import MAX_BYTES, Document, escaped, parse
+from scanner.workloads._documents import MAX_BYTES, Document, Positions, escaped, parse, steps
 from scanner.workloads._quantities import MOST
 
 _MAX_FILES = 10_000
@@ -160,21 +161,32 @@ class NodeOrigin(Origin):
     base: Node
     paths: Mapping[str, tuple[str, ...]]
     roots: Mapping[str, Node]
+    _starts: dict[str, _Start | None] = field(default_factory=dict, compare=False, repr=False)
 
     def place(self, *names: str) -> Place:
         """See ``Origin.place``."""
         for name in names:
             field, _, rest = name.partition("/")
             for path in self.paths.get(field, ()):
-                found = self._node(path, rest)
+                root, route = _route(path, rest)
+                start = self._start(root)
+                if start is not None:
+                    found = start.place(route)
+                else:
+                    node = self._node(root, route)
+                    found = node.document.place(node.pointer) if node is not None else None
                 if found is not None:
-                    return found.document.place(found.pointer)
+                    return found
         return self.base.document.place(self.base.pointer)
 
-    def _node(self, path: str, rest: str) -> Node | None:
-        root, colon, inside = path.partition(":")
-        node = self.roots[root] if colon else self.base
-        for step in filter(None, [*(inside if colon else path).split("/"), *rest.split("/")]):
+    def _start(self, root: str) -> _Start | None:
+        if root not in self._starts:
+            self._starts[root] = _Start.of(self.roots[root] if root else self.base)
+        return self._starts[root]
+
+    def _node(self, root: str, route: Iterable[str]) -> Node | None:
+        node = self.roots[root] if root else self.base
+        for step in route:
             found = node.child(step) or _called(node, step)
             if found is None:
                 return None
@@ -182,18 +194,74 @@ class NodeOrigin(Origin):
         return node
 
 
+@lru_cache(maxsize=1024)
+def _route(path: str, rest: str) -> tuple[str, tuple[str, ...]]:
+    """Return the root (empty: the container) and the steps of a path, and of what the name adds to it."""
+    root, _, inside = path.rpartition(":")
+    return root, tuple(filter(None, [*inside.split("/"), *rest.split("/")]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A value whose positions were recorded. Its members are found without a Node for each: most findings are."""
+
+    document: Document
+    positions: Positions
+    pointer: str
+    index: int
+    value: Any
+
+    @classmethod
+    def of(cls, node: Node) -> _Start | None:
+        """Return the start of a node. None: its value was made from several, so each has its own document."""
+        positions = node.document.positions
+        if positions is None or node.value is None:
+            return None
+        index, value, _ = positions.walk(0, node.document.value, steps(node.pointer))
+        return cls(node.document, positions, node.pointer, index, value) if value is node.value else None
+
+    def place(self, route: Sequence[str]) -> Place | None:
+        """Return the position of a value below it, or None if it does not exist."""
+        value, way = self.value, []
+        for step in route:
+            if isinstance(value, dict) and step in value:
+                value = value[step]
+            elif isinstance(value, list):
+                number: int | None = int(step) if step.isascii() and step.isdigit() else None
+                if number is None or number >= len(value):
+                    number = _number_called(value, step)
+                if number is None:
+                    return None
+                value, step = value[number], str(number)
+            else:
+                return None
+            way.append(step)
+        index, _, _ = self.positions.walk(self.index, self.value, way)
+        return self.document.recorded(index, self.pointer + "".join(f"/{escaped(each)}" for each in way))
+
+
 _MOST_CALLED = 1000  # items of a list that are looked through for a name
 
 
 def _called(node: Node, name: str) -> Node | None:
-    """The item of a list that sets ``name``: ``NAME=value``, ``name:value``, ``NAME``, or a mapping with that name."""
-    if not isinstance(node.value, list) or len(node.value) > _MOST_CALLED:
+    """Return the item of a list that sets ``name``; see ``_number_called``."""
+    if not isinstance(node.value, list):
         return None
-    for item in node.items():
-        value = item.value
+    items = node.items()
+    number = _number_called([item.value for item in items], name)
+    return None if number is None else items[number]
+
+
+def _number_called(values: Sequence[Any], name: str) -> int | None:
+    """Return the number of the item that sets ``name``: ``NAME=value``, ``name:value``, ``NAME``, or a mapping with
+    that name.
+    """
+    if len(values) > _MOST_CALLED:
+        return None
+    for number, value in enumerate(values):
         found = value.get("name") if isinstance(value, dict) else value
         if isinstance(found, str) and re.split("[=:]", found, maxsplit=1)[0].removeprefix("CAP_") == name:
-            return item
+            return number
     return None
 
 

@@ -24,6 +24,9 @@ STREAMS = {
     "a directive": "%YAML 1.1\n---\na:\n  b: 1\n",
     "wide characters": 'ä: "😀"\nb:\n  - "ö": 1\n---\n"日本": {c: 1}\n',
     "block scalars": "a: |\n  --- not a marker\n  b: 1\nc: >-\n  text\n---\nd: 1\n",
+    "more than are looked through": "a:\n" + "".join(f"- [{n}, {{b: {n}}}]\n" for n in range(40)),
+    "more names than are looked through": "".join(f"k{n}: {{a/b: [{n}], ~: 1}}\n" for n in range(40)),
+    "aliases in a list": "a: &a {b: {c: 1}}\nd: [*a, 1, *a]\ne: *a\n",
     "no end": "a: 1\n---\nb: 1",
 }
 
@@ -182,3 +185,32 @@ def test_a_user_in_strange_digits_is_judged(user: str) -> None:
     (found,) = catalog.workload_sources()["compose"].parse(text, "f")
     outcomes = {result.check: result.outcome for result in workloads.check(found, None)}
     assert outcomes["runs-as-root"].kind == ("failed" if set(user) == {"0"} else "passed")
+
+
+def test_a_name_in_a_list_is_found_whether_the_positions_are_recorded_or_looked_up() -> None:
+    """A merge key changes the order of the values, so the positions of such a document are looked up in its text."""
+    pod = """\
+{extra}apiVersion: v1
+kind: Pod
+metadata: {{name: web}}
+spec:
+  containers:
+    - name: app
+      image: web
+      env:
+        - {{name: LEVEL, value: info}}
+        - {{name: DB_PASSWORD, value: hunter22}}
+      securityContext:{merge}
+        capabilities:
+          add: [CHOWN, CAP_SYS_ADMIN]
+"""
+    source = catalog.workload_sources()["kubernetes"]
+    (recorded,) = source.parse(pod.format(extra="", merge=""), "f")
+    (merged,) = source.parse(pod.format(extra="x: &x {a: 1}\n", merge="\n        <<: *x"), "f")
+    for names in (("environment/DB_PASSWORD",), ("cap_add/SYS_ADMIN",), ("mounts", "environment/1"), ("mounts",)):
+        found, beside = recorded.place(*names), merged.place(*names)
+        assert found.pointer == beside.pointer
+        assert found.line is not None and beside.line is not None
+        assert beside.line - found.line == (2 if "cap_add" in names[0] else 1)
+    assert str(recorded.place("environment/DB_PASSWORD")) == "f:10:11"
+    assert str(recorded.place("cap_add/SYS_ADMIN")) == "f:13:24"
