@@ -76,6 +76,8 @@ def _strangers_body() -> int:
 
 def install(app: Flask) -> None:
     """Close the app. Only Flask's own static route is opened explicitly."""
+    # Before the hooks of the API and the pages: what they do (read a body, open the database) must not happen for a
+    # stranger.
     app.before_request(guard)
     app.jinja_env.globals["csrf_token"] = csrf_token
     app.jinja_env.globals["provider"] = provider_name
@@ -153,8 +155,10 @@ def bearer(header: str) -> str:
 
 
 def bad_token() -> RefusedError:
-    # Different errors would tell an attacker which guesses were close.
-    """Return the same error for a wrong, expired, revoked and malformed token, so that it does not tell which."""
+    """Return the same error for a wrong, expired, revoked and malformed token.
+
+    Different errors would tell an attacker which guesses were close.
+    """
     return RefusedError("the token is not valid", reason="bad_token", hint="create one with `dockwarden token create`")
 
 
@@ -309,6 +313,8 @@ def check_origin() -> None:
         allowed = fetch_site in ("same-origin", "none")
     else:
         origin = urlsplit(request.headers.get("Origin", ""))
+        # Both names: behind a proxy the host of the request can be an inner one. The empty name is removed, because a
+        # missing Origin has it as well.
         ours = {urlsplit(resources().settings.public_url).netloc, request.host} - {""}
         allowed = origin.netloc in ours
     if not allowed:
@@ -333,6 +339,8 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
     Raises RefusedError: 401 for a wrong name or password, with the same message; 429 for too many attempts.
     """
     check_origin()
+    # Counted before the password is verified. An attacker must not have the server hash as many guesses as it can
+    # send.
     places.take(name, cookie_name())
     with _HASHING, resources().database.read() as session:  # argon2id needs 64 MiB for each, so only two run at once
         user = accounts.verify_password(session, name, password)
@@ -493,6 +501,8 @@ def address() -> str:
 
 
 def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
+    # The former session of this browser ends with the new one. Otherwise a stolen cookie would outlive the owner's
+    # new sign-in.
     former, agent = request.cookies.get(cookie_name(), ""), request.headers.get("User-Agent", "")
     with resources().database.session() as session:
         text = sessions.begin(session, actor, resources().secret_key, former=former, agent=agent, via=via)

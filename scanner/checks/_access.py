@@ -24,6 +24,8 @@ class AccessCheck(RegistryCheck):
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""
         found = self.fact(subject)
+        # An answer that is neither yes nor no (a time-out, a limit of the registry) is unknown. Only a refusal
+        # passes.
         if isinstance(found, Incomplete):
             return found
         if found is Access.REFUSED:

@@ -38,6 +38,8 @@ _KNOWN = {
 def database_of(workload: Workload, image: ImageSubject | None) -> tuple[str, tuple[str, ...]] | None:
     """Return name and data directories of the database in a workload's image, or None if it is not a known one."""
     try:
+        # By the last part of the name only: most installations pull from a mirror or a namespace of their own. A
+        # custom name is not recognised, so that the check is not applicable instead of wrong.
         name = Reference.parse(workload.image).name.rpartition("/")[2]
     except UsageError:
         return None

@@ -76,6 +76,8 @@ _HELPERS = (
     "usr/lib/policykit-1/polkit-agent-helper-1",
     "usr/lib/polkit-1/polkit-agent-helper-1",
 )
+# dpkg names the list of a package that can be installed for several architectures with its architecture, such as
+# `libpam-modules:amd64.md5sums`.
 _ARCHITECTURES = tuple(f":{name}" for name in ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"))
 # Programs that Debian ships with the setuid bit. A setuid bit on the others was added later.
 _SETUID = frozenset(
@@ -120,6 +122,7 @@ _SETGID = [
     "plocate",
     "locate",
 ]
+# Only these files are kept while layers are read. The contents of a whole image do not fit into memory.
 WANTS = (
     *(f"{_INFO}{package}.md5sums" for package in _DPKG_PACKAGES),
     *(f"{_INFO}{package}{architecture}.md5sums" for package in _DPKG_PACKAGES for architecture in _ARCHITECTURES),
@@ -136,6 +139,8 @@ class Distribution:
         self._listed: dict[str, tuple[str, PackagedFile]] = {}  # by path: kind of package, and the listed file
         for kind, files in (("dpkg", _dpkg(rootfs)), ("apk", _apk(rootfs)), ("rpm", _rpm(rootfs))):
             for file in files:
+                # The first list counts. An image with files of two package managers (a copied root file system) has
+                # one owner per path.
                 self._listed.setdefault(file.path, (kind, file))
 
     def owner(self, path: str, entry: FileEntry) -> str:
@@ -149,6 +154,8 @@ class Distribution:
 
     def _is_unchanged(self, path: str, entry: FileEntry, file: PackagedFile) -> bool:
         data = self._rootfs.content(path)
+        # The mode is compared as well as the bytes: a shell of the distribution that was given the setuid bit later
+        # is the classic back door.
         if data is None or entry.mode & 0o7777 != (file.mode or entry.mode & 0o7777):
             return False
         if not file.mode and entry.setuid and path.rpartition("/")[2] not in _SETUID:
@@ -166,6 +173,8 @@ def _dpkg(rootfs: Rootfs) -> Iterator[PackagedFile]:
 
 def _rpm(rootfs: Rootfs) -> Iterator[PackagedFile]:
     for path in sorted(RPM_DATABASES):
+        # A setuid program that belongs to another user is not what the distribution meant, whatever its package
+        # lists.
         yield from (f for f in rootfs.packaged(path) if f.package in _RPM_PACKAGES and f.owner == "root")
 
 
@@ -194,6 +203,7 @@ def _apk_files(package: str, lines: list[tuple[str, str]]) -> Iterator[PackagedF
             path, mode = f"{directory}/{value}" if directory else value, 0
         elif field == "a":
             found = re.fullmatch(r"0:[0-9]+:([0-7]{1,5})", value)
+            # Another owner than 0, or an unreadable mode, leaves it at 0, and the file is then not recognised.
             mode = int(found[1], 8) if found else 0
         elif field == "Z" and path and mode and (digest := _checksum(value)):
             yield PackagedFile(package, path, mode, "root", *digest)
@@ -212,6 +222,7 @@ def _is_installed(status: bytes, package: str) -> bool:
     found = re.search(rb"(?m)^Package: " + re.escape(package.encode()) + rb"$", status)
     if found is None:
         return False
+    # A package that was removed keeps its paragraph, with another status. Its list of files proves nothing any more.
     end = status.find(b"\n\n", found.start())
     return b"\nStatus: install ok installed\n" in status[found.start() : end if end >= 0 else None] + b"\n"
 

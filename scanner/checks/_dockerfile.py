@@ -97,7 +97,6 @@ def read(text: str, file: str) -> Build:
     for number, one in enumerate(instructions(text, file)):
         if one.name == "FROM":
             current = _begin(one, stages, defaults, file)
-            stages[str(len(stages))] = current
         elif current is None and one.name == "ARG":
             defaults.update(_arguments(one, {}))
         elif current is None:
@@ -170,6 +169,7 @@ def _begin(one: Instruction, stages: dict[str, _Stage], defaults: Mapping[str, s
     if match is None:
         raise _wrong(file, one.line, f"FROM {one.value[:100]!r} is not an image")
     name = match[2]
+    # A stage's name wins over an image of the same name, as in the builder.
     known = next((s for key, s in stages.items() if key == name.lower()), None)
     stage = _Stage(one.line, "" if name == "scratch" else name)
     if known is not None:
@@ -180,7 +180,10 @@ def _begin(one: Instruction, stages: dict[str, _Stage], defaults: Mapping[str, s
 
 
 def _apply(stage: _Stage, one: Instruction, file: str, defaults: Mapping[str, str]) -> None:
+    # ENV wins over ARG of the same name, as in the builder.
     known = {"PATH": _PATH, **stage.variables, **dict(stage.config.get("env", ()))}
+    # The builder replaces no variables in these five: a shell does at run time, or a later build. Replacing them here
+    # would judge another command than the one that runs.
     value = one.value if one.name in ("RUN", "CMD", "ENTRYPOINT", "SHELL", "ONBUILD") else _expanded(one.value, known)
     config = stage.config
     created = f"{one.name} {value}"
@@ -220,6 +223,8 @@ def _apply(stage: _Stage, one: Instruction, file: str, defaults: Mapping[str, st
         case "RUN":
             created = _run(config, one)
     layer = one.name in _WITH_LAYER
+    # Written as BuildKit writes its history, so that every check of an image's history works on a Dockerfile as it
+    # is.
     entry = HistoryEntry(f"{created[:_MAX_VALUE]} # buildkit", empty_layer=not layer, comment="buildkit.dockerfile.v0")
     stage.history.append((entry, one.line))
 
@@ -318,6 +323,7 @@ def _built(stage: _Stage) -> Build:
     entries: list[HistoryEntry] = []
     for entry, line in stage.history:
         if not entry.empty_layer:
+            # A made-up digest, which only has to be different for each layer: nothing was built.
             digest = Digest.of(f"{line}:{len(layers)}".encode())
             entry = replace(entry, layer=len(layers))
             layers.append(Layer(len(layers), digest, digest, "", 0, created_by=entry.created_by))

@@ -61,6 +61,8 @@ def in_base64(literal: bytes) -> Iterator[bytes]:
     """Yield the base64 forms of a literal: one for each offset in a group of three bytes, in both alphabets."""
     for shift in range(3):
         encoded = base64.b64encode(bytes(shift) + literal)
+        # Without the first and last characters that also hold bits of the neighbouring bytes: those vary with what
+        # stands beside the literal.
         form = encoded[-(-shift * 8 // 6) : (shift + len(literal)) * 8 // 6]
         yield form
         if set(form) & set(b"+/"):
@@ -75,6 +77,7 @@ def narrowed(data: bytes) -> Iterator[Reading]:
 
 def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
     """Yield decoded blocks of base64 that contain ``marks`` (literals in base64). Wrapped lines are joined."""
+    # Replaced by as many spaces, so that offsets in the file stay true for the evidence.
     flat = _LINE_END.sub(lambda m: b" " * len(m[0]), data) if b"\\" in data or b"%" in data else data
     block: list[bytes] = []
     start = end = 0
@@ -98,6 +101,7 @@ def _last_line(flat: bytes, end: int, block: list[bytes]) -> Iterator[bytes]:
 
 def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterator[Reading]:
     text = b"".join(tokens)
+    # Most tokens of 16 letters are words, hashes and identifiers. The marks keep them from being decoded at all.
     if not text or marks.search(text) is None:
         return
     text = text.translate(_URL_SAFE)
@@ -109,6 +113,7 @@ def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterato
 def from_base64(text: bytes) -> bytes | None:
     """Decode base64 with or without padding. None: invalid."""
     text = text.translate(_URL_SAFE).rstrip(b"=")
+    # One character more than whole groups cannot be base64: it belongs to what follows.
     text = text[: len(text) - (len(text) % 4 == 1)]
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
@@ -152,6 +157,7 @@ def gunzipped(data: bytes, most: int) -> bytes:
     if not data.startswith(_GZIP):
         return b""
     try:
+        # `most` is enforced by zlib, so a decompression bomb costs no more memory than the limit.
         return zlib.decompressobj(wbits=31).decompress(data, most)
     except zlib.error:
         return b""
@@ -169,6 +175,7 @@ def as_text(data: bytes) -> str:
         if data.startswith(mark):
             return data.decode(name, "replace")
     head = data[:400]
+    # Text without a mark: in UTF-16 every second byte of ASCII is zero, in UTF-32 three of four.
     if head.count(0) * 3 >= len(head) > 0:
         width = "utf-32" if head.count(0) * 3 >= len(head) * 2 else "utf-16"
         little = head[0] != 0

@@ -58,6 +58,8 @@ class Tree:
         inside = path[len(self.place.rstrip("/")) + 1 :].split("/")
         if self.own:
             return True
+        # In a shared directory, a program is taken for the archive's own only by its directory's name. Everything
+        # below /usr/local would otherwise count as downloaded.
         if len(inside) > 1:
             return bool(self.names & {*_words(inside[0]), inside[0].lower()}) or "*" in inside[0]
         return None if line == self.line and relative else False
@@ -103,6 +105,7 @@ class Trees:
     def find(self, path: str) -> tuple[Tree, bool] | None:
         """The tree that a program is of, and whether that is certain."""
         full = self._resolved(path, self._directory)
+        # The newest first: what was unpacked last into a directory has replaced what was there.
         for tree in reversed(self._trees):
             held = tree.holds(full, self._line, relative=not path.startswith(("/", "$", "~")))
             if held is not False:
@@ -127,6 +130,7 @@ class Trees:
                 place = self._resolved(given, base)
                 address = rest[url] if "://" in rest[url] else "ssh://" + rest[url].replace(":", "/", 1)
                 self._add(Tree(place, Command(("git", address)), self._line, own=True, clone=True))
+        # A fixed commit or a verified signature settles the content, so the clone is no finding any more.
         elif _pins(words):
             clones = [tree for tree in self._trees if tree.clone]
             below = [tree for tree in clones if base == tree.place or base.startswith(f"{tree.place}/")]
@@ -326,6 +330,7 @@ def installed_by_url(command: Command) -> str:
     else:
         return ""
     start = next((n + 1 for n, word in enumerate(words) if word in verbs), None) if verbs else 1
+    # pip refuses every package without a digest then, also those by URL.
     if start is None or "--require-hashes" in words:
         return ""
     # ``npx eslint src/app``: what follows the package are its own words.

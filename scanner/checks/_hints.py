@@ -62,6 +62,8 @@ class _Remedy:
     @property
     def keyword(self) -> str:
         match = _LINE.match(self.text)
+        # An unprintable remedy could contain a line end, and with it an instruction of the image's author. Users
+        # paste this fragment into their Dockerfile.
         return match[1] if match and not _EXAMPLE.search(self.text) and self.text.isprintable() else ""
 
 
@@ -109,6 +111,7 @@ def _one_run(config: ImageConfig, runs: Sequence[_Remedy], *, restore: bool) -> 
     if not root:
         yield "USER root"
     yield "RUN " + " \\\n && ".join(dict.fromkeys(run.text.removeprefix("RUN ") for run in runs))
+    # The user comes from the image's config. Anything but a plain name or number is left out instead of being quoted.
     if not root and restore and re.fullmatch(r"[\w.:-]{1,64}", config.user):
         yield f"USER {config.user}"
 

@@ -185,6 +185,8 @@ def read_history(config: ImageConfig) -> History:
 @lru_cache(maxsize=4)
 def _read(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]) -> History:
     found: list[Instruction] = []
+    # One budget for the whole history: two thousand entries of the largest size would keep the parser busy for
+    # minutes.
     left = _MAX_ALL
     shells = _shells(entries, shell)
     files: dict[str, str] = {}
@@ -211,6 +213,8 @@ def _shells(entries: Sequence[HistoryEntry], shell: Sequence[str]) -> tuple[str,
 
 
 def _gaps(entries: Sequence[HistoryEntry], layers: int, found: Sequence[Instruction]) -> Iterator[Incomplete]:
+    # Tools that squash or import images remove the history. A check of it has then seen nothing, which is not the
+    # same as having found nothing.
     if not any(entry.created_by for entry in entries):
         yield Incomplete("history_absent", "the image has no build history, so its build is unknown")
         return
@@ -218,6 +222,8 @@ def _gaps(entries: Sequence[HistoryEntry], layers: int, found: Sequence[Instruct
         yield Incomplete(
             "limit_exceeded", f"the history has {len(entries)} entries, more than the limit of {_MAX_ENTRIES}"
         )
+    # A history that names fewer layers than there are hides a layer. An attacker who edits the config could drop
+    # exactly the entry that would be found.
     told = {one.layer for one in found if one.layer is not None and one.name}
     silent = [index for index in range(layers) if index not in told]
     if silent:
@@ -299,6 +305,8 @@ def _script(text: str, shells: Sequence[str]) -> _Text:
     """
     if _ARGUMENTS.match(text):
         _, _, text = text.partition(" ")
+        # The values are not quoted, so where the last one ends can only be found by what follows: a shell that is
+        # known, or a path.
         places = [m.end() for m in re.finditer(r" (?=\S)", text[:_MAX_SCRIPT])]
         known = next((place for place in places if _of_shells(text[place : place + 4000], shells)), None)
         likely = (place for place in places if re.match(r"/|[\w.-]+ ", text[place : place + 80]))
@@ -364,6 +372,7 @@ class _Script:
 
     def read(self, text: str, stdin: tuple[Command, ...] = ()) -> None:
         """Parse a script and collect what is understood. ``stdin``: commands that feed the whole script."""
+        # The grammar and a shell treat them differently, and in evidence they could rewrite the reader's terminal.
         if any(ord(c) < 32 and c not in "\t\n\r" for c in text):
             self.miss("contains control characters")
             return
@@ -373,6 +382,7 @@ class _Script:
         # Builders remove line continuations, except in here documents.
         data = text.replace("\r\n", "\n").encode("utf-8", "replace")
         tree = Parser(_language()).parse(data)
+        # The part that was understood is still judged. The gap keeps the check from passing on it.
         if tree.root_node.has_error:
             self.miss("is not completely valid shell syntax")
         self._walk(tree.root_node, stdin, 0)
@@ -410,6 +420,7 @@ class _Script:
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
         if name is not None and value is not None and len(self._values) < _MAX_COMMANDS:
             text = _word(value)
+            # Only literal values are stored. A value with an expansion is not known before the build runs.
             self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
 
     def _resolved(self, words: list[str]) -> list[str]:
@@ -417,6 +428,7 @@ class _Script:
         if not words:
             return words
         first = words[0]
+        # `curl$IFS-O$IFS…` is a known way to hide a command from scanners that split words at spaces.
         if "IFS" in first and "$" in first:
             words = [part for part in re.split(r"\$\{IFS[^}]*\}|\$IFS\b(?:\$\d)?", first) if part] + words[1:]
             first = words[0] if words else ""
@@ -534,6 +546,8 @@ class _Script:
                     called.extend(made)
         words = self._resolved(words)
         wrappers, rest = unwrapped(words)
+        # A script can define `curl` or `sh` as a function, and can hide a download in one. The body is judged where
+        # it is called, with the input of the call.
         if function := self._functions.get(rest[0] if rest else ""):
             return [*inner, *self._call(function, stdin, depth)]
         here = tuple(
@@ -595,6 +609,8 @@ class _Script:
         if written and len(written) <= _MAX_SCRIPT:
             for target in targets:
                 if len(self.files) < _MAX_PIECES:
+                    # By the file's name alone: the working directory of a script is not always known, and a script
+                    # that was judged once too often is better than one that was not.
                     key = target.rpartition("/")[2]
                     self.files[key] = f"{self.files.get(key, '')}\n{written}"[-_MAX_SCRIPT:]
 
@@ -628,6 +644,8 @@ class _Script:
         options = options_of(words)
         takes = options is not None and (options.code or words[options.operand : options.operand + 1] != ())
         if command.name in ("eval", "source", ".") or (takes and command.name in SHELLS):
+            # Code that is decoded during the build cannot be read here, and hiding it is rarely innocent. It is
+            # unknown, and so the check is incomplete.
             if name := _decoder(command.substituted):
                 self.miss(f"runs code that {name} decodes during the build")
             self._printed_code(command)
@@ -662,6 +680,7 @@ class _Script:
         elif options is None and words and "/" in words[0]:
             files = words[:1]
         for path in files:
+            # Removed when it is parsed: a script that runs itself would otherwise be parsed again and again.
             if text := self.files.pop(path.rpartition("/")[2], ""):
                 self._inner(text, ())
 
@@ -778,4 +797,5 @@ def path_of(text: str, working_directory: str = "/") -> str:
 
 def address(url: str) -> str:
     """Return a URL without user, password and query, which may contain credentials."""
+    # Reports and logs quote it. A token in a URL would be published by the scan that was to protect it.
     return re.sub(r"(?<=://)[^/@\s]*@", "", url).partition("?")[0][:200]

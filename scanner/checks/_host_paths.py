@@ -54,12 +54,14 @@ _HARMLESS = (
 
 def normal(path: str) -> str:
     """Return the path without ``.``, ``..`` and double slashes."""
+    # `/etc/../var/run` and `//var/run` name the same directory. Comparing the text as it is would miss them.
     return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path
 
 
 def reaches(path: str, targets: Iterable[str]) -> bool:
     """Return whether a mount of ``path`` contains one of the targets, which may be ``path`` itself."""
     own = normal(path)
+    # A mount of a parent gives the same access: /var/run contains the engine's socket.
     return any(own == target or target.startswith(own.rstrip("/") + "/") for target in targets)
 
 

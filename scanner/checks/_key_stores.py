@@ -45,8 +45,10 @@ def _in_der(data: bytes, *, whole: bool) -> str | None:
     begin = _DER_KEY.match(data)
     if begin is None:
         return None
+    # The length of the outer SEQUENCE in DER (X.690, 8.1.3): one byte, or a count of bytes that follow.
     octets = data[1] & 0x7F if data[1] & 0x80 else 0
     end = 2 + octets + (int.from_bytes(data[2 : 2 + octets]) if octets else data[1])
+    # The beginning alone matches random data now and then. Only what a parser accepts as a private key is reported.
     if end > len(data) or (whole and len(data) - end > 2) or not is_private_der(data[:end]):
         return None
     return "encrypted-key" if begin[1] else "private-key"

@@ -95,6 +95,7 @@ def runtime_id(text: str) -> int | None:
 
 def _lines(rootfs: Rootfs, path: str) -> list[tuple[int, list[str]]] | None:
     data = rootfs.content(path)
+    # Counted before the text is split: a passwd file of many megabytes would become millions of lists.
     if data is None or data.count(b"\n") > _MAX_LINES:
         return None
     found = []

@@ -39,6 +39,8 @@ _SELINUX = frozenset(("", "container_t", "container_init_t", "container_kvm_t"))
 def minor(pod: PodSettings) -> int:
     """Return the minor version whose rules apply; the newest known by default."""
     text = pod.kubernetes_version.removeprefix("v").partition(".")[2]
+    # An unreadable version gets the newest rules. `isdigit` alone accepts other scripts' digits, which `int` would
+    # read.
     return min(int(text), _NEWEST) if text.isascii() and text.isdigit() else _NEWEST
 
 

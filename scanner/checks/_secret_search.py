@@ -165,6 +165,8 @@ def by_expressions(kept: SealedFiles | None = None) -> Select | None:
 def _database(hyperscan: Any, kept: SealedFiles | None) -> Any:
     """Return the compiled expressions. The name of the kept form contains everything that it depends on."""
     expressions = list(_expressions())
+    # A compiled database belongs to one version of the library and to one kind of processor. The machine's name
+    # stands for the processor, because a home directory can be shared by several machines.
     name = repr(("hyperscan", hyperscan.__version__, platform.machine(), platform.node(), expressions))
     known = kept.get(name) if kept else None
     if known is not None:
@@ -179,6 +181,8 @@ def _database(hyperscan: Any, kept: SealedFiles | None) -> Any:
 
 
 def _compiled(hyperscan: Any, expressions: Sequence[tuple[int, bytes]]) -> Any:
+    # One match of each expression is enough: it selects the file. Reporting every match of a large file would take
+    # longer than searching it.
     flags = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(

@@ -72,6 +72,7 @@ class Shape:
 
     def matches(self, data: bytes) -> Iterator[re.Match[bytes]]:
         """Yield all matches, first plain, then escaped."""
+        # A search for a literal is many times as fast as the expression, and most files have no anchor of most kinds.
         if not any(anchor in data for anchor in self.anchors):
             return
         ends = set()
@@ -81,6 +82,8 @@ class Shape:
             if begins and self._is_credible(match):
                 ends.add(match.start())
                 yield match
+            # After a match that may not begin here, the search goes on one byte later and not at its end: a real
+            # token can begin inside of it.
             match = self.pattern.search(data, match.end() if begins else match.start() + 1)
         if self.escaped is not None:
             yield from (match for match in self.escaped.finditer(data) if match.start() not in ends)
@@ -91,6 +94,7 @@ class Shape:
 
     def _is_credible(self, match: re.Match[bytes]) -> bool:
         value = match[self.value]
+        # `ghp_xxxxxxxx…` and rows of zeros are examples in documentation and tests.
         if self.distinct and len(set(value)) < self.distinct:
             return False
         if self.entropy and entropy(value) < self.entropy:
@@ -152,6 +156,7 @@ def named(
     ``words``: the spellings of the provider's name, in lower case, separated by blanks. Each is also recognised
     capitalised and in upper case. ``bits``: the least entropy, because a word or a row of zeros is no key.
     """
+    # Three spellings instead of a flag for any case: literals are what the fast search can look for.
     spellings = dict.fromkeys(form for word in words.split() for form in (word, word.capitalize(), word.upper()))
     anchors = tuple(spelling.encode() for spelling in spellings)
     body = b"(?:" + b"|".join(map(re.escape, anchors)) + b")" + _ASSIGNED + value.encode() + b")"

@@ -207,6 +207,7 @@ class SecretScanner:
             found.append(ContentMatch(rule, path, 1, f"DER… ({len(data)} bytes)"))
         if _CONFIGURATIONS.search(path) is not None:
             lines = {match.line for match in found}
+            # A line that a pattern has matched already is not reported again by the name of its setting.
             found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
         return found
 
@@ -358,6 +359,8 @@ def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iter
             rule = None if _FRAME.search(data, max(0, start - 40), start) else _key_stores.rule(text, whole=False)
             if rule is not None:
                 yield _Secret(rule, start, start + len(text), f"DER… ({len(text)} bytes), in {name}")
+            # Attackers and tools nest encodings. Each level can be larger than the one before, so the depth is
+            # limited and the budget is shared.
             nested = _encoded(text, depth + 1, budget) if depth < _MAX_NESTED else ()
             found = chain(_plain(text), _docker_auths(text), nested)
             for secret in found:
@@ -459,6 +462,8 @@ def _is_encrypted(found: bytes) -> bool:
     """Return whether a private key is encrypted: PKCS #8 and PEM by a header, OpenSSH by its cipher name."""
     if b"ENCRYPTED" in found:
         return not found.startswith(b"---- BEGIN SSH2")  # its header says so of every key
+    # "openssh-key-v1" with the cipher "none" in base64 (PROTOCOL.key of OpenSSH). Any other cipher needs a
+    # passphrase.
     return found.startswith(b"-----BEGIN OPENSSH") and b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" not in found
 
 
@@ -475,6 +480,7 @@ def redact(value: bytes) -> str:
     label = re.match(rb"-----BEGIN[A-Z +]{0,40}-----", value)
     if label is None and b"kty" in value:
         return f"JWK… ({len(value)} characters)"
+    # Enough to recognise the kind of a token, and never a part of a short password.
     head = label[0] if label else b"" if value.startswith(b"-----") else value[: min(4, len(value) // 5)]
     return f"{head.decode('ascii', 'replace')}… ({len(value)} characters)"
 
@@ -488,6 +494,7 @@ def is_ignored(path: str) -> bool:
     """Return whether a file is documentation or a test of a dependency, which contain example secrets."""
     if _DOCUMENTATION.match(path) is not None:
         return True
+    # Tests of a dependency contain keys that its authors published. Tests of the application itself are searched.
     package = _PACKAGES.search(path)
     return package is not None and _TESTS.search(path, package.end() - 1) is not None
 
@@ -515,6 +522,7 @@ def in_text(text: str) -> tuple[TextSecret, ...]:
         secrets = islice(chain(_plain(data), _encoded(data)), _MAX_SETTINGS)
         found += [TextSecret(title(secret.rule), secret.start, _end(data, secret)) for secret in secrets]
     kept: list[TextSecret] = []
+    # Overlapping finds are merged into the longest, so that replacing them leaves no piece of a secret behind.
     for item in sorted(found, key=lambda item: (item.start, -item.end)):
         if not kept or item.start >= kept[-1].end:
             kept.append(item)
@@ -534,7 +542,9 @@ def _end(data: bytes, secret: _Secret) -> int:
 def without_secrets(text: str) -> str:
     """Return the text with secrets replaced by their length. Text beyond the search limit is cut off."""
     if len(text) > _MAX_TEXT:
+        # Cut off before it is searched: what was not searched must not be stored.
         text = f"{text[:_MAX_TEXT]}… ({len(text) - _MAX_TEXT} more characters)"
+    # From the end, so that the positions before it stay true.
     for item in reversed(in_text(text)):
         text = f"{text[: item.start]}…({item.end - item.start} characters)…{text[item.end :]}"
     return text

@@ -178,6 +178,8 @@ def program(word: str) -> str:
     name = name.removesuffix(".exe").removesuffix(".EXE")
     if re.fullmatch(r"ld(?:-linux[\w.-]*|-musl[\w.-]*|)\.so[\d.]*", name):
         return "ld.so"
+    # `bash-5.2` and `bash-static` are the same shell. An unrecognised name would make the download before it look
+    # harmless.
     if _SHELL_NAME.fullmatch(name):
         return re.split(r"[-.\d]", name)[0]
     return name.lower() if name.lower() in FOREIGN_SHELLS else name
@@ -216,6 +218,7 @@ def shell_options(words: Sequence[str]) -> Options:
         if word.startswith("--"):
             position += word in ("--rcfile", "--init-file", "--emulate")
             continue
+        # Letters are combined: `bash -exc` runs a script as well as `bash -c`.
         code, stdin = code or (word[0] == "-" and "c" in word), stdin or "s" in word
         position += sum(letter in "oO" for letter in word[1:])  # -o and -O take the next word
     return Options(code, stdin and not code, position)
@@ -248,6 +251,7 @@ def interpreter_options(words: Sequence[str], known: Interpreter) -> Options:
             position += not equals and name in (*known.long_values, *known.long_code)
             continue
         for index, letter in enumerate(word[1:], 1):
+            # The rest of the word, or the next one, is the program. Letters after it are no options.
             if letter in known.code:
                 code = True
                 break
@@ -275,6 +279,7 @@ def reads_code_from_stdin(words: Sequence[str]) -> bool:
     options = options_of(words)
     if options is None or options.code:
         return False
+    # Without a file, a shell reads its standard input.
     operand = words[options.operand] if options.operand < len(words) else "-"
     return options.stdin or operand in ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
@@ -309,6 +314,8 @@ def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             if word == "--":
                 break
             if name == "env" and word in ("-S", "--split-string") and position < len(rest):
+                # `env -S` splits one word into many. `env -S "sh -c …"` would otherwise look like a program with a
+                # strange name.
                 rest[position : position + 1] = rest[position].split()
             elif name == "env" and word.startswith("-S"):
                 rest[position:position] = word[2:].split()
@@ -336,6 +343,8 @@ def beginning(text: str) -> Beginning | None:
 
     None: the line does not begin with a shell.
     """
+    # The prefix that builders write is short. Splitting a script of many kilobytes into words for each of many
+    # positions would take quadratic time.
     head = text[:2000]
     spans = [match.span() for match in re.finditer(r"\S+", head)][:60]
     words = [head[start:end] for start, end in spans]

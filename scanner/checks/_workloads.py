@@ -14,5 +14,7 @@ def evidence(workload: Workload, message: str, *fields: str, **more: Any) -> Evi
     The message begins with the workload's name, because a document may contain many.
     """
     place = workload.place(*fields)
+    # A YAML stream holds several documents. The pointer (RFC 6901) counts within one, so the number of the document
+    # comes first.
     pointer = f"#{place.document}{place.pointer}" if place.document else place.pointer
     return Evidence(f"{workload.name}: {message}", path=place.file, pointer=pointer, line=place.line, **more)

@@ -141,6 +141,7 @@ class Client:
             total["unchanged"] += int(_number(document.get("unchanged"))) if document.get("unchanged") else 0
             total["examined"] += examined
             cursor = document.get("next_cursor")
+            # Without progress, a server that repeats its cursor would keep a pipeline busy until its own time limit.
             if not isinstance(cursor, str) or not examined:
                 break
             progress(f"{total['examined']} {what} simulated")
@@ -175,6 +176,7 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         try:
+            # A proxy's error page is HTML with status 200 in some networks. Without an object there is no verdict.
             document = load_untrusted_json(answer.body, limit=limit, error=RemoteError)
         except RemoteError:
             document = None

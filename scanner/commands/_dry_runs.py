@@ -39,6 +39,8 @@ def everything(client: Client, name: str, text: str, as_of: date | None, wait: i
     began, last_line = time.monotonic(), ""
     while run.get("state") in ("queued", "running", "retry_wait"):
         waited = time.monotonic() - began
+        # A small installation may have no worker at this moment. The pages of the API give the same answer, only
+        # slower; a past day can only be examined by the job.
         if run.get("state") == "queued" and waited > _UNCLAIMED_SECONDS and not as_of:
             tell("no worker of the server has started the dry run: asking page by page instead")
             client.post(f"{path}/cancel", {})

@@ -102,6 +102,7 @@ class EngineGate:
         """Why it is refused; empty: it may start. Never raises."""
         try:
             for one in self._questions(ask):
+                # The user is not part of the key of the memory: who asks changes no decision, and is only recorded.
                 if message := self._answer({**one, "user": user}):
                     return message
         except UsageError as error:
@@ -188,6 +189,8 @@ class EngineGate:
         if image is None:
             return [name]
         digests = [str(each) for each in image.get("RepoDigests") or ()]
+        # An image that was built or loaded here has no digest that the server could know. Letting it start would be a
+        # way around every policy.
         if not digests:
             raise UsageError(
                 f"Dockwarden refuses this request: {named or name} is a local image that no registry knows; push it, "
@@ -221,10 +224,13 @@ class EngineGate:
         try:
             answer = self.ask(question)
         except ScannerError as error:
+            # The server is there and refuses us: a wrong token, a request that it cannot read. The last answer must
+            # not hide that for the time of the grace.
             if error.fault is Fault.CALLER and error.reason != "rate_limited":
                 raise UsageError(f"Dockwarden refuses this request: {error}", reason="refused") from error
             return self._without_server(kept, question, error)
         with self._lock:
+            # A pending answer is not kept: the next call has to see the end of the scan.
             if answer.get("pending"):
                 self._kept.pop(key, None)
             else:
@@ -235,6 +241,7 @@ class EngineGate:
         return _message(answer)
 
     def _without_server(self, kept: _Kept | None, question: Mapping[str, Any], error: ScannerError) -> str:
+        # Also a denial is kept for this time. Restarting the server must not open the door.
         if kept is not None and self.clock() - kept.at < self.options.grace:
             log.warning("the server is away (%s): the last answer about %s counts", error, question["images"][0])
             return _message(kept.document)
@@ -341,6 +348,8 @@ class _Connection(asyncio.Protocol):
                 self._send(_ALLOW)
                 return
             loop = asyncio.get_running_loop()
+            # Asking the server and the engine takes up to seconds. The loop goes on answering the calls that need no
+            # decision.
             deciding = loop.run_in_executor(self._workers, self._gate.decide, ask, user)
             deciding.add_done_callback(lambda done: self._decided(ask, user, done.result()))
 

@@ -134,6 +134,7 @@ def read(
 
     ``body`` None: the engine passed none on. Raises UsageError(reason="refused") for what is never let through.
     """
+    # Reading and deleting start nothing.
     if method in _READING:
         return None
     raw, _, query = uri.partition("?")
@@ -177,6 +178,7 @@ def _refused(message: str) -> UsageError:
 
 def _header(headers: Mapping[str, str], name: str) -> str:
     found = [value for key, value in headers.items() if key.lower() == name]
+    # The engine and this plugin could each take another one of two headers.
     if len(found) > 1:
         raise _refused(f"the header {name} is there twice")
     return str(found[0]).strip() if found else ""
@@ -252,6 +254,8 @@ def _create(body: dict[str, Any], name: str) -> Ask:
 
 
 def _start(headers: Mapping[str, str], query: str, body: bytes | None, verb: str, name: str) -> Ask:
+    # Old versions of the API took a HostConfig with the start. It would replace the one that was judged at the
+    # creation.
     if body and body.strip() not in (b"{}", b"null"):
         raise _refused("settings that come with the start are not judged")
     _whole(headers, body)
@@ -308,12 +312,15 @@ def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
         image = f"{image}@{tag}"
     elif tag:
         image = f"{image}:{tag}"
+    # Without a tag the engine's API pulls all tags, and not `latest` as the command line does.
     elif ":" not in image.rpartition("/")[2] and "@" not in image:
         raise _refused("it pulls every tag of the repository")
     return Ask("image pull", image, image)
 
 
 def _exec(body: dict[str, Any]) -> None:
+    # In any case of letters, because Go reads member names so. A privileged exec has every capability, whatever the
+    # container was judged with.
     if any(key.casefold() == "privileged" and value for key, value in body.items()):
         raise _refused("a privileged exec")
 

@@ -170,6 +170,8 @@ def _update_as_job(settings: Settings, database: Database, names: Sequence[str])
     from scanner.store import jobs
     from scanner.worker import maintenance
 
+    # Advisories are files of one machine. The key of the job names the directory, so that workers of other machines
+    # do not wait for this one.
     place = maintenance.Upkeep(settings, database).place
     with database.session() as session:
         job_id = jobs.request(session, jobs.UPDATE, place, "command line", {"sources": list(names)})

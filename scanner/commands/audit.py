@@ -189,6 +189,7 @@ class _Answers(nullcontext["_Answers"]):
         """Return the verdict of the worst image that the workload uses, and its own image's evidence if it was scanned
         here.
         """
+        # What runs, where the source knows it: the tag in the configuration may have been moved since.
         image = workload.running_digest or workload.image
         own, subject = self._lookup(image) if image else (None, None)
         for use in workload.mounted_images:
@@ -243,6 +244,7 @@ class _ScannedHere(_Answers):
         try:
             with pipeline.local_services(self._settings) as services:
                 report = pipeline.run(request, services, lambda progress: None)
+        # An image that cannot be scanned is undecided. The audit of the other workloads goes on.
         except ScannerError as error:
             return ImageAnswer(None, True, message=str(error)), None
         decision = pipeline.decide(report, self._policy)

@@ -34,6 +34,8 @@ def verify(settings: Settings, file: Path | None) -> Exit:
     """Verify that no entry was changed, removed, inserted or cut off the end.
 
     Exits with 3 and names the first broken entry if the log was changed."""
+    # The default file may be missing, because no worker has written it yet. One that the user names must exist:
+    # without it, a log whose end was cut off would verify as intact.
     if file is not None and not file.exists():
         raise UsageError(f"cannot read {file}: there is no such file")
     noted = audit_anchors.read(settings, file, warn=tell)

@@ -46,7 +46,10 @@ def open_(
 @pass_settings
 def list_(settings: Settings, server: str | None, token: str | None, ca_file: Path | None) -> None:
     """List the newest, first."""
-    for each in _client(settings, server, token, ca_file).get("/api/v1/break-glass", {}).get("items", []):
+    from scanner.commands._client import objects
+
+    answer = _client(settings, server, token, ca_file).get("/api/v1/break-glass", {})
+    for each in objects(answer.get("items")):
         state = "open" if each.get("active") else "ended"
         when = f"{_text(each, 'opened_by')}, until {_text(each, 'until')}"
         click.echo(f"{_text(each, 'id')}  {state:5}  {_text(each, 'digest')}  {when}: {_text(each, 'reason')}")

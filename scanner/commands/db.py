@@ -99,6 +99,8 @@ def _prune(settings: Settings, database: Database) -> jobs.JobView:
         asked = retention.request(session, COMMAND_LINE)
     while True:
         with database.session() as session:
+            # A worker may claim the job first. This command then waits for it, so that two prunings never run at
+            # once.
             held = jobs.claim(session, name, {jobs.RETENTION: {jobs.ANYWHERE}}, _LEASE_SECONDS)
         if held is not None:
 

@@ -75,6 +75,7 @@ def docker_authz(
     from scanner.commands import _client, _engine_gate
 
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(message)s")
+    # httpx logs one line per request, with the address. That would be a line for every container that starts.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     ask = questions_to(_client.of(settings, server, token, ca_file))
     options = _engine_gate.Options(name or sockets.gethostname(), environment, grace, fail_open, builds, swarm)
@@ -106,6 +107,7 @@ def _prepare(socket: Path) -> None:
         if not socket.is_socket():
             raise UsageError(f"{socket} is there and is no socket", hint="remove it, or choose another with --socket")
         with sockets.socket(sockets.AF_UNIX) as probe:
+            # A socket file stays behind when its process is killed. Only one that nobody answers on is removed.
             if probe.connect_ex(str(socket)) == 0:
                 raise UsageError(f"another process answers on {socket}", hint="stop it first")
         socket.unlink()

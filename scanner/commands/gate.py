@@ -94,6 +94,7 @@ def gate(
     )
     reports = _reports(answer, image, rendered)
     if format_ == "json":
+        # The reports were asked for as files. In the JSON they would be megabytes of text within text.
         document = {name: value for name, value in answer.document.items() if name != "reports"}
         text = json.dumps(document, indent=2)
     else:

@@ -76,6 +76,7 @@ def _parameters(package: str) -> dict[str, str]:
     """Split NAME@RANGE. A purl keeps its own version; the @ of an npm scope belongs to the name."""
     if package.startswith("pkg:"):
         return {"purl": package}
+    # From the second character on: `@angular/core@<12` begins with the @ of its scope.
     name, separator, versions = package[1:].partition("@")
     name = package[:1] + name
     if not name.strip() or (separator and not versions.strip()):

@@ -174,6 +174,7 @@ def verify(
         signed: Sequence[Signed] = receipts.parse(_bytes(Path(target), "the receipt"))
         refused: list[ImageError] = []
     else:
+        # A mistyped file name must not become a request to a registry.
         if target.startswith(("/", ".")) or target.endswith(".json"):
             raise UsageError(f"there is no file {target[:200]!r}")
         if image:

@@ -183,6 +183,8 @@ def credentials(settings: Settings, host: str, password_file: Path | None, remov
         found = use_cases.by_host(session, host)
     if remove:
         chosen = anonymous()
+    # Between two transactions: the prompt waits for a person, and the first one would hold SQLite's write lock
+    # meanwhile.
     password = Secret("") if remove else None if is_role else _password(password_file)
     with administration(settings) as session:
         use_cases.change(session, COMMAND_LINE, key, found.id, password=password, **chosen)
@@ -328,6 +330,7 @@ def _import_text(view: polls.ImportView) -> str:
 def _password(file: Path | None = None) -> Secret:
     if file is not None:
         return Secret(read(file, "password file").strip())
+    # No option takes the password itself: arguments of a process are visible to every user of the machine.
     given = os.environ.get("DOCKWARDEN_PASSWORD")
     return Secret(given if given is not None else click.prompt("Password or token", hide_input=True, err=True))
 

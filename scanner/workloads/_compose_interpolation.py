@@ -105,6 +105,7 @@ def env_file(text: str, variables: Mapping[str, str]) -> dict[str, str]:
         if not stripped or stripped.startswith("#") or not equals or not _NAME.fullmatch(name.strip()):
             continue
         value = value.strip()
+        # Single quotes: the value is literal, without variables.
         if value[:1] == "'" and "'" in value[1:]:
             found[name.strip()] = value[1 : value.index("'", 1)]
             continue
@@ -113,7 +114,10 @@ def env_file(text: str, variables: Mapping[str, str]) -> dict[str, str]:
         else:
             value = re.split(r"\s#", value, maxsplit=1)[0].rstrip()
         try:
+            # A later line may use the variables of earlier ones.
             found[name.strip()] = interpolate(value, {**variables, **found})
+        # A password may contain a dollar sign that is no variable. The value is kept as it is written, as a shell's
+        # file would have it.
         except InterpolationError:
             found[name.strip()] = value
     return found

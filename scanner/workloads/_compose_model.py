@@ -65,6 +65,7 @@ def _with_includes(node: Node, files: Files, variables: Mapping[str, str], depth
     """Merge the included files under the node, whose own values win."""
     merged: Node | None = None
     for entry in node.get("include").items():
+        # A file can include itself, by way of others.
         if depth >= _MAX_DEPTH:
             raise entry.error("is nested too deeply")
         path = entry.get("path") if isinstance(entry.value, dict) else entry
@@ -79,6 +80,7 @@ def _read(name: str, near: Node, asking: Node, files: Files) -> Sequence[Documen
     try:
         text = files.read(name, near.document.file)
     except UsageError as error:
+        # With the place that names the file: the user has to mend that line, and not the missing file.
         refused = asking.error(f"cannot be read: {error}")
         refused.hint = error.hint
         raise refused from None
@@ -92,6 +94,7 @@ def _merge(base: Node, over: Node, key: str) -> Node:
         return value if isinstance(value, Node) else Node.of(over.document, over.pointer, value)
     if isinstance(over.value, Reset):
         return Node.of(over.document, over.pointer, None)
+    # An empty member in a later file changes nothing. Only `!reset` removes a value.
     if over.value is None or isinstance(base.value, Override | Reset):
         return base if over.value is None else over
     if key in _MAPS:
@@ -172,6 +175,7 @@ class _Extends:
         if extends.value is None:
             return node
         key = f"{node.document.file}\0{name}"
+        # By file and name: the same service name in another file is another service.
         if key in on_the_way or len(on_the_way) >= _MAX_DEPTH:
             raise extends.error("is circular or too deep")
         is_text = isinstance(extends.value, str)
@@ -183,6 +187,7 @@ class _Extends:
         if base.value is None:
             raise extends.error(f"refers to the service {other!r}, which does not exist")
         expanded = self.service(other or "", base, (*on_the_way, key), project)
+        # `extends` is resolved by now. Compose never inherits `depends_on`: the other service may be in another file.
         kept = {each: value for each, value in expanded.members() if each not in ("extends", "depends_on")}
         return _merge(Node.of(expanded.document, expanded.pointer, kept), node, "")
 

@@ -276,6 +276,7 @@ def _healthcheck(node: Node) -> tuple[tuple[str, ...], bool | None]:
 
 def _restart(node: Node, deploy: Node) -> tuple[str | None, int | None]:
     policy = deploy.get("restart_policy").mapping()
+    # `deploy.restart_policy` wins where both are given: Swarm ignores `restart`.
     if policy.value is not None:
         return policy.get("condition").text() or "any", integer(policy.get("max_attempts"))
     text = node.get("restart").text()
@@ -357,6 +358,8 @@ def _networks(node: Node, project: Node, network_mode: str | None) -> Iterator[N
         network = declared.get(name).mapping()
         options = {key: each.text() or "" for key, each in as_mapping(network.get("driver_opts")).members()}
         external = network.get("external").value
+        # The options of an external network are not in the file. Whether it is encrypted is then unknown, and not
+        # "no".
         known = network.value is not None and not external
         yield Network(
             name,
@@ -384,6 +387,8 @@ def _environment(node: Node, files: Files, variables: Mapping[str, str]) -> Iter
             raise item.error(f"cannot be read: {error}") from None
         yield from (Variable(key, value, "file") for key, value in env_file(text, variables).items())
     for key, value in as_mapping(node.get("environment")).members():
+        # A name without a value takes the variable of the host that starts it. The file cannot show whether it is a
+        # secret.
         yield Variable(key, value.text() or "", "literal" if value.value is not None else "host")
 
 

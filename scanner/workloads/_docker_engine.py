@@ -111,6 +111,7 @@ def _from_info(node: Node) -> EngineFacts:
     swarm = node.get("Swarm").mapping()
     cluster = swarm.at("Cluster", "Spec").mapping()
     registries = node.get("RegistryConfig").mapping()
+    # The engine always lists loopback as insecure; it is not the operator's choice, and no network is crossed.
     insecure = [
         cidr for cidr in registries.get("InsecureRegistryCIDRs").texts() if cidr not in ("127.0.0.0/8", "::1/128")
     ]
@@ -128,7 +129,9 @@ def _from_info(node: Node) -> EngineFacts:
         logging_driver=node.get("LoggingDriver").text() or "",
         insecure_registries=tuple(insecure),
         userns_remap="userns" in options,
+        # The engine lists a profile if it has seccomp. If none is listed, containers run without a filter.
         seccomp=options.get("seccomp", "").removeprefix("profile=") if "seccomp" in options else "unconfined",
+        # Absent means unknown, because old engines do not list it. `daemon.json` decides then.
         no_new_privileges=True if "no-new-privileges" in options else None,
         live_restore=node.get("LiveRestoreEnabled").boolean(),
         experimental=node.get("ExperimentalBuild").boolean(),

@@ -19,6 +19,7 @@ from scanner.workloads._docker_options import (
     selinux_of,
     short_mount,
 )
+from scanner.workloads._documents import Document
 from scanner.workloads._quantities import whole
 from scanner.workloads.base import Node, NodeOrigin
 
@@ -94,6 +95,12 @@ _SERVICE_PATHS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def objects(document: Document) -> list[Node]:
+    """Return the items of a list, or the document itself."""
+    node = Node(document)
+    return node.items() if isinstance(document.value, list) else [node]
+
+
 def is_container(value: Any) -> bool:
     """Return whether this is an object of ``docker inspect CONTAINER``."""
     return (
@@ -133,6 +140,7 @@ def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
         name, driver = node.get("Name").text() or "", node.get("Driver").text() or ""
         options = {key: value.text() or "" for key, value in node.get("Options").members()}
         network = Network(name, driver, encrypted(options) if driver == "overlay" else None)
+        # Containers name networks by id, services also by name.
         found[node.get("Id").text() or name] = found[name] = network
     return found
 
@@ -236,6 +244,8 @@ def _mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str, str]]) ->
             continue
         name = each.get("Name").text() or ""
         source = (each.get("Source").text() or "") if each.get("Type").text() == "bind" else name
+        # Docker names an anonymous volume with 64 random digits. That is no name that a user chose, and checks treat
+        # it as none.
         anonymous = each.get("Type").text() == "volume" and bool(_ANONYMOUS.fullmatch(name))
         found = Mount(
             each.get("Type").text() or "volume",
@@ -290,6 +300,7 @@ def _driver_options(request: Node | None) -> Mapping[str, str]:
 
 
 def _bindings(host: Node, node: Node) -> Iterator[PortBinding]:
+    # What was asked for is preferred: a stopped container has no ports in its network settings.
     published = host.get("PortBindings").members() or node.at("NetworkSettings", "Ports").members()
     for key, bindings in published:
         port, _, protocol = key.partition("/")

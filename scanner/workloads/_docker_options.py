@@ -36,6 +36,8 @@ def security_options(options: Iterable[str]) -> SecurityOptions:
     for option in options:
         name, value = _split(option)
         if name == "no-new-privileges":
+            # The option alone means true. `no-new-privileges:false` switches it off again, and must not be read as
+            # protection.
             escalation = value.lower() not in ("", "true", "1")
         elif name == "seccomp":
             seccomp = "Unconfined" if value.lower() == "unconfined" else value
@@ -153,6 +155,7 @@ def long_mount(text: str) -> Mount:
     """Parse the value of ``docker run --mount``: ``type=bind,source=/a,target=/b,readonly``."""
     found: dict[str, str] = {}
     options: dict[str, str] = {}
+    # Docker parses the value as one line of CSV, so that a quoted path may contain a comma.
     for each in next(csv.reader([text]), []):
         name, _, value = each.strip().partition("=")
         if name.lower() == "volume-opt":

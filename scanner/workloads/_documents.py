@@ -258,11 +258,14 @@ def _json(text: str, file: str) -> tuple[Document, ...] | None:
         nonlocal count
         count += len(pairs)
         found = dict(pairs)
+        # `json` would keep the last of two equal keys without a word. The reader that runs the workload may keep the
+        # first.
         if len(found) != len(pairs) or count > _MAX_VALUES_PER_DOCUMENT:
             raise ValueError("duplicate keys, or too many")
         return found
 
     def no_constant(name: str) -> Any:
+        # NaN and Infinity are no JSON (RFC 8259, section 6), and no limit can be compared with NaN.
         raise ValueError(name)
 
     try:
@@ -384,6 +387,7 @@ class _Reader:
                 assert node is not None  # check_node() returned True
                 if number >= MAX_DOCUMENTS:
                     raise self._refused(node, f"more than {MAX_DOCUMENTS:,} documents")
+                # Counted after aliases are expanded. Ten lines of YAML can stand for billions of values.
                 self._left = min(_MAX_VALUES_PER_DOCUMENT, self._total)
                 before = self._left
                 value = self._root(node)
@@ -469,6 +473,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
+        # A quoted scalar is always text: `"yes"` and `"0644"` must not become a boolean and a number.
         if node.style or node.tag == _TEXT:
             if "\0" in text:
                 raise self._refused(node, _NUL)
@@ -476,6 +481,8 @@ class _Reader:
         found = self._scalars.get(text, self)
         if found is self:
             found = self._resolved(text)
+            # Manifests repeat few scalars many times. The bound keeps a hostile stream from filling the memory with
+            # different ones.
             if len(self._scalars) < 10_000 and len(text) < 100:
                 self._scalars[text] = found
         return found
@@ -487,6 +494,7 @@ class _Reader:
             return True
         if text in self._false:
             return False
+        # Longer ones stay text: converting a number of many digits takes quadratic time.
         if _INTEGER.fullmatch(text) and len(text) < 40:
             return _integer(text)
         if len(text) < 100 and _FLOAT.fullmatch(text):

@@ -49,6 +49,7 @@ class Owners:
         A controller that was not read has a key as well, so that the pods of one controller are one workload.
         """
         key = None
+        # Owner references come from the document and can form a circle.
         for _ in range(_DEEPEST):
             parent = self._parent(item)
             if parent is None:
@@ -91,6 +92,8 @@ class Running:
 def running(pod: KubernetesObject) -> Mapping[str, Running]:
     """Return what runs, by the name of the container. Empty for a manifest, and for a pod that ended."""
     status = pod.node.get("status").mapping()
+    # A pod of a finished Job keeps its status. It runs nothing any more, and its digest would look like a running
+    # image.
     if status.get("phase").text() in _ENDED:
         return {}
     found: dict[str, Running] = {}
@@ -156,6 +159,7 @@ def _with_pods(
         if same and each.container not in merged_with and each.running_digest:
             merged_with[each.container] = each
         elif not (same and each.running_digest in ("", merged_with.get(each.container, each).running_digest)):
+            # A Deployment with a hundred equal pods is one workload here, and not a hundred.
             fingerprint = (each.container, each.image, each.running_digest)
             if fingerprint not in seen:
                 seen.add(fingerprint)

@@ -60,6 +60,7 @@ def seconds(text: str) -> float | None:
     """Parse a duration (``1m30s``) to seconds. None: not a duration."""
     total, at = 0.0, 0
     for found in _DURATION.finditer(text.strip()):
+        # Every part has to begin where the one before ended: `finditer` skips what it does not match.
         if found.start() != at or found[1].count(".") > 1 or found[1] == ".":
             return None
         total, at = total + float(found[1]) * _SECONDS[found[2]], found.end()

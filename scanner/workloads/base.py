@@ -45,6 +45,8 @@ class LocalFiles:
 
     def read(self, name: str, beside: str) -> str:
         """See ``Files.read``."""
+        # No restriction to a directory on purpose: Compose files refer to their parents, and the user reads their own
+        # files.
         return read_file(Path(beside).parent / name)
 
 
@@ -144,6 +146,7 @@ def _read_directory(directory: Path) -> Iterator[tuple[str, str]]:
         if not path.is_file():  # a pipe or a dangling link among the manifests
             continue
         text = read_file(path)
+        # The files together have the limit of one file: they are parsed as one stream, in memory.
         total += len(text)
         if total > MAX_BYTES:
             raise UsageError(f"{directory}: more than {MAX_BYTES >> 20} MiB of manifests", reason="bad_workload")
@@ -371,6 +374,7 @@ class Node:
             return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
+        # `True` is an int in Python. `replicas: yes` is a mistake, and not one replica.
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.error("must be a whole number")
         if abs(value) > MOST:

@@ -57,6 +57,7 @@ class ComposeFiles(WorkloadSource):
         documents = [d for name, text in read_texts(target, stdin) for d in self.documents(text, name)]
         beside = Path(target.split(",")[0]).parent / ".env"
         variables = env_file(read_file(beside), os.environ) if target != "-" and beside.is_file() else {}
+        # The environment wins over `.env`, as in Compose.
         return _compose_services.read(documents, LocalFiles(), {**variables, **os.environ}, self.id)
 
 

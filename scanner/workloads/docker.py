@@ -42,7 +42,7 @@ class DockerEngine(WorkloadSource):
 
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
         """See ``WorkloadSource.read``."""
-        nodes = [node for document in documents for node in objects(document)]
+        nodes = [node for document in documents for node in _docker_inspect.objects(document)]
         networks = _docker_inspect.networks_by_id(n for n in nodes if _docker_inspect.is_network(n.value))
         volumes = _docker_inspect.volume_options(n for n in nodes if _docker_inspect.is_volume(n.value))
         return tuple(workload for node in nodes for workload in self._workloads(node, networks, volumes))
@@ -59,6 +59,7 @@ class DockerEngine(WorkloadSource):
             info = _docker_engine.as_node(client.info(), "docker info")
             engine = _docker_engine.engine(info, _docker_engine.local_daemon_file(), networks)
             bridge = next((n for n in found if n.get("Name").text() == "bridge"), None)
+            # `daemon.json` is often not readable. The default bridge shows the effect of its setting `icc`.
             if engine.engine is not None and engine.engine.inter_container is None and bridge is not None:
                 allowed = _docker_engine.bridge_allows_traffic(bridge)
                 engine = replace(engine, engine=replace(engine.engine, inter_container=allowed))
@@ -67,6 +68,7 @@ class DockerEngine(WorkloadSource):
     def _containers(
         self, client: Any, networks: dict[str, Network], volumes: dict[str, Mapping[str, str]]
     ) -> Iterator[Workload]:
+        # Containers end while they are listed. One that is gone must not end the whole audit.
         for each in client.containers.list(ignore_removed=True):
             node = _docker_engine.as_node(each.attrs, f"docker inspect {each.name}")
             yield _docker_inspect.container(node, networks, volumes, digest=_digest(each), processes=_processes(each))
@@ -85,12 +87,6 @@ class DockerEngine(WorkloadSource):
             raise node.error(
                 "is a service: audit it as swarm:FILE" if service else "is not output of docker inspect for a container"
             )
-
-
-def objects(document: Document) -> list[Node]:
-    """Return the items of a list, or the document itself."""
-    node = Node(document)
-    return node.items() if isinstance(document.value, list) else [node]
 
 
 def _digest(container: Any) -> str:

@@ -80,6 +80,8 @@ class EcsTasks(WorkloadSource):
         for node in nodes:
             if not _is_task(node.value) and not _is_service(node.value):
                 raise node.error("is neither a task definition (containerDefinitions) nor a service (taskDefinition)")
+        # By family without the revision: a service's file usually names an older revision than the task definition
+        # beside it.
         services = {_family(node.get("taskDefinition").text() or ""): node for node in nodes if _is_service(node.value)}
         return tuple(workload for node in nodes if _is_task(node.value) for workload in _task(node, services))
 
@@ -228,6 +230,7 @@ def _mounts(node: Node, linux: Node, volumes: Mapping[str, Node]) -> Iterator[Mo
             for key, value in (volume.members() if volume is not None else ())
             if key not in ("name", "host") and value.value
         ]
+        # A volume of scope "task" ends with the task, like an anonymous one. Only a shared one keeps data.
         shared = any(
             kind != "dockerVolumeConfiguration" or volume.at(kind, "scope").text() == "shared"
             for kind in kinds

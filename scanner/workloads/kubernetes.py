@@ -183,6 +183,8 @@ def _workloads(item: KubernetesObject, budgets: Sequence[tuple[str, Mapping[str,
         raise spec.error("is missing: the object needs a pod spec")
     labels = {key: value.text() or "" for key, value in template.at("metadata", "labels").members()}
     covered = any(
+        # An empty selector is left out. It selects every pod of the namespace in policy/v1, but nothing in
+        # policy/v1beta1; not to count it is the careful reading.
         namespace == item.namespace and selected and selected.items() <= labels.items()
         for namespace, selected in budgets
     )
@@ -264,6 +266,8 @@ def _container(
     image = node.get("image").text()
     if not image:
         raise node.error("has no image")
+    # A chart that was not rendered parses as YAML. Its image would be an unknown name, and the whole audit worthless
+    # without an error.
     if "{{" in image:
         raise node.get("image").error("contains an unrendered template")
     user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
@@ -292,6 +296,7 @@ def _container(
         cap_add=_capabilities(own, "add"),
         cap_drop=_capabilities(own, "drop"),
         seccomp=_profile(own.get("seccompProfile")) or pod.seccomp,
+        # The order in which the kubelet applies them: the container's field, its annotation, then the pod's field.
         apparmor=_profile(own.get("appArmorProfile"))
         or _annotated(dict(pod.apparmor_annotations).get(name))
         or _profile(shared.get("appArmorProfile")),

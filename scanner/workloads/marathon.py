@@ -179,6 +179,7 @@ def _app(node: Node, parent: str) -> Workload:
         labels=tuple((key, value.text() or "") for key, value in node.get("labels").members()),
         user=_last(options, "user", "u") or node.get("user").text(),
         read_only_root=_flag(options, "read-only"),
+        # Both places grant it: the field, and an option that Marathon passes on to Docker unchanged.
         privileged=docker.get("privileged").boolean() or _flag(options, "privileged"),
         allow_privilege_escalation=security.allow_privilege_escalation,
         cap_add=capabilities(options.get("cap-add", ())),
@@ -307,6 +308,7 @@ def _ports(
     for each in [*container.get("portMappings").items(), *docker.get("portMappings").items()]:
         yield PortBinding(
             each.get("containerPort").integer() or 0,
+            # In bridge mode a missing host port is a random one, so that the port is published all the same.
             each.get("hostPort").integer() if mode != "bridge" else each.get("hostPort").integer() or 0,
             "",
             each.get("protocol").text() or "tcp",

@@ -41,7 +41,7 @@ class SwarmServices(WorkloadSource):
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
         """See ``WorkloadSource.read``."""
         stacks = [document for document in documents if _compose_services.looks_like(document)]
-        nodes = [node for document in documents if document not in stacks for node in _objects(document)]
+        nodes = [node for document in documents if document not in stacks for node in _docker_inspect.objects(document)]
         networks = _docker_inspect.networks_by_id(n for n in nodes if _docker_inspect.is_network(n.value))
         services = tuple(workload for node in nodes for workload in self._workloads(node, networks))
         return (*(_compose_services.read(stacks, files, {}, self.id) if stacks else ()), *services)
@@ -49,6 +49,7 @@ class SwarmServices(WorkloadSource):
     def running(self) -> tuple[Workload, ...]:
         """See ``WorkloadSource.running``: the services of the swarm that the local engine manages."""
         with _docker_engine.connection() as client:
+            # A worker node answers the question for services with an error that does not say why.
             if client.info().get("Swarm", {}).get("ControlAvailable") is not True:
                 raise UsageError(
                     "the Docker engine is not a swarm manager",
@@ -65,8 +66,3 @@ class SwarmServices(WorkloadSource):
             yield _docker_inspect.service(node, networks)
         elif not _docker_inspect.is_network(node.value):
             raise node.error("is neither output of docker service inspect nor a stack file")
-
-
-def _objects(document: Document) -> list[Node]:
-    node = Node(document)
-    return node.items() if isinstance(document.value, list) else [node]

@@ -71,6 +71,7 @@ def _authenticate() -> None:
 def _is_token(sent: str) -> bool:
     """True for the token of the settings, for a Clair without a key."""
     secret = resources().settings.clair_webhook_token
+    # A short secret, or none, is never accepted, whatever was configured: an empty one would equal an empty header.
     return same_secret(sent, secret) and len(secret.reveal()) >= _MIN_SECRET
 
 
@@ -81,6 +82,7 @@ def _is_signed(sent: str) -> bool:
         key = base64.b64decode(psk, validate=True)
         if len(key) < _MIN_SECRET:
             return False
+        # One algorithm only. A token that chooses its own could choose "none" (RFC 8725, section 3.1).
         claims = jwt.decode(sent, OctKey.import_key(key), algorithms=["HS256"]).claims
         _CLAIMS.validate(claims)
     except (JoseError, ValueError):

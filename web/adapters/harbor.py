@@ -163,6 +163,8 @@ def scan(environment: str = "") -> Response:
             lambda session: harbor.request(session, principal(), order, settings, key)
         )
     except RefusedError as error:
+        # The administrator of the Harbor sees only a failed scan. The page Enforcement shows the administrator of
+        # Dockwarden that a host is missing under Registries.
         doors.recorder().note(principal(), harbor.refused_call(order.url, order.repository, f"{error}\n{error.hint}"))
         raise
     queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
@@ -265,6 +267,7 @@ def _refused(error: ScannerError) -> Response:
     status = status_of(error)
     if status >= 500 and error.reason != "no_report":
         logging.getLogger(__name__).error("a request of Harbor failed", extra={"reason": error.reason})
+    # Harbor shows the text to its users. The text of an internal error can name hosts and files of this installation.
     known = status < 500 or error.reason == "no_report"
     text = str(error) if known else "Dockwarden could not do this: see its log"
     response = _error(status, f"{text} ({error.hint})" if known and error.hint else text, error.reason)

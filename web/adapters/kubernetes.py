@@ -66,6 +66,8 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
     except UsageError as error:
         return _answered(admissions.refused(document, str(error)))
     except ScannerError as error:
+        # The text of a remote fault says which part is away. Other texts may hold data of another project, so only
+        # the reason is given.
         reason = str(error) if isinstance(error, RemoteError) else error.reason
         logging.getLogger(__name__).error("a review could not be decided", extra={"reason": error.reason})
         return _answered(admissions.failed(document, review, resources().settings, mode, _NOT_DECIDED.format(reason)))
@@ -112,5 +114,7 @@ def _budget() -> float:
     ours = resources().settings.admission_wait_seconds
     asked = request.args.get("timeout", "").removesuffix("s")
     if asked.isascii() and asked.isdigit() and len(asked) < 4:
+        # An answer that comes after the API server's timeout is no answer: `failurePolicy` would decide instead of
+        # the gate.
         return max(0.0, min(ours, int(asked) - _MARGIN_SECONDS))
     return ours

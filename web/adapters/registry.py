@@ -107,6 +107,7 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
     ends = time.monotonic() + resources().settings.pull_wait_seconds
     try:
         pull = pulls.parse(method, uri)
+        # Before the registry is looked up: a push or a list needs no decision, and so no query.
         if pull.kind is pulls.Kind.OTHER:
             return Response(status=200)
         if not ENVIRONMENT.fullmatch(environment):
@@ -140,6 +141,7 @@ def _judged(pull: pulls.Pull, place: pulls.GatedRegistry, judged: DoorResult | N
         return Response(status=200)
     allowed, public_url = judged.allowed, resources().settings.public_url
     message = "" if allowed else denial_message([judged], public_url).replace("\n", "; ")
+    # For display only. A client can send these headers itself, so nothing is decided by them.
     client = request.headers.get("X-Real-IP") or request.headers.get("X-Forwarded-For", "").partition(",")[0]
     doors.recorder().note(principal(), pulls.call(pull, place, judged, message, client=client.strip()))
     if judged.missing:

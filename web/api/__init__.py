@@ -61,6 +61,8 @@ def install(app: OpenAPI) -> None:
         Refuse them.
         """
         if request.routing_exception is None and (request.endpoint, request.method) in bodies:
+            # Also a guard against other sites: a browser sends this media type to another origin only after asking it
+            # (CORS), and we never agree.
             if request.mimetype != "application/json":
                 raise UsageError("send application/json", reason="unsupported_media_type")
             if not isinstance(request.get_json(), dict):

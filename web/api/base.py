@@ -224,6 +224,8 @@ class IfMatch(Model):
 def edited_version(if_match: str | None, current: int | None, what: str) -> int | None:
     """The version in If-Match, for the store to compare. Without If-Match only a new object may be written."""
     if current is None:
+        # -1 is a version that never exists: If-Match on something that does not exist has to fail (RFC 9110, section
+        # 13.1.1).
         return 0 if not if_match else -1
     if not if_match:
         raise UsageError(

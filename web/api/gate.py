@@ -125,6 +125,8 @@ def authenticate() -> Actor:
     digest, repository = (str(reference.digest or ""), reference.name) if reference else ("", "")
     caller = gate_caller(bearer(header), digest, repository, environment)
     asked = caller.lookup
+    # The answer is ready before the body was validated. It is sent only for a body that validation would accept as it
+    # is, see `_is_plain`.
     if asked.row is not None and asked.current and not asked.broken_glass and _is_plain(body):
         g.ready = Response(asked.row.document, mimetype="application/json")
     return caller.actor
@@ -132,6 +134,7 @@ def authenticate() -> Actor:
 
 def _peek() -> Any:
     """The body if it is JSON. An invalid body is reported only to callers who are authenticated."""
+    # A large body is not read before its sender is known.
     if admission():
         return None
     try:
@@ -155,6 +158,7 @@ def _asked_for(body: Any) -> tuple[Reference | None, str]:
 def _is_plain(body: Any) -> bool:
     """True if the body has only the members that the query answers, so it is valid without further checks."""
     seconds, environment = body.get("wait_seconds", 0), body.get("environment", "")
+    # `type` and not `isinstance`: `true` is an int in Python, and validation refuses it.
     return body.keys() <= _PLAIN and type(seconds) is int and 0 <= seconds <= MAX_WAIT and isinstance(environment, str)
 
 

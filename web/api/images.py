@@ -523,6 +523,7 @@ def _format(asked: str | None) -> str:
     by_type["application/json"] = "json"
     if not request.accept_mimetypes:
         return "json"
+    # JSON first, so that `*/*`, which most clients send, gets it.
     best = request.accept_mimetypes.best_match(["application/json", *by_type])
     if best is None:
         raise UsageError("no report format matches the Accept header", reason="not_acceptable", hint=", ".join(by_type))

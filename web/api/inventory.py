@@ -171,6 +171,7 @@ def report(body: InventoryIn) -> Response:
     """
     if (body.documents is None) == (body.workloads is None):
         raise UsageError("give either documents or workloads", reason="invalid", field="workloads")
+    # Before the documents are parsed: up to 16 MiB of YAML are not read for a caller who will be refused.
     principal().require_every_project()
     files = [(document.file, document.text) for document in body.documents or ()]
     found = use_cases.parse(body.source, files) if files else body.workloads or ()

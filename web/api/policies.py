@@ -232,6 +232,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
     Creates a new version, active at once. `If-Match` names the edited version: 412 if it has changed in the meantime.
     """
     with resources().database.session() as session:
+        # Before If-Match is compared: a caller who may not edit the policy learns nothing about its version.
         current = use_cases.to_edit(session, principal(), path.name, body.project or "")
         expected = edited_version(header.if_match, current.version if current else None, "policy")
         written = use_cases.write(

@@ -164,6 +164,8 @@ def keys_pem() -> Response:
 def _published() -> Sequence[store.KeyView]:
     signer = use_cases.Signer(resources().settings, resources().secret_key)
     with resources().database.read() as session:
+        # A transaction that writes is needed for the first key only. This route is public, and must not take SQLite's
+        # write lock for strangers.
         if store.keys(session):
             return use_cases.published(session, signer, SERVICE)
     return resources().database.uncrossed(lambda session: use_cases.published(session, signer, SERVICE))
