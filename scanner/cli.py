@@ -60,6 +60,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     try:
         with private_state():
             return int(cli.main(args=arguments, prog_name="dockwarden", standalone_mode=False) or Exit.OK)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a command: its message is the whole help
+        tell(error.format_message())
+        return Exit.USAGE
     except click.UsageError as error:
         tell(error.ctx.get_usage() if error.ctx else "")
         complain(error.format_message(), f"{error.ctx.command_path if error.ctx else 'dockwarden'} --help")

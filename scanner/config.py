@@ -344,6 +344,15 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: {error}") from error
 
 
+_EXPECTED: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    Retention: "a period such as 36h, 90d or 4w, or never",
+}
+
+
 def _convert(raw: Any, kind: Any, where: str) -> Any:
     try:
         if get_origin(kind) is tuple:
@@ -371,8 +380,7 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
             }[str(raw).lower()]
         return kind(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        expected = "a period such as 36h, 90d or 4w, or never" if kind is Retention else getattr(kind, "__name__", kind)
-        raise UsageError(f"{where}: not a valid value", hint=f"expected {expected}") from error
+        raise UsageError(f"{where}: not a valid value", hint=f"expected {_EXPECTED.get(kind, kind)}") from error
 
 
 def audit_key(settings: Settings) -> Secret:

@@ -30,6 +30,7 @@ from scanner import __version__
 from scanner.config import Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.files import read_whole
+from scanner.model.untrusted import network_reason
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -194,7 +195,10 @@ def connector(
             last = error
         else:
             return partial(socket.create_connection, (address, port), timeout)
-    raise RemoteError(f"cannot reach {host}:{port}: {last}", reason="registry_unreachable")
+    raise RemoteError(
+        f"cannot reach {host}:{port}: {network_reason(last) if last else 'it has no address'}",
+        reason="registry_unreachable",
+    )
 
 
 class AnswerTooLarge(RemoteError):

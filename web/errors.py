@@ -25,6 +25,7 @@ from scanner.errors import (
     ScannerError,
     UsageError,
 )
+from scanner.model.validation import plain_message
 from web.security import request_id
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def problem(
 def invalid(error: ValidationError) -> Response:
     """Answer 422 and name every wrong member. Sent values are not repeated: they may hold a secret."""
     places = [
-        {"pointer": "/" + "/".join(map(str, one["loc"])), "message": one["msg"]}
+        {"pointer": "/" + "/".join(map(str, one["loc"])), "message": plain_message(one)}
         for one in error.errors(include_input=False, include_url=False)
     ]
     first = places[0] if places else {"pointer": "", "message": "not valid"}

@@ -234,7 +234,10 @@ def _unpack(source: Path, fresh: Path) -> None:
                     file.flush()
                     os.fsync(file.fileno())
     except (tarfile.TarError, EOFError, OSError, zlib.error, LZMAError, ValueError, RecursionError) as error:
-        raise UsageError(f"{source} is not a Trivy database archive: {error}") from error
+        # tarfile lists the complaint of every compression that it tried, one a line.
+        why = str(error).partition(":\n")[0]
+        hint = "import db.tar.gz, javadb.tar.gz, a KEV catalogue or EPSS scores: docs/advisories.md"
+        raise UsageError(f"{source} is not a Trivy database archive: {why}", hint=hint) from error
     for name in _NAMES:
         if (fresh / name).is_file():
             (fresh / name).rename(fresh / part / name)

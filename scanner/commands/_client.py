@@ -17,7 +17,7 @@ from scanner.addresses import web_address
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.decision import Change, Reason, ReasonKind, Verdict
-from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.reports._decision_text import DecisionText, grouped
 
@@ -192,7 +192,7 @@ class Client:
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
         """An error for a request without an answer: the address, the cause and what to do."""
-        text = str(error) or type(error).__name__
+        text = network_reason(error)
         where = f"cannot reach {self._url}: "
         if "certificate" in text.lower():
             hint = "trust its certificate authority: --ca-file FILE, or DOCKWARDEN_CA_FILE"

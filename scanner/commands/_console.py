@@ -236,6 +236,14 @@ def rfc3339(_context: click.Context, _parameter: click.Parameter, value: str | N
     return found
 
 
+def prompt_secret(label: str, *, twice: bool = False) -> str:
+    """Ask for a password. Raises UsageError without a terminal, where getpass would wait for input and show it."""
+    if not sys.stdin.isatty():
+        hint = "set DOCKWARDEN_PASSWORD, or run the command in a terminal"
+        raise UsageError("no password was given, and there is no terminal to ask for it", hint=hint)
+    return str(click.prompt(label, hide_input=True, err=True, confirmation_prompt=twice))
+
+
 def read_stdin(limit: int = 64 << 20) -> bytes:
     """Read standard input to its end. Raises UsageError for more than ``limit`` bytes (``< /dev/zero``)."""
     data = sys.stdin.buffer.read(limit + 1)
@@ -317,7 +325,7 @@ def server_options(scope: str) -> Callable[[Any], Any]:
                 help="CA certificates (PEM) to trust for the server. Default: DOCKWARDEN_CA_FILE.",
             ),
             click.option(
-                "--token", envvar="DOCKWARDEN_TOKEN", help=f"API token with scope '{scope}' (better: DOCKWARDEN_TOKEN)."
+                "--token", envvar="DOCKWARDEN_TOKEN", help=f"API token with scope {scope} (better: DOCKWARDEN_TOKEN)."
             ),
             click.option(
                 "--server",

@@ -50,7 +50,12 @@ def admission() -> None:
 @click.option(
     "--client-ca", type=FILE, help="CA (PEM) of the API server's client certificate, for the server to set up."
 )
-@click.option("--environment", "environments", multiple=True, help="Value of the label dockwarden/environment.")
+@click.option(
+    "--environment",
+    "environments",
+    multiple=True,
+    help="Environment to review: a value of the label dockwarden/environment (may be repeated).",
+)
 @click.option("--exempt", multiple=True, help="Namespace that is not reviewed (may be repeated).")
 @click.option(
     "--failure-policy",
@@ -60,7 +65,13 @@ def admission() -> None:
     help="What the API server does if it gets no answer.",
 )
 @click.option("--pin-tags", is_flag=True, help="Also replace tags in new Pods by the digest that was judged.")
-@click.option("--timeout", type=click.IntRange(1, 30), default=5, show_default=True, help="Seconds to wait for one.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 30),
+    default=5,
+    show_default=True,
+    help="Seconds that the API server waits for an answer.",
+)
 @pass_settings
 def kubernetes(
     settings: Settings,
@@ -88,7 +99,7 @@ def kubernetes(
     token there, and run this command again. See docs/admission.md.
     """
     if not wanted:
-        raise UsageError("nothing to do", hint="give --manifests, and pipe the output to kubectl apply -f -")
+        raise UsageError("--manifests is missing", hint="add --manifests, and pipe the output to: kubectl apply -f -")
     for name in (namespace, *environments):
         # Names go into YAML and into DNS names: a label (RFC 1123) needs no quoting in either.
         if not _LABEL.fullmatch(name):

@@ -232,7 +232,7 @@ def _show(progress: Progress) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @pass_settings
 def import_(settings: Settings, file: Path) -> None:
-    """Verify a file and use it from now on, for sites without internet access.
+    """Import advisories from a FILE, for sites without internet access.
 
     FILE: a Trivy database (db.tar.gz, javadb.tar.gz, or a directory), CISA's KEV catalogue (JSON or CSV), EPSS
     scores (CSV, CSV.gz).
@@ -254,9 +254,10 @@ def _describe(status: AdvisoryStatus | None) -> str:
 @click.option("--cancel", is_flag=True, help="Stop the running job. Its results so far are kept.")
 @pass_settings
 def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
-    """Look up every package of every scanned image in the current advisories, and update the decisions.
+    """Match all scanned images against the current advisories.
 
-    Workers do this when the advisories change. No registry is contacted and no image is read.
+    Looks up every package, and updates findings and decisions. Workers do this when the advisories change. No
+    registry is contacted and no image is read.
     """
     from scanner import catalog
     from scanner.services import jobs as job_use_cases

@@ -58,7 +58,12 @@ def verify(settings: Settings, file: Path | None) -> Exit:
 @click.option("--actor", default="", help="Only this actor: a user's name, 'token NAME' or 'command line'.")
 @click.option("--action", default="", help="Only actions with this prefix, such as policy or user.create.")
 @click.option("--object", "object_", default="", help="Only entries about this target.")
-@click.option("--since", type=click.DateTime(), help="Only entries since this time (UTC).")
+@click.option(
+    "--since",
+    type=click.DateTime(),
+    metavar="TIME",
+    help="Only entries since this time (UTC): 2026-11-01 or 2026-11-01T12:00:00.",
+)
 @click.option(
     "-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number of entries."
 )
@@ -78,7 +83,12 @@ def list_(settings: Settings, actor: str, action: str, object_: str, since: date
 
 @audit_log.command("export")
 @click.option("-o", "--output", type=FILE, help="Write to this file instead of stdout.")
-@click.option("--since", type=click.DateTime(), help="Only entries since this time (UTC).")
+@click.option(
+    "--since",
+    type=click.DateTime(),
+    metavar="TIME",
+    help="Only entries since this time (UTC): 2026-11-01 or 2026-11-01T12:00:00.",
+)
 @click.option("--action", default="", help="Only actions with this prefix, such as policy or user.create.")
 @pass_settings
 def export(settings: Settings, output: Path | None, since: datetime | None, action: str) -> None:

@@ -19,8 +19,10 @@ def break_glass() -> None:
 
 @break_glass.command("open")
 @click.argument("digest")
-@click.option("--reason", required=True, help="Why; shown with every answer.")
-@click.option("--hours", type=click.FloatRange(0, 4, min_open=True), default=1.0, show_default=True, help="How long.")
+@click.option("--reason", required=True, help="Reason; shown with every decision that it changes.")
+@click.option(
+    "--hours", type=click.FloatRange(0, 4, min_open=True), default=1.0, show_default=True, help="Hours until it ends."
+)
 @server_options("gate")
 @pass_settings
 def open_(
@@ -32,7 +34,7 @@ def open_(
     token: str | None,
     ca_file: Path | None,
 ) -> None:
-    """Let DIGEST (sha256:…) through everywhere.
+    """Let the image DIGEST (sha256:…) through, although a policy denies it.
 
     The token must be your own, and the server's setting DOCKWARDEN_BREAK_GLASS must name you.
     """
@@ -45,11 +47,13 @@ def open_(
 @server_options("gate")
 @pass_settings
 def list_(settings: Settings, server: str | None, token: str | None, ca_file: Path | None) -> None:
-    """List the newest, first."""
+    """List what was let through, newest first."""
     from scanner.commands._client import objects
 
-    answer = _client(settings, server, token, ca_file).get("/api/v1/break-glass", {})
-    for each in objects(answer.get("items")):
+    found = objects(_client(settings, server, token, ca_file).get("/api/v1/break-glass", {}).get("items"))
+    if not found:
+        tell("nothing was let through yet")
+    for each in found:
         state = "open" if each.get("active") else "ended"
         when = f"{_text(each, 'opened_by')}, until {_text(each, 'until')}"
         click.echo(f"{_text(each, 'id')}  {state:5}  {_text(each, 'digest')}  {when}: {_text(each, 'reason')}")
@@ -60,7 +64,7 @@ def list_(settings: Settings, server: str | None, token: str | None, ca_file: Pa
 @server_options("gate")
 @pass_settings
 def end(settings: Settings, identifier: str, server: str | None, token: str | None, ca_file: Path | None) -> None:
-    """End one before its time."""
+    """End the break-glass with this ID before its time. 'list' shows the IDs."""
     client = _client(settings, server, token, ca_file)
     _, found = client.post(f"/api/v1/break-glass/{clean_text(identifier, 64)}/end", {})
     tell(f"{_text(found, 'digest')} is not let through any more")

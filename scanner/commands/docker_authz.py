@@ -28,29 +28,31 @@ _SERVER_SECONDS = 15  # longer than a server waits for a scan; the engine's clie
 
 @click.command("docker-authz")
 @server_options("admission")
-@click.option("--socket", default=SOCKET, show_default=True, type=click.Path(path_type=Path), help="Where it listens.")
+@click.option(
+    "--socket", default=SOCKET, show_default=True, type=click.Path(path_type=Path), help="Socket to listen on."
+)
 @click.option(
     "--discovery",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also write dockwarden.json there, such as in /etc/docker/plugins, for a socket in another place.",
+    help="Also write dockwarden.json to this directory, such as /etc/docker/plugins: needed with --socket.",
 )
-@click.option("--environment", default="", metavar="NAME", help="Where the host runs, which selects the policies.")
-@click.option("--name", default="", help="Of the host, for the page Enforcement; this machine's name otherwise.")
+@click.option("--environment", default="", metavar="NAME", help="Environment of the host; selects policies.")
+@click.option("--name", default="", help="Name of the host on the page Enforcement. Default: this machine's name.")
 @click.option(
     "--grace",
     type=click.IntRange(0, 7 * 86_400),
     default=3600,
     show_default=True,
     metavar="SECONDS",
-    help="How long the last answer counts while the server is away.",
+    help="How long the last answer is used while the server cannot be reached.",
 )
-@click.option("--fail-open", is_flag=True, help="Then allow what is not known, and log it; denied otherwise.")
-@click.option("--builds/--no-builds", default=True, show_default=True, help="Whether images may be built on the host.")
+@click.option("--fail-open", is_flag=True, help="After --grace, allow unknown images and log them. Default: deny them.")
+@click.option("--builds/--no-builds", default=True, show_default=True, help="Allow or deny image builds on the host.")
 @click.option(
     "--swarm/--no-swarm",
     default=False,
     show_default=True,
-    help="Whether the host may create or join a swarm, whose other managers start services on it unasked.",
+    help="Allow or deny that the host creates or joins a swarm. Managers of a swarm start services on it unasked.",
 )
 @pass_settings
 def docker_authz(
@@ -67,10 +69,10 @@ def docker_authz(
     builds: bool,
     swarm: bool,
 ) -> Exit:
-    """Let a Docker engine ask before it starts something.
+    """Run the authorization plugin of a Docker engine: it asks the server before a container starts.
 
-    Start dockerd with --authorization-plugin=dockwarden. Make the token on the server: dockwarden token create NAME
-    --scope admission. docs/docker-authz.md leads through it.
+    Start dockerd with --authorization-plugin=dockwarden. Create the token on the server: dockwarden token create NAME
+    --scope admission. See docs/docker-authz.md.
     """
     from scanner.commands import _client, _engine_gate
 

@@ -44,7 +44,14 @@ def _formats() -> Iterable[str]:
 @click.command()
 @click.argument("image")
 @server_options("gate")
-@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="Time to wait for a pending scan.")
+@click.option(
+    "--wait",
+    type=click.IntRange(0),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time to wait for a pending scan.",
+)
 @click.option(
     "--workload",
     "workload_file",

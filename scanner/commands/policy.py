@@ -60,11 +60,13 @@ def policy_simulate(
     format_: str,
     ca_file: Path | None,
 ) -> Exit:
-    """Simulate FILE on a server's evidence: which images and running workloads would newly be denied or released, by
-    which rule and project.
+    """Show what FILE would change on a server.
 
-    The server examines everything that the policy applies to. Changes nothing and scans nothing. Exits with 1 if an
-    image or a workload would newly be denied, with 4 if the wait ended before everything was examined.
+    Lists the images and running workloads that would newly be denied or released, by which rule and project. The
+    server examines everything that the policy applies to. Changes nothing and scans nothing.
+
+    Exits with 1 if an image or a workload would newly be denied, with 4 if the wait ended
+    before everything was examined.
     """
     from scanner.commands import _client, _dry_runs
 

@@ -50,8 +50,17 @@ def receipt() -> None:
 @receipt.command("create")
 @click.argument("image")
 @server_options("gate and read")
-@click.option("--environment", default="", help="Environment in which the image will run; the receipt is for it only.")
-@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="Time to wait for a pending scan.")
+@click.option(
+    "--environment", default="", help="Environment in which the image will run. The receipt is valid only there."
+)
+@click.option(
+    "--wait",
+    type=click.IntRange(0),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time to wait for a pending scan.",
+)
 @click.option(
     "--format",
     "format_",
@@ -81,7 +90,7 @@ def create(
     predicate: str,
     output: Path | None,
 ) -> Exit:
-    """Ask a server for the signed decision about IMAGE.
+    """Ask a server for a receipt (a signed decision) for IMAGE.
 
     An image that is not scanned yet is scanned first. A denied image gets a receipt too: its result is FAILED.
     """
@@ -134,12 +143,14 @@ def _attestation(found: object, form: str, predicate: str) -> object:
     multiple=True,
     help="Public keys: the JSON of /api/v1/receipts/keys, or PEM (may be repeated).",
 )
+@click.option("--image", help="For a FILE: the image that the receipt must be for: host/repo@sha256:… or a digest.")
 @click.option(
-    "--image", help="For a FILE: the image that it must be about, as host/repo@sha256:…; a digest alone is enough."
+    "--environment",
+    default="",
+    help="Environment that the receipt must be for. Default: a receipt without environment.",
 )
-@click.option("--environment", default="", help="Environment in which the image will run. Default: none named.")
-@click.option("--platform", default="", metavar="OS/ARCH", help="Platform that must have been judged.")
-@click.option("--repository", default="", help="host/repo that was judged, if the image was copied from there.")
+@click.option("--platform", default="", metavar="OS/ARCH", help="Platform that the receipt must be for.")
+@click.option("--repository", default="", help="host/repo in the receipt, if the image was copied from there.")
 @click.option("--at", "now", callback=rfc3339, metavar="TIME", help="Verify as of this RFC 3339 time instead of now.")
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for the registry.")
 @click.option("--insecure-registry", multiple=True, metavar="HOST", help="Use plain HTTP for this registry.")
@@ -158,7 +169,7 @@ def verify(
     insecure_registry: tuple[str, ...],
     format_: str,
 ) -> Exit:
-    """Verify a receipt: a FILE, or what lies beside an IMAGE in its registry. No Dockwarden server is asked.
+    """Verify a receipt: a FILE, or the receipts that are attached to an IMAGE. No Dockwarden server is asked.
 
     The newest receipt for the image and environment counts: it revokes the former ones. A receipt for one environment
     admits to no other.
@@ -354,11 +365,11 @@ def keys(settings: Settings, format_: str) -> None:
     default=24.0,
     show_default=True,
     metavar="HOURS",
-    help="Time for which the new key is published before it signs. 0: it signs at once.",
+    help="Hours that the new key is published before it signs. 0: it signs at once.",
 )
 @pass_settings
 def rotate_key(settings: Settings, overlap: float) -> None:
-    """Create the key that signs next. The present key is published until its last receipt has ended."""
+    """Create the next signing key. The current key stays published until its last receipt expires."""
     from scanner.services import receipts as use_cases
 
     signer = use_cases.Signer(settings, secret_key(settings))

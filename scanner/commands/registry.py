@@ -19,7 +19,7 @@ import click
 from pydantic import TypeAdapter
 
 from scanner import catalog
-from scanner.commands._console import FILE, Exit, administration, pass_settings, read, tell, write
+from scanner.commands._console import FILE, Exit, administration, pass_settings, prompt_secret, read, tell, write
 from scanner.config import Secret, Settings, secret_key
 from scanner.errors import UsageError
 from scanner.model.actor import COMMAND_LINE
@@ -38,14 +38,14 @@ from scanner.store import reconciliation, registries
 from scanner.store.jobs import JobView
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
-_HARBOR = "It is a Harbor that may request scans; its reports hold vulnerabilities, or also our findings."
-_KIND = "What user name and password are: those of the registry, or of a cloud that gives out tokens (see the manual)."
+_HARBOR = "It is a Harbor that may request scans. Reports to it hold vulnerabilities, or also the failed checks."
+_KIND = "Kind of user name and password: static, or those of a cloud (docs/registries.md)."
 _ROLE = "Use the identity that the cloud gives to the workers' machine or pod; no secret is stored."
 _TENANT = "acr: the tenant's ID or domain name."
-_ALIASES = "Another host name that the registry uses in its webhooks; in 'edit', '' removes them."
+_ALIASES = "Another host name that the registry uses in its webhooks; in 'edit', an empty value ('') removes them."
 _RECEIPTS = "Write signed decisions beside its images; needs push rights."
-_ROLE_ARN = "ecr: the role that the access key or the machine's identity assumes, maybe in another account."
-_SERVICE = "Another host that gets the password: your GitLab, for its registry; '' removes it."
+_ROLE_ARN = "ecr: role that the access key or the machine's identity assumes."
+_SERVICE = "Another host that may get the password, such as GitLab for its registry. An empty value ('') removes it."
 _FROM_FILE = "Read the password, token or key from a file, such as a Google service account's JSON."
 _LOOK_SECONDS = 2.0
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
@@ -156,6 +156,8 @@ def edit(settings: Settings, host: str, ca_file: Path | None, no_ca: bool, **giv
     chosen = _changes(given, ca_file, no_ca)
     with administration(settings) as session:
         found = use_cases.by_host(session, host)
+        if not chosen:
+            raise UsageError("no option was given: nothing would change", hint="dockwarden registry edit --help")
         use_cases.change(session, COMMAND_LINE, secret_key(settings), found.id, **chosen)
     tell(f"registry {host} is changed")
 
@@ -332,7 +334,7 @@ def _password(file: Path | None = None) -> Secret:
         return Secret(read(file, "password file").strip())
     # No option takes the password itself: arguments of a process are visible to every user of the machine.
     given = os.environ.get("DOCKWARDEN_PASSWORD")
-    return Secret(given if given is not None else click.prompt("Password or token", hide_input=True, err=True))
+    return Secret(given if given is not None else prompt_secret("Password or token"))
 
 
 @registry.command("check")

@@ -61,7 +61,10 @@ def forget(settings: Settings) -> Exit:
                 "the previous key is set by DOCKWARDEN_SECRET_KEY_PREVIOUS", hint="unset it, and restart every process"
             )
             return Exit.USAGE
-        (settings.home / PREVIOUS_KEY).unlink(missing_ok=True)
+        if not (settings.home / PREVIOUS_KEY).exists():
+            tell("there is no previous key: nothing was deleted")
+            return Exit.OK
+        (settings.home / PREVIOUS_KEY).unlink()
         use_cases.forget(session, COMMAND_LINE)
     tell("the previous key is deleted; restart every process of the server")
     return Exit.OK

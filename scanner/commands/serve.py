@@ -11,8 +11,12 @@ from scanner.config import Settings
 
 
 @click.command()
-@click.option("--host", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 selects a free port.")
+@click.option("--host", help="Address to listen on. Default: DOCKWARDEN_HOST, 127.0.0.1.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 selects a free port. Default: DOCKWARDEN_PORT, 8080.",
+)
 @click.option("--web-only", is_flag=True, help="Run only the web process; workers and beat run elsewhere.")
 @pass_settings
 def serve(settings: Settings, host: str | None, port: int | None, web_only: bool) -> None:

@@ -317,7 +317,9 @@ def trust_root_remove(settings: Settings, name: str) -> None:
 @FORMAT
 @pass_settings
 def trust_report(settings: Settings, days: int, format_: str) -> None:
-    """Show what depends on Docker Content Trust: signers, expiring keys, rules that would fail without it, next steps.
+    """Show what depends on Docker Content Trust.
+
+    Lists signers, expiring keys, rules that would fail without it, and next steps.
 
     Covers every repository that this installation has scanned.
     """

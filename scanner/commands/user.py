@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from scanner.commands._console import administration, pass_settings, tell
+from scanner.commands._console import administration, pass_settings, prompt_secret, tell
 from scanner.config import Settings
 from scanner.model.access import CONFINED, ROLES
 from scanner.model.actor import COMMAND_LINE
@@ -32,10 +32,15 @@ def user() -> None:
     multiple=True,
     help="Project of the user (may be repeated). Viewers and developers see only their projects.",
 )
-@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Read from DOCKWARDEN_PASSWORD or prompted for.")
+@click.option(
+    "--password",
+    envvar="DOCKWARDEN_PASSWORD",
+    help="Better: DOCKWARDEN_PASSWORD, or the prompt. Other users of this machine can see a command line.",
+)
 @pass_settings
-def add(settings: Settings, name: str, role: str, names: tuple[str, ...], password: str) -> None:
+def add(settings: Settings, name: str, role: str, names: tuple[str, ...], password: str | None) -> None:
     """Add a local user who signs in with a password."""
+    password = password if password is not None else prompt_secret("Password", twice=True)
     with administration(settings) as session:
         use_cases.create_user(session, COMMAND_LINE, name, password, role, names)
     seen = ", ".join(names) or "no project yet" if role in CONFINED else "every project"
@@ -61,10 +66,15 @@ def list_(settings: Settings) -> None:
 
 @user.command("password")
 @click.argument("name")
-@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Read from DOCKWARDEN_PASSWORD or prompted for.")
+@click.option(
+    "--password",
+    envvar="DOCKWARDEN_PASSWORD",
+    help="Better: DOCKWARDEN_PASSWORD, or the prompt. Other users of this machine can see a command line.",
+)
 @pass_settings
-def password(settings: Settings, name: str, password: str) -> None:
+def password(settings: Settings, name: str, password: str | None) -> None:
     """Change a user's password and end their sessions."""
+    password = password if password is not None else prompt_secret("Password", twice=True)
     with administration(settings) as session:
         use_cases.set_password(session, COMMAND_LINE, use_cases.user_by_name(session, name).id, password)
     tell(f"user {name!r} has a new password; all their sessions are ended")

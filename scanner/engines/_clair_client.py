@@ -23,7 +23,7 @@ from joserfc.jwk import OctKey
 from scanner.config import Limits, Settings
 from scanner.errors import EngineError
 from scanner.model.reference import Digest
-from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, http_client
 
 _TOKEN_SECONDS = 60
@@ -162,7 +162,7 @@ class ClairClient:
             try:
                 answer = self._once(method, path, body, kind, limit or self._settings.limits.report)
             except httpx.HTTPError as error:
-                why = f"cannot reach Clair at {self._base}: {clean_text(str(error), 200) or type(error).__name__}"
+                why = f"cannot reach Clair at {self._base}: {network_reason(error)}"
             else:
                 if answer.status in expected:
                     return answer

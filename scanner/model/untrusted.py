@@ -20,6 +20,7 @@ T = TypeVar("T")
 _MAX_DIGITS = 40
 # A quote always matches, even unterminated, and possessively: the time is linear for any document.
 _BRACKETS = lazy(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_ERRNO = lazy(r"\[Errno -?\d+\] ")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _HALF = lazy("[\ud800-\udfff]")
 _SURROGATE = lazy(rb"\\u[dD][89a-fA-F]")
@@ -149,6 +150,11 @@ _FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n")
 def spreadsheet_text(text: str) -> str:
     """Return ``text`` for a CSV cell. A text that a spreadsheet would evaluate gets an apostrophe in front."""
     return f"'{text}" if text.lstrip(" \"'\N{REPLACEMENT CHARACTER}").startswith(_FORMULA) else text
+
+
+def network_reason(error: BaseException) -> str:
+    """Why a connection failed, for a person: without the number of the operating system's error."""
+    return clean_text(_ERRNO.sub("", str(error)), 200) or type(error).__name__
 
 
 def clean_text(text: str, limit: int = 1000) -> str:

@@ -25,12 +25,14 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from scanner.errors import UsageError
 from scanner.model import glob
 from scanner.model.decision import Verdict
 from scanner.model.finding import STATUSES, Severity
 from scanner.model.untrusted import nesting
+from scanner.model.validation import plain_message
 from scanner.patterns import lazy
 from scanner.policy import expressions
 from scanner.policy import rules as plain
@@ -273,6 +275,11 @@ def _load(text: str, name: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         raise PolicyError(name, [Problem(where[0], where[1], "", error.problem or "not YAML")]) from None
+    except ReaderError as error:
+        before = text[: error.position]
+        where = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        message = f"not YAML: the character U+{error.character:04X} is not allowed"
+        raise PolicyError(name, [Problem(where[0], where[1], "", message)]) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise PolicyError(
             name, [Problem(0, 0, "", f"not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}")]
@@ -304,13 +311,11 @@ def _plain(value: Any, depth: int = 0) -> Any:
 def _problem(error: Any, tree: Any) -> Problem:
     path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "literal[")))]
     line, column = position(tree, path)
-    message = error["msg"].removeprefix("Value error, ")
+    message = plain_message(error)
     if error["type"] == "extra_forbidden":
-        message = "unknown field" + _did_you_mean(str(path[-1]), _fields_at(path))
-    if error["type"] == "missing":
-        message = "is missing"
-    if error["type"] == "model_type":
-        message = "must be a mapping" + ("" if path else " with apiVersion, kind, metadata and rules")
+        message += _did_you_mean(str(path[-1]), _fields_at(path))
+    if error["type"] == "model_type" and not path:
+        message += " with apiVersion, kind, metadata and rules"
     if error["type"] == "too_short":
         message = "needs at least one entry"
     return Problem(line, column, ".".join(map(str, path)), message)

@@ -47,6 +47,7 @@ from scanner.model.finding import (
 from scanner.model.image import Image, ImageConfig
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.validation import plain_message
 from scanner.model.workload import Workload
 from scanner.policy.context import Context
 from scanner.policy.document import Texts
@@ -124,9 +125,9 @@ def parse(text: str, file: Path, engines: Collection[str]) -> Sequence[Case]:
         raise UsageError(f"{file}: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UsageError(
-            f"{file}: case {'.'.join(map(str, first['loc']))}: {first['msg']}", hint="see docs/policies.md"
-        ) from error
+        where = f"case {'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        hint = "write a list of cases: docs/policies.md"
+        raise UsageError(f"{file}: {where}{plain_message(first)}", hint=hint) from error
     for number, case in enumerate(cases):
         for name in case.engine:
             if name not in engines and case.engine != (NO_ENGINE,):

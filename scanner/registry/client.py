@@ -22,7 +22,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, ScannerError
 from scanner.model import pull_proof
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
-from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.untrusted import load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_address
 from scanner.registry import politeness
 from scanner.registry.auth import Authenticator, Challenge, CredentialStore, parse_challenges
@@ -516,7 +516,6 @@ class RegistryClient:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
-        text = clean_text(str(error), 200)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return RemoteError(
                 f"{self.host}: its certificate is not trusted: {cause.verify_message}",
@@ -533,7 +532,7 @@ class RegistryClient:
             )
         if isinstance(error, httpx.TimeoutException):
             return RemoteError(f"{self.host} did not answer in time", reason="registry_timeout")
-        return RemoteError(f"cannot reach {self.host}: {text or type(error).__name__}", reason="registry_unreachable")
+        return RemoteError(f"cannot reach {self.host}: {network_reason(error)}", reason="registry_unreachable")
 
 
 def _scope(reference: Reference) -> str:

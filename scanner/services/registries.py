@@ -152,7 +152,7 @@ def _certificates(ca_pem: str) -> str:
     if not ca_pem.strip():
         return ""
     try:
-        return read_ca(ca_pem, "ca_pem")
+        return read_ca(ca_pem, "CA certificates")
     except UsageError as error:
         raise fields.invalid("ca_pem", str(error), error.hint) from None
 

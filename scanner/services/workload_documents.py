@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from scanner.checks._variables import is_secret
 from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text
+from scanner.model.validation import plain_message
 from scanner.model.workload import Origin, Place, Variable, Workload
 from scanner.workloads.base import NodeOrigin
 
@@ -97,7 +98,7 @@ def workload(data: bytes) -> Workload:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"not a workload: {where}: {first['msg']}", reason="bad_workload") from None
+        raise UsageError(f"not a workload: {where}: {plain_message(first)}", reason="bad_workload") from None
     environment = tuple(map(_without_value, made.environment))
     # The inventory of this server says what other environments run, not the sender of a document.
     return replace(made, environment=environment, elsewhere=None, origin=StoredOrigin(known))

@@ -91,7 +91,7 @@ def get(session: Connection, name: str) -> RootView:
     """Return the newest version. Raises NotFoundError."""
     row = session.execute(_views().where(trust_root.c.name == name)).first()
     if row is None:
-        raise NotFoundError("there is no such trust root")
+        raise NotFoundError("there is no such trust root", hint="list the trust roots: dockwarden trust root list")
     return _view(row)
 
 
@@ -120,7 +120,7 @@ def remove(session: Connection, name: str) -> None:
     there = (trust_root.c.name == name) & ~trust_root.c.removed
     values = {"removed": True, "updated_at": moment(session)}
     if session.execute(trust_root.update().where(there).values(**values)).rowcount != 1:
-        raise NotFoundError("there is no such trust root")
+        raise NotFoundError("there is no such trust root", hint="list the trust roots: dockwarden trust root list")
 
 
 def _views() -> sa.Select[Any]:

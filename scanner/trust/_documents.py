@@ -15,6 +15,7 @@ from ruamel.yaml.events import AliasEvent
 from scanner.errors import UsageError
 from scanner.model.pem import refuse_private_key
 from scanner.model.untrusted import clean_text, load_untrusted_json, nesting
+from scanner.model.validation import plain_message
 from scanner.trust.base import UNSOUND_TRUST
 
 _MAX_DOCUMENT, _MAX_YAML = 1 << 20, 128 << 10
@@ -97,9 +98,7 @@ def validated(model: type[Model], value: Any, where: str) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[")))
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "unknown member"
+        message = plain_message(first)
         unsound = isinstance(first.get("ctx", {}).get("error"), UnsoundTrust)
         raise UsageError(
             f"{where}: {clean_text(path, 200) + ': ' if path else ''}{clean_text(message, 300)}",

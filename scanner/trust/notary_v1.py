@@ -26,7 +26,7 @@ from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.pem import CERTIFICATE, PUBLIC_KEY, pem_blocks, refuse_private_key
 from scanner.model.reference import Digest
-from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
 from scanner.patterns import lazy
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
@@ -446,5 +446,6 @@ class NotaryServer:
         if cause is not None:
             return RemoteError(f"{self._host}: no TLS connection: {cause}", reason="tls", retryable=False)
         retryable = not isinstance(error, httpx.TimeoutException | httpx.ConnectError)
-        text = clean_text(str(error), 200) or type(error).__name__
-        return RemoteError(f"cannot reach {self._host}: {text}", reason="unavailable", retryable=retryable)
+        return RemoteError(
+            f"cannot reach {self._host}: {network_reason(error)}", reason="unavailable", retryable=retryable
+        )

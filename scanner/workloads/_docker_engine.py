@@ -14,6 +14,7 @@ from typing import Any
 
 from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.files import read_whole
+from scanner.model.untrusted import clean_text
 from scanner.model.workload import EngineFacts, Network, Workload
 from scanner.workloads._documents import Document, parse
 from scanner.workloads.base import Node, NodeOrigin
@@ -206,11 +207,22 @@ def connection() -> Iterator[Any]:
 
 def _unreachable(error: Exception) -> ScannerError:
     return RemoteError(
-        "the Docker engine does not answer",
+        f"the Docker engine does not answer: {_why(error)}",
         reason="engine_unreachable",
         retryable=False,
-        hint=f"start it, set DOCKER_HOST, or audit a saved inspect: dockwarden audit docker:FILE ({str(error)[:200]})",
+        hint="start it, set DOCKER_HOST, or audit a saved inspect: dockwarden audit docker:FILE",
     )
+
+
+def _why(error: BaseException) -> str:
+    """The operating system's reason, which docker and requests wrap in the text of three Python errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for each in (cause, *(arg for arg in cause.args if isinstance(arg, OSError))):
+            if isinstance(each, OSError) and each.strerror:
+                return each.strerror
+        cause = cause.__cause__ or cause.__context__
+    return clean_text(str(error), 200) or type(error).__name__
 
 
 def as_node(value: Any, name: str) -> Node:

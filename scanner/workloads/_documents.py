@@ -246,6 +246,11 @@ def parse(
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         raise _unreadable(text, where, line, column, error.problem or error.context or "not YAML") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        problem = f"the character U+{error.character:04X} is not allowed"
+        raise _unreadable(text, where, line, column, problem) from None
     except yaml.YAMLError as error:
         raise UsageError(f"{where}: not YAML: {clean_text(str(error), 200)}", reason="bad_workload") from None
 

@@ -27,6 +27,7 @@ from scanner.errors import NotFoundError, RefusedError, ScannerError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.scan import Lane
 from scanner.model.untrusted import load_untrusted_json
+from scanner.model.validation import plain_message
 from scanner.services import harbor, harbor_reports
 from scanner.services.admissions import ENVIRONMENT
 from web import doors
@@ -253,7 +254,7 @@ def _invalid(error: ValidationError) -> Response:
     """400 for a wrong type, 422 for a wrong value, as the specification has it. Sent values are not repeated."""
     first = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
-    return _error(400 if first["type"] in _WRONG_TYPES else 422, f"{place}: {first['msg']}")
+    return _error(400 if first["type"] in _WRONG_TYPES else 422, f"{place}: {plain_message(first)}")
 
 
 def _error(status: int, message: str, reason: str = "") -> Response:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from scanner.cli import cli
 from scanner.config import Secret, Settings, audit_key, load, secret_key
-from scanner.errors import ScannerError
+from scanner.errors import ScannerError, UsageError
 from scanner.services import audit_anchors
 from scanner.store import accounts, audit
 from scanner.store.session import Database
@@ -84,12 +84,25 @@ def test_people_projects_and_tokens(run: Callable[..., Result], settings: Settin
         (("project", "member", "default", "nobody"), "there is no user 'nobody'"),
         (("token", "revoke", "dw_12345678"), "no token begins with"),
         (("audit-log", "verify", "--anchors", "/no/such"), "cannot read /no/such"),
+        (("worker", "--lanes", "gate,fast"), "--lanes: there is no lane 'fast'"),
+        (("worker", "--lanes", ","), "--lanes names no lane"),
+        (("beat",), "the scheduler needs a broker"),
     ],
 )
 def test_a_mistake_is_told(run: Callable[..., Result], arguments: tuple[str, ...], said: str) -> None:
     found = run(*arguments, DOCKWARDEN_PASSWORD=PASSWORD)
     assert said in str(found.exception)
     assert found.exit_code != 0
+
+
+def test_a_password_is_not_asked_for_without_a_terminal(run: Callable[..., Result]) -> None:
+    found = run("user", "add", "ada", DOCKWARDEN_PASSWORD=None)
+    assert isinstance(found.exception, UsageError)
+    assert "DOCKWARDEN_PASSWORD" in found.exception.hint
+
+
+def test_there_is_no_previous_key_to_forget(run: Callable[..., Result]) -> None:
+    assert "there is no previous key" in run("secrets", "forget").stderr
 
 
 def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: Settings, tmp_path: Path) -> None:

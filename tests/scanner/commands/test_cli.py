@@ -78,6 +78,8 @@ def bad_inputs(tmp: Path, layouts: Path) -> dict[str, tuple[list[str], int, str]
         ),
         "platform": (["scan", f"oci:{layouts / 'shop/good'}", "--platform", "nonsense"], 2, "not a platform"),
         "no command": (["scam"], 2, "No such command"),
+        "nothing": ([], 2, "\n  scan "),
+        "a group alone": (["trust", "root"], 2, "\n  add "),
         "gate without a server": (
             ["gate", "a/b:1", "--server", "http://127.0.0.1:9", "--wait", "1"],
             3,
@@ -108,6 +110,8 @@ def bad_inputs(tmp: Path, layouts: Path) -> dict[str, tuple[list[str], int, str]
         "unknown engine",
         "platform",
         "no command",
+        "nothing",
+        "a group alone",
         "gate without a server",
         "token over plain http",
     ],

@@ -113,7 +113,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "a typo": ("cosign", '{"key": {}}', "trust.json: key: unknown member"),
+    "a typo": ("cosign", '{"key": {}}', "trust.json: key: unknown field"),
     "no key": ("cosign", '{"keys": {"a": "no PEM"}}', "trust.json: keys.a: not a PEM public key"),
     "no list": ("cosign", '{"keys": {}, "identities": 7}', "trust.json: identities:"),
     "no document": ("notation", "just words", "trust.json: 'just words' is neither a trust document"),

@@ -150,7 +150,7 @@ def test_what_we_found_too_is_told_once_and_an_exemption_of_ours_is_not_the_sbom
     ("text", "line", "column", "message"),
     [
         ("attached_sboms: {acept: true}\n", 4, 18, "unknown field; did you mean 'accept'?"),
-        ("attached_sboms: {accept: sometimes}\n", 4, 18, "boolean"),
+        ("attached_sboms: {accept: sometimes}\n", 4, 18, "true or false"),
         ("attached_sbom: {accept: true}\n", 4, 1, "unknown field; did you mean 'attached_sboms'?"),
         ("attached_sboms: true\n", 4, 1, "must be a mapping"),
     ],

@@ -953,7 +953,7 @@ WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
     ),
     "no certificate": ({**KEYLESS, "fulcio": [pem(A)]}, "fulcio.0: not PEM certificates"),
     "no trusted root": ({"identities": [ANNA], "trusted_root": {"mediaType": "x"}}, "not a sigstore trusted root"),
-    "an unknown member": ({**KEYED, "rekor": []}, "rekor: unknown member"),
+    "an unknown field": ({**KEYED, "rekor": []}, "rekor: unknown field"),
 }
 
 

@@ -577,7 +577,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown validation": (trust(override={"colour": "log"}), "colour"),
     "an unknown kind of store": (changed(trustStores=["tpm:acme"]), "not a trust store"),
     "no certificate": ({**trust(), "stores": {"ca:acme": ["no PEM"]}}, "stores.ca:acme.0: not PEM certificates"),
-    "an unknown member": (changed(colour="red"), "colour: unknown member"),
+    "an unknown field": (changed(colour="red"), "colour: unknown field"),
 }
 
 
