@@ -15,7 +15,7 @@ import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -25,6 +25,7 @@ from scanner.addresses import is_host, web_address
 from scanner.errors import UsageError
 from scanner.files import read_whole
 from scanner.kept_files import write_once
+from scanner.lazy_dataclasses import dataclass
 from scanner.patterns import lazy
 
 PREFIX = "DOCKWARDEN_"

@@ -18,7 +18,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from scanner.config import Settings
 from scanner.errors import AdvisoriesUnavailable, UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import AdvisoryStatus, EngineReport, Vulnerability
 from scanner.model.reference import Digest
 from scanner.model.untrusted import load_untrusted_json

@@ -10,9 +10,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from scanner.checks._history import Command
+from scanner.lazy_dataclasses import dataclass
 from scanner.patterns import lazy
 
 # Many things are unpacked here, so a program below is the archive's own only if the first directory is named like it.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import PurePosixPath
@@ -33,6 +33,7 @@ from scanner.checks._shells import (
     unwrapped,
 )
 from scanner.checks.base import ImageSubject, cut
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
 from scanner.model.image import HistoryEntry, ImageConfig
 from scanner.patterns import lazy

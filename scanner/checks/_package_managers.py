@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from scanner.checks._history import Command
+from scanner.lazy_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

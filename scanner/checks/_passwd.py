@@ -11,8 +11,7 @@ lines with a non-numeric uid or gid, and names that begin with ``+`` or ``-``, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import Rootfs
 from scanner.patterns import lazy
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.image import ImageConfig
 from scanner.patterns import lazy
 

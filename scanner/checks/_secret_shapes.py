@@ -9,9 +9,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.patterns import lazy
 
 # A random value is a checksum or a version if its setting has one of these words: lock files, package records and build

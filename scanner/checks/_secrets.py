@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,7 @@ from scanner.checks._secret_search import (
     selection,
 )
 from scanner.checks._secret_shapes import Shape
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
 from scanner.patterns import lazy, lazy_re2

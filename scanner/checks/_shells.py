@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.patterns import lazy
 
 SHELLS = frozenset(

@@ -10,9 +10,9 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from scanner.checks._passwd import accounts, runtime_id
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.image import ImageConfig
 from scanner.patterns import lazy

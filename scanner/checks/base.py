@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Passed, SecretMatch, Severity
 from scanner.model.glob import matches_text

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from scanner.config import Settings
 from scanner.errors import AdvisoriesUnavailable, EngineError, ScannerError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineReport, Incomplete, Vulnerability
 from scanner.model.image import Image
 from scanner.model.matching import Package

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model import versions
 from scanner.model.finding import Component, EngineReport, Vulnerability
 from scanner.model.scan import AttachedSbom

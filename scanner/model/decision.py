@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Evidence
 from scanner.model.reasons import advice
 from scanner.model.reference import Digest

@@ -8,9 +8,10 @@ the file system that a container would see, after applying the layers in order (
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.reference import Digest
 
 

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text
 

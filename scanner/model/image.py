@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.patterns import lazy
 

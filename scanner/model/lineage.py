@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
 from scanner.errors import ImageError, UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Evidence, Vulnerability
 from scanner.model.image import Image
 from scanner.model.reference import Digest, Reference

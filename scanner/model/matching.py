@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import orjson
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import AdvisoryStatus, Component, EngineReport, Vulnerability
 from scanner.model.reference import Digest
 

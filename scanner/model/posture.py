@@ -6,11 +6,12 @@ so texts are bounded and cleaned first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import CheckResult, Incomplete
 
 T = TypeVar("T")

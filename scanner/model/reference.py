@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scanner.errors import ImageError, UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.patterns import lazy
 
 if TYPE_CHECKING:

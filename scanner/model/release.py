@@ -8,9 +8,9 @@ three sources must agree: the engine, os-release(5), and the package with the di
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Component
 from scanner.patterns import lazy
 

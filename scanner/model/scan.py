@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import CheckResult, Component, EngineReport, Incomplete, Verification
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar
 
 import orjson
+
+from scanner.lazy_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

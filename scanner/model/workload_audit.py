@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.workload import Workload

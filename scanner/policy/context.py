@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Revoked
 from scanner.model.finding import CheckResult, EngineReport, Matched
 from scanner.model.matching import Basis, Confirmed, basis_of

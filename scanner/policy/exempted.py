@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from scanner.errors import UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model import agreement, versions
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Vulnerability

@@ -7,10 +7,11 @@ is therefore not better than the worst of its images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
 from scanner.model.untrusted import clean_text
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from scanner.errors import UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Verdict
 from scanner.model.finding import Outcome, Severity
 from scanner.model.image import Image

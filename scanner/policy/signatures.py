@@ -6,10 +6,11 @@ Pure. An unknown or outdated verification counts neither as signed nor as unsign
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import STALE
 from scanner.model.finding import Evidence, Signer, TrustStatus, Verification
 from scanner.model.glob import matches_text

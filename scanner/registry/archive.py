@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,7 @@ import orjson
 from scanner.config import Limits, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, UsageError
 from scanner.files import open_regular
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import FileEntry, FileType
 from scanner.model.reference import Descriptor, Digest
 from scanner.model.untrusted import load_untrusted_json

@@ -11,11 +11,12 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import (
     NOT_SEARCHED,
     ContentMatch,

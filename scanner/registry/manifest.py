@@ -8,12 +8,12 @@ and diff_ids, and members in another case (runtimes written in Go accept ``user`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded, NotAnImage
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.image import Healthcheck, HistoryEntry, Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.untrusted import clean_text, load_untrusted_json

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import Rootfs
 from scanner.model.release import Release
 from scanner.patterns import lazy

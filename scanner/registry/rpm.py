@@ -13,8 +13,8 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import PackagedFile
 
 _NAME, _MODES, _DIGESTS, _OWNERS = 1000, 1030, 1035, 1039

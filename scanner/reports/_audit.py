@@ -7,11 +7,11 @@ import hashlib
 import io
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 from xml.etree import ElementTree as xml
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Evidence, Failed, Incomplete, Severity
 from scanner.model.untrusted import clean_text, spreadsheet_text

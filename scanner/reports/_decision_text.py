@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Change, Reason, ReasonKind, Verdict
 from scanner.model.untrusted import clean_text
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from scanner.errors import UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Incomplete
 from scanner.model.scan import ImageReport, ScanReport

@@ -7,12 +7,13 @@ policy decides whether they count (``attached_sboms.accept``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from scanner.advisories import feeds
 from scanner.config import Settings
 from scanner.engines.base import Engine, MatchJob, MatchReport, silent_engine
 from scanner.errors import EngineError, LimitExceeded
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Component, Coverage, EngineReport, Incomplete, Vulnerability
 from scanner.model.matching import Package
 from scanner.model.release import Release, disagreement

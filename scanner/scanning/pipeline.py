@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from scanner.advisories import feeds
 from scanner.config import Limits, Settings
 from scanner.engines.base import EngineJob, silent_engine
 from scanner.errors import EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Decision
 from scanner.model.filesystem import LayerFacts, Rootfs
 from scanner.model.finding import (

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from scanner import __version__, catalog
 from scanner.advisories import feeds
 from scanner.config import Settings
 from scanner.errors import ScannerError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Incomplete
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage

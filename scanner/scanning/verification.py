@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from scanner import catalog
 from scanner.config import Settings
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Reference

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from scanner.config import Settings
 from scanner.errors import ImageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Verification
 from scanner.model.reference import Descriptor, Digest, Reference
 

@@ -1,0 +1,179 @@
+"""``dataclass`` as the standard library has it, except that a class gets its methods when it is first used.
+
+The standard decorator writes and compiles up to six functions for each class. A command imports a hundred classes and
+creates objects of half of them, so a third of its start went into functions that were never called. Here a class gets
+stand-ins; the first call of one runs the standard decorator and puts the real functions in their place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from inspect import get_annotations
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as dataclass
+else:
+
+    def dataclass(
+        cls: type | None = None,
+        /,
+        *,
+        eq: bool = True,
+        order: bool = False,
+        frozen: bool = False,
+        kw_only: bool = False,
+        slots: bool = False,
+    ) -> Any:
+        """Return the class as a dataclass. Type checkers see ``dataclasses.dataclass`` itself."""
+        options = {"eq": eq, "order": order, "frozen": frozen, "kw_only": kw_only}
+
+        def decorate(cls: type) -> type:
+            return _decorated(cls, options, slots)
+
+        return decorate if cls is None else decorate(cls)
+
+
+# Held across a fork: a thread that is completing a class does not exist in the child, and could not release it.
+_completing = RLock()
+os.register_at_fork(before=_completing.acquire, after_in_parent=_completing.release, after_in_child=_completing.release)
+_CREATION = ("__dataclass_fields__", "__match_args__", "__init__")
+_ATTRIBUTES = ("__dataclass_fields__", "__dataclass_params__", "__match_args__")
+_NOT_COPIED = frozenset({"__dict__", "__weakref__"})
+_ORDER = ("__lt__", "__le__", "__gt__", "__ge__")
+
+
+def _decorated(cls: type, options: dict[str, bool], slots: bool) -> type:
+    body = {name: value for name, value in vars(cls).items() if name not in _NOT_COPIED}
+    if body.get("__hash__", ...) is None and "__eq__" in body:
+        del body["__hash__"]  # written by Python because of ``__eq__``, not by the class
+    names = tuple(name for name, kind in get_annotations(cls).items() if not _is_class_variable(kind))
+    made = _with_slots(cls, body, names, options["frozen"]) if slots else _without_defaults(cls, names)
+    recipe = _Recipe(made, body, names, options)
+    for name in _methods(options):
+        if name not in body:
+            setattr(made, name, _stand_in(recipe, name))
+    if options["eq"] and not options["frozen"] and "__hash__" not in body:
+        made.__hash__ = None  # type: ignore[assignment]
+    for name in _ATTRIBUTES:
+        if name not in body:
+            setattr(made, name, _Attribute(recipe, name))
+    if options["frozen"]:
+        _freeze(made, frozenset(names))
+    return made
+
+
+def _is_class_variable(kind: Any) -> bool:
+    return "ClassVar" in (kind if isinstance(kind, str) else repr(kind))
+
+
+def _methods(options: dict[str, bool]) -> tuple[str, ...]:
+    equal = ("__eq__", "__hash__") if options["eq"] and options["frozen"] else ("__eq__",) if options["eq"] else ()
+    return ("__init__", "__repr__", *equal, *(_ORDER if options["order"] else ()))
+
+
+def _without_defaults(cls: type, names: tuple[str, ...]) -> type:
+    """Replace each ``field(...)`` of the class by its default, as the standard decorator does."""
+    for name in names:
+        value = vars(cls).get(name)
+        if isinstance(value, dataclasses.Field):
+            if value.default is dataclasses.MISSING:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, value.default)
+    return cls
+
+
+def _with_slots(cls: type, body: dict[str, Any], names: tuple[str, ...], frozen: bool) -> type:
+    """Return the class again with slots, which a class can get only when it is made."""
+    inherited = {name for base in cls.__mro__[1:-1] for name in getattr(base, "__slots__", ())}
+    slotted = {name: value for name, value in body.items() if name not in names}
+    slotted["__slots__"] = tuple(name for name in names if name not in inherited)
+    if frozen:  # pickle would set attributes, which the class refuses
+        slotted = {"__getstate__": _state, "__setstate__": _set_state, **slotted}
+    made: type = type(cls)(cls.__name__, cls.__bases__, slotted)
+    made.__qualname__ = cls.__qualname__
+    return made
+
+
+def _state(self: Any) -> list[Any]:
+    return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+
+def _set_state(self: Any, state: list[Any]) -> None:
+    for field, value in zip(dataclasses.fields(self), state, strict=True):
+        object.__setattr__(self, field.name, value)
+
+
+def _freeze(cls: type[Any], names: frozenset[str]) -> None:
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if type(self) is cls or name in names:
+            raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+        super(cls, self).__setattr__(name, value)
+
+    def delete_attribute(self: Any, name: str) -> None:
+        if type(self) is cls or name in names:
+            raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+        super(cls, self).__delattr__(name)
+
+    for name, method in (("__setattr__", set_attribute), ("__delattr__", delete_attribute)):
+        if name in vars(cls):
+            raise TypeError(f"{cls.__name__} is frozen and cannot have a {name} of its own")
+        setattr(cls, name, method)
+
+
+class _Recipe:
+    """What a class is completed from, once in two steps: what creates objects, and what prints and compares them.
+
+    Most objects are never printed, compared or hashed.
+    """
+
+    def __init__(self, cls: type, body: dict[str, Any], names: tuple[str, ...], options: dict[str, bool]) -> None:
+        self.cls, self._body, self._names, self._options = cls, body, names, options
+        self._done: set[bool] = set()
+
+    def complete(self, name: str) -> None:
+        """Run the standard decorator on a twin of the class, and give the class what it made.
+
+        A twin, because other threads may use the class meanwhile, and because slots exclude defaults.
+        """
+        creates = name in _CREATION
+        with _completing:
+            if creates in self._done:
+                return
+            cls, options = self.cls, dict(self._options)
+            if creates:
+                options |= {"repr": False, "eq": False, "order": False}
+            # Without a docstring the decorator would write the signature, which takes longer than everything else.
+            twin = type(cls)(cls.__name__, cls.__bases__, {**self._body, "__doc__": cls.__doc__ or "-"})
+            twin.__qualname__ = cls.__qualname__
+            dataclasses.dataclass(**options)(twin)
+            if not {field.name for field in dataclasses.fields(twin)}.issuperset(self._names):
+                raise TypeError(f"{cls.__name__} has a kind of field that is unknown here")
+            # ``__init__`` last: a thread that can call it must find the rest.
+            for made in _CREATION if creates else ("__dataclass_params__", *_methods(self._options)[1:]):
+                if made not in self._body:
+                    setattr(cls, made, vars(twin)[made])
+            self._done.add(creates)
+
+
+def _stand_in(recipe: _Recipe, name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **more: Any) -> Any:
+        recipe.complete(name)
+        return getattr(recipe.cls, name)(self, *args, **more)
+
+    return method
+
+
+class _Attribute:
+    """Stands for an attribute of a class. The first access completes the class."""
+
+    def __init__(self, recipe: _Recipe, name: str) -> None:
+        self._recipe, self._name = recipe, name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        self._recipe.complete(self._name)
+        return vars(self._recipe.cls)[self._name]
