@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
-import secrets
 import stat
-import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import field, fields, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
@@ -285,15 +283,14 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **o
     environ = os.environ if environ is None else environ
     file = file or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
     values: dict[str, Any] = {}
-    hints = get_type_hints(Settings)
     limit_names = {f.name for f in fields(Limits)}
     limits: dict[str, int | float] = {}
 
     def accept(name: str, raw: Any, where: str) -> None:
         if name.startswith("limit_") and name[6:] in limit_names:
             limits[name[6:]] = _convert(raw, type(getattr(Limits(), name[6:])), where)
-        elif name in hints and name != "limits":
-            values[name] = _convert(raw, hints[name], where)
+        elif name in Settings.__annotations__ and name != "limits":
+            values[name] = _convert(raw, _kind_of(name), where)
             _check_address(name, values[name], where)
         else:
             raise UsageError(f"{where}: no such setting", reason="unknown_setting", hint="see docs/settings.md")
@@ -311,6 +308,12 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **o
             accept(name, raw, variable)
     values.update({name: value for name, value in overrides.items() if value is not None})
     return replace(Settings(), limits=Limits(**limits), **values)  # type: ignore[arg-type]
+
+
+def _kind_of(name: str) -> Any:
+    """Return the type of a setting. Evaluating the types of all takes longer than most commands."""
+    only = SimpleNamespace(__annotations__={name: Settings.__annotations__[name]})
+    return get_type_hints(only, globals())[name]
 
 
 _URLS = ("public_url", "otlp_endpoint", "clair_url", "clair_layers_url", "oidc_issuer")
@@ -339,6 +342,8 @@ def _is_broker(url: str) -> bool:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(read_whole(file, _MAX_FILE, "the settings file").decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -432,6 +437,9 @@ def new_secret_key(settings: Settings) -> None:
         )
     secret_key(settings)
     os.link(current, former)  # first, so that the key that decrypts everything exists at every moment
+    import secrets
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(dir=settings.home, prefix=".secret_key-")
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(secrets.token_urlsafe(48) + "\n")
@@ -444,6 +452,8 @@ def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
     found = given
     if not found:
         if not file.exists():
+            import secrets
+
             write_once(file, (secrets.token_urlsafe(48) + "\n").encode())
         found = Secret(read_whole(file, _MAX_FILE, "the key").decode("ascii", "replace").strip())
     if len(found.reveal()) < _MIN_SECRET:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +57,7 @@ def _complete_file(directory: Path, content: bytes, *, is_lasting: bool = False)
 
     ``is_lasting``: also after a power failure.
     """
-    fresh = directory / f".{secrets.token_hex(8)}"
+    fresh = directory / f".{os.urandom(8).hex()}"
     try:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
             out.write(content)

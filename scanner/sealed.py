@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
+from collections.abc import Callable
 from hmac import compare_digest, digest
 from pathlib import Path
 
 from scanner.kept_files import KeptFiles, write_once
 
 _SEAL = 32
+_MAX_DERIVED = 1 << 20
+_SETTLED_SECONDS = 2
 
 
 class SealedFiles:
@@ -41,6 +45,24 @@ class SealedFiles:
             path = self._path(name)
             self._files.write(path, self._seal(path.name, data) + data)
 
+    def about(self, question: str, file: Path, find: Callable[[], bytes]) -> bytes:
+        """Return what ``find`` says about a file of this machine, remembered until the file changes.
+
+        A changed file has another inode, size or time. What was found about a file that changed a moment ago is not
+        remembered: a second change within the same tick of the clock would not show. Raises OSError if the file cannot
+        be examined, and what ``find`` raises.
+        """
+        before = file.stat()
+        name = f"{question} {file.absolute()} {_state(before)}"
+        known = self.get(name)
+        if known is not None:
+            return known
+        found = find()
+        changed = max(before.st_mtime, before.st_ctime)
+        if _state(file.stat()) == _state(before) and time.time() - changed > _SETTLED_SECONDS:
+            self.put(name, found)
+        return found
+
     def _path(self, name: str) -> Path:
         return self.directory / f"{hashlib.sha256(name.encode()).hexdigest()}.sealed"
 
@@ -54,6 +76,15 @@ class SealedFiles:
             return _complete(path.read_bytes())
         write_once(path, os.urandom(_SEAL))
         return _complete(path.read_bytes())
+
+
+def derived(home: Path) -> SealedFiles:
+    """Return what this installation derived from its own files: small, and cheap to make again."""
+    return SealedFiles(home / "derived", _MAX_DERIVED)
+
+
+def _state(stat: os.stat_result) -> tuple[int, ...]:
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _complete(key: bytes) -> bytes:

@@ -10,26 +10,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import secrets
-import shutil
-import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
-from lzma import LZMAError
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scanner.advisories import bolt, trivydb
 from scanner.config import Settings
 from scanner.errors import AdvisoriesUnavailable, ConflictError, UsageError
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import AdvisoryStatus
 from scanner.model.reference import Digest
 from scanner.model.untrusted import load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
+from scanner.sealed import derived
+
+if TYPE_CHECKING:
+    from scanner.advisories import bolt
 
 _MAX_MEMBERS = 100
 _MAX_DATABASE = 8 << 30
@@ -46,6 +46,7 @@ class Generation:
     """One database: ``directory`` has ``db/`` and ``java-db/``, and never changes after its activation."""
 
     directory: Path
+    home: Path | None = field(default=None, compare=False, repr=False)  # remembers the digest of the database
 
     def status(self) -> AdvisoryStatus:
         """Version and dates from its metadata. Raises AdvisoriesUnavailable if the metadata is unreadable."""
@@ -53,7 +54,7 @@ class Generation:
         try:
             document = load_untrusted_json(file.read_bytes(), limit=1 << 16, error=AdvisoriesUnavailable)
             database = self.directory / "db" / "trivy.db"
-            digest = _digest(database, database.stat().st_mtime_ns, database.stat().st_size)
+            digest = _digest(database, database.stat().st_mtime_ns, database.stat().st_size, self.home)
         except OSError as error:
             raise AdvisoriesUnavailable(
                 "the advisory database is incomplete", hint="dockwarden advisories import FILE"
@@ -101,6 +102,8 @@ class Holdings:
 
 @lru_cache(maxsize=8)
 def _holdings(file: Path, mtime: int, size: int) -> Holdings:
+    from scanner.advisories import bolt
+
     with bolt.opened(file) as root:
         found = {
             name.decode("utf-8", "replace")
@@ -118,13 +121,20 @@ def _holdings(file: Path, mtime: int, size: int) -> Holdings:
 
 
 def _holds_any(packages: bolt.Bucket) -> bool:
+    from scanner.advisories import bolt
+
     return any(isinstance(a, bolt.Bucket) and next(a.items(), None) is not None for _, a in packages.items())
 
 
 @lru_cache(maxsize=8)
-def _digest(file: Path, mtime: int, size: int) -> Digest:
-    with file.open("rb") as stream:
-        return Digest("sha256:" + hashlib.file_digest(stream, "sha256").hexdigest())
+def _digest(file: Path, mtime: int, size: int, home: Path | None) -> Digest:
+    def find() -> bytes:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest().encode()
+
+    # Half a gigabyte: hashing it takes longer than a scan of an unchanged image.
+    found = derived(home).about("database", file, find) if home else find()
+    return Digest(f"sha256:{found.decode()}")
 
 
 def current(settings: Settings) -> Generation:
@@ -138,8 +148,10 @@ def current(settings: Settings) -> Generation:
             hint="dockwarden advisories import FILE (trivy-db as db.tar.gz, or a directory)",
         )
     if not (found / "java-db" / "trivy-java.db").is_file() and os.access(found, os.W_OK):
+        from scanner.advisories import trivydb
+
         trivydb.empty_java_database(found / "java-db")
-    return Generation(found.absolute())
+    return Generation(found.absolute(), settings.home)
 
 
 def status(settings: Settings) -> AdvisoryStatus:
@@ -160,10 +172,12 @@ def import_file(settings: Settings, source: Path, *, newer_only: bool = False) -
     """
     if not source.exists():
         raise UsageError(f"there is no file {source}")
+    import shutil
+
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Two imports at once would each prune what the other has just written.
     with only_one(settings.advisories_dir):
-        fresh = settings.advisories_dir / f".incoming-{secrets.token_hex(8)}"
+        fresh = settings.advisories_dir / f".incoming-{os.urandom(8).hex()}"
         try:
             _copy_in(source, fresh, _live(settings.advisories_dir))
             identity = _verify(Generation(fresh), _live(settings.advisories_dir) if newer_only else None)
@@ -184,6 +198,10 @@ def _live(directory: Path) -> Path | None:
 
 
 def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
+    import shutil
+
+    from scanner.advisories import trivydb
+
     (fresh / "db").mkdir(parents=True)
     (fresh / "java-db").mkdir()
     if source.is_dir():
@@ -212,6 +230,11 @@ def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
 
 def _unpack(source: Path, fresh: Path) -> None:
     """Extract the known files of an archive by their names. Paths in the archive are never used (path traversal)."""
+    import shutil
+    import tarfile
+    import zlib
+    from lzma import LZMAError
+
     part, total = "db", 0
     try:
         with tarfile.open(source) as archive:
@@ -271,6 +294,8 @@ def known_answer(file: Path) -> None:
 
     Raises UsageError if there is none: with a database that answers nothing, every image would look clean.
     """
+    from scanner.advisories import bolt
+
     with bolt.opened(file) as root:
         details = root.bucket(b"vulnerability")
         for source, packages in root.items():
@@ -289,13 +314,15 @@ def _is_object(value: object) -> bool:
 
 
 def _activate(directory: Path, generation: Path) -> None:
-    link = directory / f".link-{secrets.token_hex(8)}"
+    link = directory / f".link-{os.urandom(8).hex()}"
     link.symlink_to(generation.name)
     # One rename: a scan sees the former generation or the new one, never a mixture or nothing.
     os.replace(link, directory / "current")
 
 
 def _prune(directory: Path, live: Path) -> None:
+    import shutil
+
     others = sorted(path for path in directory.glob("generation-*") if path != live)
     for path in others[: max(0, len(others) - (_KEEP - 1))]:
         shutil.rmtree(path, ignore_errors=True)
@@ -318,6 +345,8 @@ def remove_former(settings: Settings, before: float, *, dry_run: bool = False) -
     # A generation has been a former one since the link was last replaced.
     if not live.is_symlink() or live.lstat().st_mtime >= before:
         return 0
+    import shutil
+
     freed = 0
     try:
         with only_one(directory):

@@ -7,14 +7,10 @@ A policy must not treat that as "no".
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import io
 import os
 import re
-import secrets
-import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -22,7 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from scanner.config import Settings
 from scanner.errors import AdvisoriesUnavailable, UsageError
@@ -32,6 +28,9 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
+
+if TYPE_CHECKING:
+    import sqlite3
 
 KEV, EPSS = "kev", "epss"
 FEEDS = (KEV, EPSS)
@@ -72,6 +71,8 @@ def recognise(file: Path) -> str | None:
 
 def parse(file: Path, kind: str) -> Feed:
     """Parse a feed, plain or gzip. Raises UsageError that names the wrong line or member."""
+    import csv
+
     try:
         with _reading(file) as packed:
             stream = io.BufferedReader(_Bounded(packed, file.name), 1 << 20)
@@ -85,6 +86,8 @@ def parse(file: Path, kind: str) -> Feed:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[IO[bytes]]:
+    import gzip
+
     with file.open("rb") as plain:
         packed = plain.peek(2)[:2] == b"\x1f\x8b"
         if packed:
@@ -128,6 +131,8 @@ def _kev_json(data: bytes, name: str) -> Feed:
 
 def _kev_csv(text: Iterable[str], file: Path) -> Feed:
     """Parse the CSV. It has no date of its own, so the newest ``dateAdded`` is used."""
+    import csv
+
     rows = csv.DictReader(text)
     if "cveID" not in (rows.fieldnames or ()) or "dateAdded" not in (rows.fieldnames or ()):
         raise UsageError(
@@ -157,6 +162,8 @@ def _epss(text: io.TextIOWrapper, file: Path) -> Feed:
             f"{file.name}, line 1: no score_date",
             hint="expected FIRST's epss_scores-current.csv.gz, including its first line",
         )
+    import csv
+
     rows = csv.DictReader(text)
     if not {"cve", "epss"} <= set(rows.fieldnames or ()):
         raise UsageError(f"{file.name}, line 2: no columns cve and epss")
@@ -199,7 +206,7 @@ def import_file(settings: Settings, source: Path, kind: str) -> AdvisoryStatus:
     feed = parse(source, kind)
     directory = settings.advisories_dir / "feeds" / kind
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = directory / f".incoming-{secrets.token_hex(8)}"
+    fresh = directory / f".incoming-{os.urandom(8).hex()}"
     try:
         _write(feed, fresh)
         with fresh.open("rb") as file:
@@ -209,7 +216,7 @@ def import_file(settings: Settings, source: Path, kind: str) -> AdvisoryStatus:
         fresh.rename(final)
     finally:
         fresh.unlink(missing_ok=True)
-    link = directory / f".link-{secrets.token_hex(8)}"
+    link = directory / f".link-{os.urandom(8).hex()}"
     link.symlink_to(final.name)
     os.replace(link, directory / "current")
     for old in sorted(directory.glob("*.db"))[:-_KEEP]:
@@ -222,6 +229,8 @@ def import_file(settings: Settings, source: Path, kind: str) -> AdvisoryStatus:
 def _write(feed: Feed, file: Path) -> None:
     """Write the feed, sorted: the same feed gives the same bytes, except for the time of the import."""
     content = hashlib.sha256(repr((feed.version, feed.dated, sorted(feed.scores.items()))).encode()).hexdigest()
+    import sqlite3
+
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE score (cve TEXT PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID")
         connection.execute("CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -246,6 +255,8 @@ def status(settings: Settings, kind: str) -> AdvisoryStatus | None:
 
 @lru_cache(maxsize=8)
 def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
+    import sqlite3
+
     try:
         with _opened(file) as connection:
             properties = dict(connection.execute("SELECT name, value FROM said").fetchall())
@@ -265,6 +276,8 @@ def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    import sqlite3
+
     # `immutable`: the file never changes, and SQLite then needs no lock in a directory that may be read-only.
     with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
         yield connection
@@ -316,6 +329,8 @@ def _lookup(settings: Settings, kind: str, wanted: list[str]) -> dict[str, float
     live = settings.advisories_dir / "feeds" / kind / "current"
     if not live.exists():
         return None
+    import sqlite3
+
     found: dict[str, float] = {}
     try:
         with _opened(live.resolve()) as connection:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -182,7 +181,7 @@ def check_output(output: Path | None) -> None:
         if output.exists() and not output.is_file():  # a device or a pipe: opening it could wait for its reader
             return
         # Try it: permission bits do not tell for root or on a read-only file system.
-        trial = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
+        trial = output.with_name(f".{output.name[:200]}.{os.urandom(8).hex()}.partial")
         trial.touch()
         trial.unlink()
     except OSError as error:
@@ -203,7 +202,7 @@ def replacing(output: Path) -> Iterator[BinaryIO]:
 
     Each writer has its own temporary file, so that two commands may write the same ``output``; the last one wins.
     """
-    partial_file = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
+    partial_file = output.with_name(f".{output.name[:200]}.{os.urandom(8).hex()}.partial")
     try:
         # "x": fail rather than follow a link that an attacker planted in a shared directory.
         with partial_file.open("xb") as out:

@@ -6,29 +6,24 @@ it gets no network and no credentials, and anything that it did not recognise ma
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
-import secrets
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from scanner.advisories import database
 from scanner.advisories.database import Holdings
 from scanner.config import Limits, Settings
-from scanner.engines import _process, _trivy_sources
+from scanner.engines import _trivy_sources
 from scanner.engines._answers import as_dict, as_exact_text, as_link, as_list, as_score, as_severity, as_text, at_most
 from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
-from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
+from scanner.errors import AdvisoriesUnavailable, EngineError
 from scanner.model.finding import (
     CVSS,
     NO_PACKAGE,
@@ -48,6 +43,10 @@ from scanner.model.matching import Package
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.manifest import parse_time
+from scanner.sealed import derived
+
+if TYPE_CHECKING:
+    from scanner.engines import _process
 
 _SCHEMA = 2
 _LIMITS = Limits()
@@ -86,6 +85,8 @@ class TrivyEngine(Engine):
         return database.status(settings)
 
     def scan(self, job: EngineJob) -> EngineReport:
+        from scanner.engines import _process
+
         binary = find_trivy(job.settings)
         version, digest = _identity(binary, job.settings)
         generation = database.current(job.settings)
@@ -131,6 +132,8 @@ class TrivyEngine(Engine):
 
         Trivy merges packages with the same name and version, so these go into separate documents.
         """
+        from scanner.engines import _process
+
         binary = find_trivy(job.settings)
         version, digest = _identity(binary, job.settings)
         generation = database.current(job.settings)
@@ -221,40 +224,34 @@ def _properties(**values: str) -> list[dict[str, str]]:
 def find_trivy(settings: Settings) -> Path:
     """Find the binary: the setting, this environment's ``bin``, then PATH. Raises EngineError with a hint."""
     beside = Path(sys.executable).parent / "trivy"
-    candidates = [settings.trivy] if settings.trivy else [beside, Path(shutil.which("trivy") or "/nonexistent")]
-    for candidate in candidates:
-        if candidate and candidate.is_file() and os.access(candidate, os.X_OK):
+    for candidate in [settings.trivy] if settings.trivy else [beside, *_on_path()]:
+        if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate.absolute()
     raise EngineError(
         "Trivy is not installed", reason="engine_missing", hint="pip install 'dockwarden[trivy]', or put trivy on PATH"
     )
 
 
-def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
-    """Version and digest of the binary, cached under ``home``: determining them takes as long as a scan.
+def _on_path() -> list[Path]:
+    return [Path(directory) / "trivy" for directory in os.get_exec_path() if directory]
 
-    A replaced binary has another inode, time or size, and is examined again.
-    """
-    stat = binary.stat()
-    key = f"{binary}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
-    memory = settings.home / "cache" / "trivy-identity.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ImageError):
-        known = json.loads(memory.read_text())
-        if known["key"] == key:
-            return known["version"], Digest(known["digest"])
-    with binary.open("rb") as file:
-        digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
-    version = _ask_version(binary)
-    if not version:
-        raise EngineError(f"{binary} did not print its version", reason="scanner_failed", hint="check that it is Trivy")
-    memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = memory.with_name(f".{secrets.token_hex(8)}")
-    partial.write_text(json.dumps({"key": key, "version": version, "digest": digest}))
-    partial.replace(memory)
-    return version, digest
+
+def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
+    """Version and digest of the binary, remembered until it changes: determining them takes as long as a scan."""
+
+    def find() -> bytes:
+        with binary.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"sha256:{digest} {_ask_version(binary)}".encode()
+
+    digest, _, version = derived(settings.home).about("trivy", binary, find).decode().partition(" ")
+    return version, Digest(digest)
 
 
 def _ask_version(binary: Path) -> str:
+    """Return the version. Raises EngineError for a program that is not Trivy."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [str(binary), "--version", "--cache-dir", "/nonexistent"],
@@ -266,7 +263,10 @@ def _ask_version(binary: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"{binary} cannot be run: {error}", reason="scanner_failed") from error
     first = done.stdout.decode("utf-8", "replace").partition("\n")[0]
-    return first.removeprefix("Version: ").strip() if first.startswith("Version: ") else ""
+    version = first.removeprefix("Version: ").strip() if first.startswith("Version: ") else ""
+    if not version:
+        raise EngineError(f"{binary} did not print its version", reason="scanner_failed", hint="check that it is Trivy")
+    return version
 
 
 def _prepare_cache(cache: Path, generation: database.Generation) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-import re2
-
 from scanner.patterns import lazy
 
 LONGEST, MOST_WILDCARDS = 500, 32
@@ -39,7 +37,7 @@ def glob(pattern: str) -> Any:
     pattern = re.sub(r"\*{3,}", "**", re.sub(r"(?:\*\*/){2,}", "**/", re.sub(r"\*{3,}", "**", pattern)))
     parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
     known = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*"}
-    return _compiled("".join(known.get(part) or re2.escape(part) for part in parts))
+    return _compiled("".join(known.get(part) or _escaped(part) for part in parts))
 
 
 @lru_cache(maxsize=4096)
@@ -56,10 +54,18 @@ def _text_part(part: str) -> str:
     if part.startswith("[") and part.endswith("]") and len(part) > 2:
         inside = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside.replace('^', chr(92) + '^')}]"
-    return str(re2.escape(part))
+    return _escaped(part)
+
+
+def _escaped(text: str) -> str:
+    import re2
+
+    return str(re2.escape(text))
 
 
 def _compiled(expression: str) -> Any:
+    import re2  # takes longer to load than most policies to evaluate, and most have no pattern
+
     options = re2.Options()
     options.dot_nl = True
     options.log_errors = False

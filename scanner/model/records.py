@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cache
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
+_SAME = frozenset(f"{name}{end}" for name in ("bool", "float", "int", "str") for end in ("", " | None"))
 
 
 def to_json(value: Any) -> bytes:
@@ -107,10 +108,15 @@ def _union(inner: tuple[Any, ...]) -> Convert | None:
     return lambda found: None if found is None else convert(found)
 
 
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of the fields that JSON may hold in another form. Evaluating a type takes as long as reading."""
+    stated = {field.name: field.type for field in dataclasses.fields(kind) if field.type not in _SAME}
+    return get_type_hints(SimpleNamespace(__annotations__=stated), vars(sys.modules[kind.__module__]))
+
+
 @cache
 def _dataclass(kind: Any) -> Convert:
-    hints = get_type_hints(kind, vars(sys.modules[kind.__module__]))
-    converts = [(f.name, convert) for f in dataclasses.fields(kind) if (convert := _of(hints[f.name])) is not None]
+    converts = [(name, convert) for name, hint in _hints(kind).items() if (convert := _of(hint)) is not None]
 
     def make(found: dict[str, Any]) -> Any:
         for name, convert in converts:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
@@ -166,6 +165,8 @@ def clean_text(text: str, limit: int = 1000) -> str:
     shown = text[: limit + 1]
     # isprintable() is false for all of these categories, and thirty times as fast as checking each character.
     if not shown.isprintable():
+        import unicodedata
+
         shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 

@@ -8,11 +8,9 @@ config's digest, which is the image id, is the same in every form.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import io
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -261,6 +259,9 @@ def _seekable(path: Path, settings: Settings) -> BinaryIO:
         return file
     # Random access needs the uncompressed bytes: layers come in any order, and the manifest may come last.
     settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    import gzip
+    import tempfile
+
     plain = tempfile.TemporaryFile(dir=settings.work_dir)  # noqa: SIM115  the caller closes it
     total, limits = 0, settings.limits
     compressed = path.stat().st_size

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +82,7 @@ class BlobStore:
         takes a minute). Raises ImageError(reason="digest_mismatch"), LimitExceeded beyond ``limit`` bytes,
         ScannerError(reason="storage_full").
         """
-        partial = self.directory / "partial" / secrets.token_hex(16)
+        partial = self.directory / "partial" / os.urandom(16).hex()
         try:
             with _locked(partial) as file:
                 writer = BlobWriter(file, digest, limit, not verified_by_caller)
@@ -116,7 +115,7 @@ class BlobStore:
 
         The pin is a locked file, so it ends with the process even if that is killed.
         """
-        name = secrets.token_hex(16)
+        name = os.urandom(16).hex()
         partial, pin = self.directory / "partial" / name, self.directory / "pins" / name
         try:
             with _locked(partial) as file:

@@ -13,8 +13,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-import msgpack
-
 from scanner.kept_files import KeptFiles
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
 from scanner.model.reference import Digest
@@ -38,6 +36,8 @@ class FactsCache:
         """Return the facts, if these transported bytes were verified to have this diff_id and were read with
         ``wants``.
         """
+        import msgpack
+
         path = self._path(diff_id, wants, digest)
         try:
             data = path.read_bytes()
@@ -61,6 +61,8 @@ class FactsCache:
 
 def _dump(facts: LayerFacts) -> bytes:
     """Serialise by column: a list of 100,000 small lists takes ten times as long to read."""
+    import msgpack
+
     columns = list(
         zip(
             *(
@@ -86,6 +88,8 @@ def _dump(facts: LayerFacts) -> bytes:
 
 
 def _load(data: bytes, diff_id: Digest) -> LayerFacts:
+    import msgpack
+
     document: dict[str, Any] = msgpack.unpackb(
         data, raw=False, unicode_errors="surrogateescape", use_list=False, strict_map_key=False
     )

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,8 @@ from scanner.config import Settings
 @contextmanager
 def work_directory(settings: Settings, prefix: str) -> Iterator[Path]:
     """Create a directory under ``settings.work_dir`` and yield its absolute path. It is removed after the block."""
+    import tempfile
+
     parent = _parent(settings)
     while True:
         work = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
@@ -83,6 +83,8 @@ def _remove(path: Path) -> None:
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
+    import shutil
+
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         for directory, _, _ in os.walk(path):

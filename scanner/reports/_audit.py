@@ -8,15 +8,19 @@ import io
 import textwrap
 from collections.abc import Iterator
 from html import escape
-from typing import Any
-from xml.etree import ElementTree as xml
+from typing import TYPE_CHECKING, Any
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Evidence, Failed, Incomplete, Severity
 from scanner.model.untrusted import clean_text, spreadsheet_text
-from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 from scanner.reports.base import AuditSubject
+
+# Every format imports this module, also for reports of images.
+if TYPE_CHECKING:
+    from xml.etree import ElementTree as xml
+
+    from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
 _COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
@@ -184,6 +188,8 @@ def _location(found: Finding) -> dict[str, Any]:
 
 def junit(subject: AuditSubject) -> xml.Element:
     """JUnit: a suite for each workload, a test for each reason. A suite fails if and only if the workload is denied."""
+    from xml.etree import ElementTree as xml
+
     root = xml.Element("testsuites", {"name": clean_text(" ".join(subject.audit.targets), 300)})
     for report in subject.audit.workloads:
         name = clean_text(report.workload.name, 300)
@@ -212,6 +218,8 @@ def junit(subject: AuditSubject) -> xml.Element:
 def _junit_image(suite: xml.Element, name: str, report: WorkloadReport) -> None:
     if report.image is None:
         return
+    from xml.etree import ElementTree as xml
+
     case = xml.SubElement(suite, "testcase", classname=name, name=f"image {clean_text(report.workload.image, 300)}")
     if report.image.verdict in (None, Verdict.DENY):
         kind = "error" if report.image.verdict is None or report.image.undecided else "failure"

@@ -20,11 +20,9 @@ from typing import TYPE_CHECKING
 from scanner import __version__, catalog, telemetry
 from scanner.advisories import feeds
 from scanner.config import Limits, Settings
-from scanner.engines.base import EngineJob, silent_engine
 from scanner.errors import EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Decision
-from scanner.model.filesystem import LayerFacts, Rootfs
 from scanner.model.finding import (
     CheckResult,
     EngineReport,
@@ -37,35 +35,29 @@ from scanner.model.finding import (
     Verification,
 )
 from scanner.model.image import Image, Layer
-from scanner.model.lifecycle import end_of_life
 from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
-from scanner.model.release import Release
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.model.untrusted import escaped
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
-from scanner.registry import contents
-from scanner.registry.attached import read_attached_sboms
-from scanner.registry.blobs import BlobStore
-from scanner.registry.facts import FactsCache
-from scanner.registry.layers import ContentWants, read_layer
-from scanner.registry.layout import lay_out
-from scanner.registry.manifest import layer_compression
-from scanner.registry.packages import release_of
-from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
 from scanner.registry.work_directories import sweep, work_directory
-from scanner.scanning import attached_sboms, posture, verification
+from scanner.scanning import posture, verification
 from scanner.scanning.posture import PostureOf
 from scanner.scanning.results import Results, key_of
-from scanner.scanning.system import compared, listed_packages, without_system
 from scanner.scanning.verification import Trust
 
 if TYPE_CHECKING:
+    # Loaded by what uses them: an image whose result is remembered needs none.
     from scanner.checks.base import ImageCheck, ImageSubject
+    from scanner.model.filesystem import LayerFacts, Rootfs
+    from scanner.model.release import Release
     from scanner.model.workload import Workload
+    from scanner.registry.blobs import BlobStore
+    from scanner.registry.facts import FactsCache
+    from scanner.registry.layers import ContentWants
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +168,9 @@ def _stored_trust(settings: Settings) -> Trust:
 
 def make_services(settings: Settings, slot: str, access: AccessTo | None = None) -> Services:
     """Return services with their state under ``settings.home``."""
+    from scanner.registry.blobs import BlobStore
+    from scanner.registry.facts import FactsCache
+
     blobs = BlobStore(settings.blobs_dir, settings.blob_store_bytes)
     return Services(settings, blobs, FactsCache(settings.home / "facts"), slot, access)
 
@@ -210,7 +205,9 @@ def examine(
     manifests, skipped = source.children(subject, request.platform, every_platform)
     verifications = verify_signatures(source, subject, services.trust, services.settings, report)
     images = tuple(
-        replace(examine_image(source, manifest, request, services, report, deadline), verifications=verifications)
+        replace(
+            examine_image(source, manifest, request, services, report, deadline), verifications=escaped(verifications)
+        )
         for manifest in manifests
     )
     results, posture_at = examine_registry(source, services.ask_posture, report, services.results)
@@ -220,7 +217,7 @@ def examine(
         repository=reference.name if reference else "",
         tag=(reference.tag or "") if reference else "",
         subject=subject,
-        images=images,
+        images=(),
         started_at=started,
         finished_at=datetime.now(UTC),
         dockwarden=__version__,
@@ -228,7 +225,7 @@ def examine(
         posture_at=posture_at,
         skipped=skipped,
     )
-    return escaped(found)
+    return replace(escaped(found), images=images)
 
 
 def examine_registry(
@@ -261,17 +258,17 @@ def verify_signatures(
 def examine_image(
     source: Source, manifest: Descriptor, request: ScanRequest, services: Services, report: Report, deadline: Deadline
 ) -> ImageReport:
-    """Examine one image, from its manifest to its evidence, or return its remembered result."""
+    """Examine one image, from its manifest to its evidence, or return its remembered result. Both are ``escaped``."""
     image, config = source.image(manifest)
     base = services.base(image)
     if services.results is None:
-        return examine_content(source, image, config, base, request, services, report, deadline)
+        return escaped(examine_content(source, image, config, base, request, services, report, deadline))
     engines = catalog.chosen_engines(request.engine)
     key = key_of(image, base, source.reference, engines, services.settings)
     known = services.results.get(key) if key and not request.force else None
     if known is not None:
         return known
-    found = examine_content(source, image, config, base, request, services, report, deadline)
+    found = escaped(examine_content(source, image, config, base, request, services, report, deadline))
     # The database may have been replaced while the engine ran: then the answer belongs to neither key.
     if key and key == key_of(image, base, source.reference, engines, services.settings):
         services.results.put(key, found)
@@ -290,6 +287,9 @@ def examine_content(
 ) -> ImageReport:
     """Read all layers of an image, run engines and checks, and return the evidence."""
     from scanner.checks._secrets import image_without_secrets
+    from scanner.registry.attached import read_attached_sboms
+    from scanner.registry.packages import release_of
+    from scanner.scanning.system import listed_packages
 
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
         services.blobs.put(config)
@@ -324,6 +324,9 @@ def read_layers(
     Returns the image with uncompressed sizes, and its merged file system. Raises ImageError for a layer with a wrong
     digest or beyond a limit, RemoteError if it cannot be fetched.
     """
+    from scanner.registry import contents
+    from scanner.registry.rootfs import merge
+
     limits = store.limits
     total = sum(layer.size for layer in image.layers)
     if total > limits.image_compressed:
@@ -351,6 +354,9 @@ def read_layers(
 
 def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, deadline: Deadline) -> LayerFacts:
     """Return a layer's facts from the cache, or read the layer and stream it into the blob store."""
+    from scanner.registry.layers import read_layer
+    from scanner.registry.manifest import layer_compression
+
     wanted = wants(store.kept)
     known = store.facts.get(layer.diff_id, wanted.digest, layer.digest)
     if known is not None and store.blobs.has(layer.diff_id):
@@ -408,6 +414,7 @@ class _Bytes:
 def wants(kept: Path | None = None) -> ContentWants:
     """Return the file patterns of all checks, and the secret scanner. ``kept``: a directory for compiled patterns."""
     from scanner.checks._secrets import SecretScanner
+    from scanner.registry.layers import ContentWants
 
     patterns = {pattern for check in catalog.image_checks().values() for pattern in check.wants}
     return ContentWants(tuple(patterns), SecretScanner(kept=kept))
@@ -422,6 +429,8 @@ def ask_engines(
     to achieve just that. Raises EngineError if no engine answered and a retry may help. If one of two answered, its
     evidence is kept.
     """
+    from scanner.engines.base import silent_engine
+
     most = host.settings.limits.packages
     if packages > most:
         refused = EngineError(
@@ -450,6 +459,8 @@ def look_up_sboms(
     attached: Sequence[AttachedSbom], choice: str, host: EngineHost, deadline: Deadline, release: Release
 ) -> tuple[AttachedSbom, ...]:
     """Return the attached SBOMs with the answers of the chosen engines."""
+    from scanner.scanning import attached_sboms
+
     settings = host.settings
     means = attached_sboms.LookupContext(
         settings, host.slot, lambda: deadline.share(settings.limits.engine_seconds), host.cancelled, release
@@ -464,6 +475,9 @@ def compare_with_files(
 
     Returns the answers with the gaps of single engines, and the gaps that all have in common.
     """
+    from scanner.registry.rootfs import concerns
+    from scanner.scanning.system import compared, without_system
+
     answers = [without_system(compared(answer, rootfs), rootfs) for answer in answers]
     told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
     common = tuple(item for item in told[0] if all(item in other for other in told))
@@ -476,6 +490,9 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
 
     Raises EngineError only if a retry may help.
     """
+    from scanner.engines.base import EngineJob, silent_engine
+    from scanner.registry.layout import lay_out
+
     settings = host.settings
     engine = catalog.engines()[engine_id]
     cache = settings.home.absolute() / "cache" / f"{engine_id}-{host.slot}"
@@ -502,6 +519,8 @@ def supported(answer: EngineReport, today: date) -> EngineReport:
 
     After that day the distribution publishes no advisories, so an empty list proves nothing: the answer is incomplete.
     """
+    from scanner.model.lifecycle import end_of_life
+
     coverage = answer.coverage
     ends = end_of_life(coverage.os_family, coverage.os_version)
     if ends is None:

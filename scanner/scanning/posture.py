@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -152,6 +151,8 @@ def _keep(file: Path, found: Posture) -> None:
     """Write the file atomically. Errors are logged only: the next scan probes again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        import tempfile
+
         descriptor, name = tempfile.mkstemp(dir=file.parent)
         with os.fdopen(descriptor, "wb") as out:
             out.write(_adapter().dump_json(found))

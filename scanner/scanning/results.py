@@ -30,10 +30,9 @@ from scanner.model.records import reader, to_json
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import escaped
-from scanner.sealed import SealedFiles
+from scanner.sealed import SealedFiles, derived
 
 _MAX_BYTES = 256 << 20
-_MAX_DERIVED = 1 << 20
 T = TypeVar("T")
 # Gaps that follow from what is in the key: the database lists no advisories for a type of package. Others may have
 # passed by the next scan. The remembered result still contains the gap.
@@ -49,13 +48,15 @@ class Results:
 
     @classmethod
     def under(cls, home: Path) -> Results:
-        return cls(SealedFiles(home / "results", _MAX_BYTES), SealedFiles(home / "derived", _MAX_DERIVED))
+        return cls(SealedFiles(home / "results", _MAX_BYTES), derived(home))
 
     def get(self, key: str) -> ImageReport | None:
         return _read(self.kept, key, ImageReport)
 
     def put(self, key: str, found: ImageReport) -> None:
-        """Remember a complete result. Gaps may have passed by the next scan, so an incomplete one is not kept."""
+        """Remember a complete result that was ``escaped``. Gaps may have passed by the next scan, so an incomplete one
+        is not kept.
+        """
         if is_complete(found):
             _write(self.kept, key, found)
 
@@ -64,7 +65,7 @@ class Results:
         key = f"derived {name} {__version__} {_code()}"
         found = _read(self.derived_files, key, kind)
         if found is None:
-            found = make()
+            found = escaped(make())
             _write(self.derived_files, key, found)
         return found
 
@@ -81,7 +82,7 @@ def _read(files: SealedFiles, key: str, kind: type[T]) -> T | None:
 
 def _write(files: SealedFiles, key: str, value: object) -> None:
     with contextlib.suppress(TypeError):  # an integer of more than 64 bits: not kept
-        files.put(key, to_json(escaped(value)))
+        files.put(key, to_json(value))
 
 
 def is_complete(found: ImageReport) -> bool:

@@ -15,13 +15,12 @@ from scanner.model.finding import TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import ScanReport
-from scanner.trust._state import NoState
-from scanner.trust.base import Fetcher, TrustJob, TrustRoot, TrustScheme, TrustState
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from scanner.registry.auth import CredentialStore
+    from scanner.trust.base import Fetcher, TrustJob, TrustRoot, TrustScheme, TrustState
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +28,24 @@ log = logging.getLogger(__name__)
 _YOUNG = timedelta(hours=6)
 
 
+def _no_state() -> TrustState:
+    from scanner.trust._state import NoState
+
+    return NoState()
+
+
 @dataclass(frozen=True)
 class Trust:
     """The trust roots of an installation, and the state of verifiers against rollback."""
 
     roots: tuple[TrustRoot, ...] = ()
-    state: TrustState = field(default_factory=NoState)
+    state: TrustState = field(default_factory=_no_state)
 
 
 def roots(session: Connection) -> tuple[TrustRoot, ...]:
     """Return all trust roots of the database."""
     from scanner.store import trust as store  # imported here: a scan without a database should not load the driver
+    from scanner.trust.base import TrustRoot
 
     return tuple(TrustRoot(view.name, view.scheme, view.document, view.scope) for view in store.list_(session))
 
@@ -69,6 +75,8 @@ def verify(
     credentials: CredentialStore | None = None,
 ) -> tuple[Verification, ...]:
     """Verify the image with every scheme. Without a trust root for the repository no request is sent."""
+    from scanner.trust.base import TrustJob
+
     covering = [root for root in trust.roots if matches(root.scope, reference.name)]
     if not covering:
         return not_verified("no_trust_root", f"no trust root covers {reference.name}", descriptor)

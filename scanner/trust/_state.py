@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from scanner.errors import UsageError
@@ -49,6 +48,8 @@ class DirectoryState:
         return True
 
     def _write(self, key: str, state: bytes) -> None:
+        import tempfile
+
         descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".state-")
         with os.fdopen(descriptor, "wb") as out:
             out.write(state)

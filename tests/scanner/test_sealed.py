@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from scanner.sealed import SealedFiles
 
@@ -101,3 +102,60 @@ def test_a_directory_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -
     files = SealedFiles(tmp_path / "kept", 1)
     files.put("one", DATA)
     assert files.get("one") is None
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program"
+    path.write_bytes(b"first")
+    return path
+
+
+def test_what_was_found_about_a_file_is_remembered_until_it_changes(kept: SealedFiles, program: Path) -> None:
+    asked: list[bytes] = []
+
+    def find() -> bytes:
+        asked.append(program.read_bytes())
+        return asked[-1]
+
+    with time_machine.travel(time.time() + 60):
+        for _ in range(2):
+            assert kept.about("content", program, find) == b"first"
+        assert SealedFiles(kept.directory, 1 << 20).about("content", program, find) == b"first"
+        assert asked == [b"first"]
+        assert kept.about("size", program, lambda: b"5") == b"5", "another question"
+        program.write_bytes(b"other")
+        assert kept.about("content", program, find) == b"other"
+        # Replaced by a file with the same size and times, as a package manager can.
+        stat, fresh = program.stat(), program.with_name("fresh")
+        fresh.write_bytes(b"third")
+        os.utime(fresh, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        fresh.replace(program)
+        assert kept.about("content", program, find) == b"third"
+
+
+def test_a_file_that_changed_a_moment_ago_is_asked_about_again(kept: SealedFiles, program: Path) -> None:
+    """It can change again within the same tick of the clock."""
+    changed = program.stat().st_ctime
+    with time_machine.travel(changed + 1, tick=False):
+        assert kept.about("content", program, lambda: b"one") == b"one"
+        assert kept.about("content", program, lambda: b"two") == b"two"
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(kept: SealedFiles, program: Path) -> None:
+    def find() -> bytes:
+        program.write_bytes(b"changed")
+        return b"half of each"
+
+    with time_machine.travel(time.time() + 60):
+        kept.about("content", program, find)
+        assert kept.about("content", program, lambda: b"whole") == b"whole"
+
+
+def test_a_planted_answer_about_a_file_is_not_believed(kept: SealedFiles, program: Path) -> None:
+    with time_machine.travel(time.time() + 60):
+        former = set(sealed(kept))
+        kept.about("content", program, lambda: b"first")
+        (path,) = set(sealed(kept)) - former
+        path.write_bytes(path.read_bytes().replace(b"first", b"clean"))
+        assert kept.about("content", program, lambda: b"asked again") == b"asked again"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from scanner.advisories import bolt, database, trivydb
 from scanner.config import Settings
@@ -40,6 +41,22 @@ def test_an_import_takes_the_former_ones_place(settings: Settings, tmp_path: Pat
     assert second.updated_at is not None
     assert second.updated_at > first.updated_at
     assert len(list(settings.advisories_dir.glob("generation-*"))) == 2
+
+
+def test_the_digest_of_a_database_is_not_computed_by_every_scan(settings: Settings, tmp_path: Path) -> None:
+    """A database has half a gigabyte. Another one has another digest, and a planted digest is not believed."""
+    first = database.import_file(settings, make(tmp_path / "a", 48))
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=1)):
+        digest = database.status(settings).digest
+        (kept,) = (settings.home / "derived").glob("*.sealed")
+        assert digest is not None
+        assert digest.hex.encode() in kept.read_bytes()
+        kept.write_bytes(kept.read_bytes().replace(digest.hex.encode(), b"0" * 64))
+        database._digest.cache_clear()
+        assert database.status(settings).digest == digest == first.status().digest
+        other = trivydb.build(samples.ADVISORIES[1:], tmp_path / "b", updated_at=datetime.now(UTC))
+        second = database.import_file(settings, other)
+        assert database.status(settings).digest == second.status().digest != digest
 
 
 def test_a_scan_that_began_keeps_its_generation(settings: Settings, tmp_path: Path) -> None:

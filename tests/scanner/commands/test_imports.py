@@ -51,11 +51,18 @@ HEAVY = {
 
 # What examines an image, and the models of what a scan of a directory has none of.
 KNOWN_RESULT_NEEDS_NOT = {
+    "msgpack",
     "pydantic",
+    "re2",
     "ruamel",
+    "scanner.advisories.bolt",
     "scanner.checks.base",
+    "scanner.engines._process",
     "scanner.model.posture",
     "scanner.model.workload",
+    "scanner.registry.layers",
+    "scanner.scanning.system",
+    "scanner.trust.base",
 }
 
 
