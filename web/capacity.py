@@ -72,6 +72,8 @@ MONITORING = Kind("monitoring", 2, 20, 10)
 GATE = Kind("gate", 16, 500, 30)  # GATE_WAITERS of them may wait for scans; the others keep answering
 WEBHOOKS = Kind("webhooks", 4, 500, 30)
 SIGN_IN = Kind("sign-in", 3, 60, 10)  # a password costs 64 MiB and 50 ms, and callers are anonymous
+# A sign-in at an identity provider waits for that provider: it must not hold up those with a password.
+PROVIDER = Kind("provider", 3, 60, 10)
 # More than the watchers allowed (GATE_WAITERS); the others get the first event only.
 EVENTS = Kind("events", 12, 50, 10)
 EXPORTS = Kind("exports", 4, 20, 5)  # each holds a connection to the database until its reader has received everything
@@ -81,7 +83,7 @@ STATIC = Kind("static", 2, 200, 10)
 API = Kind("api", 4, 200, 30)
 # Rendering holds the GIL: more threads would not be faster, and would delay other routes.
 PAGES = Kind("pages", 2, 60, 15)
-KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, EVENTS, EXPORTS, INVENTORY, STATIC, API, PAGES)
+KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, PROVIDER, EVENTS, EXPORTS, INVENTORY, STATIC, API, PAGES)
 
 _EXACT = {
     "/healthz": HEALTH,
@@ -94,6 +96,7 @@ _PREFIXES = (
     ("/adapters/", GATE),
     ("/webhooks/", WEBHOOKS),
     ("/static/", STATIC),
+    ("/sign-in/oidc", PROVIDER),
     ("/sign-in", SIGN_IN),
     ("/api/", API),
 )

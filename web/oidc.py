@@ -9,9 +9,8 @@ from the provider that an administrator configured, never from a browser.
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -27,6 +26,7 @@ from scanner.model.access import ROLES
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.store.accounts import Identity
+from web.remote_documents import RemoteDocuments
 from web.signed_tokens import moment, verified_claims
 
 # Asymmetric signatures only: never "none", and never HMAC, whose key would be a public one (algorithm confusion).
@@ -35,6 +35,7 @@ _LIMIT = 256 << 10
 _SECONDS = 15.0  # a user is waiting
 _LEEWAY = 60.0
 _KEPT_SECONDS, _LOOK_AGAIN_SECONDS = 3600.0, 60.0
+_STALE_SECONDS = 600.0  # beyond, for sign-ins while the provider is slow to answer
 _MOST_GROUPS = 500
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -96,7 +97,7 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
 class Provider:
     """The configured identity provider. Its metadata and keys are read on first use and cached for an hour."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self.issuer = settings.oidc_issuer
         self._roles = _mapping(settings.oidc_roles)
@@ -106,9 +107,8 @@ class Provider:
         if not settings.oidc_client_id:
             raise UsageError("oidc_client_id is missing", hint="see docs/accounts.md")
         _check_address(self.issuer, self.issuer)
-        self._lock = threading.Lock()
-        self._metadata: tuple[float, Mapping[str, Any]] | None = None
-        self._keys: tuple[float, KeySet] | None = None
+        self._metadata: RemoteDocuments[Mapping[str, Any]] = RemoteDocuments(1, clock=clock)
+        self._keys: RemoteDocuments[KeySet] = RemoteDocuments(1, clock=clock)
 
     @property
     def name(self) -> str:
@@ -197,21 +197,23 @@ class Provider:
         return found
 
     def _about(self) -> Mapping[str, Any]:
-        with self._lock:
-            if self._metadata is None or time.monotonic() - self._metadata[0] > _KEPT_SECONDS:
-                found = self._get(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
-                if found.get("issuer") != self.issuer:  # OpenID Connect Discovery 4.3
-                    raise _unusable("the issuer in its metadata differs from oidc_issuer")
-                self._metadata = time.monotonic(), found
-            return self._metadata[1]
+        return self._metadata.get(self.issuer, self._read_metadata, _KEPT_SECONDS, stale=_STALE_SECONDS)
+
+    def _read_metadata(self) -> Mapping[str, Any]:
+        found = self._get(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
+        if found.get("issuer") != self.issuer:  # OpenID Connect Discovery 4.3
+            raise _unusable("the issuer in its metadata differs from oidc_issuer")
+        return found
 
     def _current_keys(self, *, look_again: bool = False) -> KeySet:
         address = self._endpoint("jwks_uri")
-        with self._lock:
-            age = _LOOK_AGAIN_SECONDS if look_again else _KEPT_SECONDS
-            if self._keys is None or time.monotonic() - self._keys[0] > age:
-                self._keys = time.monotonic(), _key_set(self._get(address))
-            return self._keys[1]
+
+        def read() -> KeySet:
+            return _key_set(self._get(address))
+
+        if look_again:
+            return self._keys.get(address, read, _LOOK_AGAIN_SECONDS)
+        return self._keys.get(address, read, _KEPT_SECONDS, stale=_STALE_SECONDS)
 
     # HTTP
 

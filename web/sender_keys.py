@@ -1,11 +1,10 @@
 """Public keys and certificates of webhook senders, fetched from addresses that we derive, never from the payload.
 
-A document is kept no longer than its caller allows, so that a rotated key is found. A few addresses are cached.
+A document is kept no longer than its caller allows, so that a rotated key is found.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,17 +15,18 @@ import httpx
 from scanner.config import Settings
 from scanner.errors import RemoteError
 from scanner.outbound import AnswerTooLarge, http_client
+from web.remote_documents import RemoteDocuments
 
-_LIMIT, _SECONDS, _REMEMBERED = 256 << 10, 10.0, 32
+_LIMIT, _SECONDS = 256 << 10, 10.0
+_AT_ONCE = 2  # of the threads that answer webhooks
 
 
 class SenderKeys:
-    """A cache of documents by address. ``ask`` fetches one; only one thread calls it at a time."""
+    """A cache of documents by address. ``ask`` fetches one."""
 
-    def __init__(self, ask: Callable[[str], bytes]) -> None:
+    def __init__(self, ask: Callable[[str], bytes], clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[float, bytes]] = {}
+        self._documents: RemoteDocuments[bytes] = RemoteDocuments(_AT_ONCE, clock=clock)
 
     @classmethod
     def of(cls, settings: Settings) -> SenderKeys:
@@ -37,16 +37,7 @@ class SenderKeys:
 
         Raises RemoteError, not retryable if there is no such document.
         """
-        with self._lock:
-            known = self._known.get(address)
-            if known and time.monotonic() - known[0] <= max_age:
-                return known[1]
-            found = self._ask(address)
-            if max_age > 0:
-                while len(self._known) >= _REMEMBERED:
-                    del self._known[next(iter(self._known))]
-                self._known[address] = time.monotonic(), found
-            return found
+        return self._documents.get(address, partial(self._ask, address), max_age)
 
 
 def _ask(settings: Settings, address: str) -> bytes:

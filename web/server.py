@@ -2,7 +2,8 @@
 client can hold open is limited.
 
 uvicorn does not limit these, so this module does: a connection that sends no request, a request head that arrives
-slowly or never ends, a finished answer that is not read, and the number of connections. ``web.capacity`` limits bodies.
+slowly or never ends, what surrounds a chunked body, a finished answer that is not read, and the number of connections.
+``web.capacity`` limits bodies.
 
 SIGTERM drains: the socket no longer accepts here (another process may go on accepting on it), and requests in flight
 are answered. A kept-alive connection is closed with an answer that has ``Connection: close``: if it were closed while
@@ -32,6 +33,9 @@ from web.capacity import Bridge
 from web.tls import Certificate
 
 _HEAD_SECONDS, _HEAD_BYTES, _HEAD_FIELDS = 15.0, 32 << 10, 100
+# Sizes of chunks, their extensions and trailers: a base (a read of the socket can hold other requests as well), plus a
+# few bytes for each of the body, because some clients send tiny chunks.
+_FRAMING_BYTES, _FRAMING_PER_BYTE = 512 << 10, 8
 _KEEP_ALIVE_SECONDS = 75  # the default of nginx; must be longer than a proxy keeps idle connections to us
 _WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # time to read an answer: a base, plus a second for every so many bytes
 _BUFFERED = 256 << 20  # bytes of all finished answers that have not been read
@@ -55,13 +59,18 @@ class _Transport:
 
     def __init__(self, transport: asyncio.Transport, closing: Callable[[], bool]) -> None:
         self._transport, self._closing = transport, closing
-        self.write, self.abort = transport.write, transport.abort
+        self.abort = transport.abort
         self.get_extra_info, self.get_write_buffer_size = transport.get_extra_info, transport.get_write_buffer_size
         self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
         self.lingering = False
 
     def is_closing(self) -> bool:
         return self.lingering or self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        # uvloop raises for a connection that the client has reset: each answer to it would be a traceback in the log.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         if self.lingering or self._transport.is_closing():
@@ -87,6 +96,8 @@ class Connection(HttpToolsProtocol):
         self.lingers_since: float | None = None
         self._head_bytes = 0
         self._head_refused = False
+        self._in_body = False
+        self._bytes_in_body = self._body_bytes = 0
         secured = transport.get_extra_info("ssl_object")
         # Empty unless the client presented one that was verified.
         self._client_certificate = (secured.getpeercert() or {}) if secured is not None else {}
@@ -116,6 +127,11 @@ class Connection(HttpToolsProtocol):
         elif self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
             self._head_refused = True
             self.send_400_response("")
+        if self._in_body:
+            self._bytes_in_body += len(data)
+            framing = self._bytes_in_body - self._body_bytes
+            if framing > _FRAMING_BYTES + _FRAMING_PER_BYTE * self._body_bytes:
+                self.transport.abort()
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol.eof_received`."""
@@ -137,14 +153,33 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See `HttpToolsProtocol.on_message_begin`."""
         super().on_message_begin()
+        self._in_body = False
         if self._client_certificate:
             self.scope["extensions"] = {tls.CLIENT_CERTIFICATE: self._client_certificate}
         if self.head_since is None:
             self.head_since = time.monotonic()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See `HttpToolsProtocol.on_header`. Trailers are dropped."""
+        # uvicorn takes trailers for headers (RFC 9110, section 6.5.1, forbids it). A proxy that replaces a client's
+        # headers need not look at its trailers, and thousands of them fill the memory.
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """See `HttpToolsProtocol.on_body`."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See `HttpToolsProtocol.on_message_complete`."""
+        self._in_body = False
+        super().on_message_complete()
+
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol.on_headers_complete`."""
         self.head_since = None
+        self._in_body, self._bytes_in_body, self._body_bytes = True, 0, 0
         # Counted again on what was parsed: one read can hold a whole head, and the beginning of its body.
         if len(self.headers) > _HEAD_FIELDS or sum(len(n) + len(v) for n, v in self.headers) > _HEAD_BYTES:
             self._head_refused = True

@@ -148,6 +148,34 @@ def test_a_late_or_long_body_of_an_honest_caller_is_read(web: WebServer) -> None
     assert web.ask("POST", "/api/v1/gate", long, {"Content-Type": "application/json"})[0] in (200, 400, 422)
 
 
+ENDLESS = {
+    "trailers": (b"1\r\na\r\n0\r\n", b"a: b\r\n" * 5000),
+    "one trailer": (b"1\r\na\r\n0\r\nX-A: ", b"a" * 65_536),
+    "an extension of a chunk": (b"5;", b"a" * 65_536),
+    "extensions of chunks": (b"", (b"1;" + b"x" * 4000 + b"\r\na\r\n") * 16),
+}
+
+
+@pytest.mark.parametrize("kind", list(ENDLESS))
+def test_a_body_with_endless_framing_is_cut_off(web: WebServer, kind: str) -> None:
+    """Trailers were kept as headers: 1.4 GB in 12 seconds from one connection, and the event loop stood still."""
+    first, piece = ENDLESS[kind]
+    connection = web.send(head("POST", "/sign-in", "Transfer-Encoding: chunked") + first)
+    with pytest.raises(OSError):
+        connection.sendall(piece * 1000)  # 40 MB at least
+    assert web.alive()
+    assert web.gate()
+
+
+def test_trailers_are_no_headers(web: WebServer) -> None:
+    """A proxy replaces a client's headers, and may pass its trailers on."""
+    chunked = head("POST", "/api/v1/gate", JSON, "Transfer-Encoding: chunked")
+    question = json.dumps({"image": web.image}).encode()
+    body = b"%x\r\n%s\r\n0\r\n" % (len(question), question)
+    connection = web.send(chunked + body + f"Authorization: Bearer {web.token}\r\n\r\n".encode())
+    assert status_of(connection) == 401
+
+
 def _long_audit_log(web: WebServer) -> None:
     with web.database.session() as session:
         for number in range(4000):

@@ -361,6 +361,24 @@ TRUST = {
 }
 
 
+HARBOR_SCAN = {
+    "registry": {"url": "https://registry.example.com", "authorization": "Basic cm9ib3QkczpzZWNyZXQ="},
+    "artifact": {
+        "repository": "shop/cart",
+        "digest": D,
+        "tag": "1.4.2",
+        "mime_type": "application/vnd.oci.image.manifest.v1+json",
+    },
+    "enabled_capabilities": [
+        {
+            "type": "sbom",
+            "produces_mime_types": ["application/vnd.security.sbom.report+json; version=1.0"],
+            "parameters": {"sbom_media_types": ["application/spdx+json"]},
+        }
+    ],
+}
+
+
 def dumps(document: Any) -> bytes:
     return json.dumps(document, indent=1).encode()
 
@@ -583,8 +601,13 @@ def seeds() -> dict[str, list[bytes]]:
             f"GET /v2/shop/cart/manifests/{D}\nX-Forwarded-Uri: /v2/shop/cart/manifests/{D}".encode(),
             b"HEAD /v2/shop/cart/manifests/1.4.2?ns=docker.io\nX-Forwarded-Method: HEAD\nX-Real-IP: 10.0.0.1",
             f"GET /v2/shop/cart/blobs/{D}\nX-Original-Method: GET".encode(),
+            f"GET /v2/%3F/../shop/cart/manifests/{D}".encode(),
+            f"GET /repository/docker/v2/shop/cart/manifests/{D}".encode(),
         ],
+        "door_harbor": [dumps(HARBOR_SCAN)],
         "docker_plugin": [
+            dumps(engine_call("/containers/web/update", {"Memory": 1 << 30, "RestartPolicy": {"Name": "always"}})),
+            dumps(engine_call("/services/web/update?version=7&rollback=previous", ENGINE_SERVICE)),
             dumps(engine_call("/v1.41/containers/create", ENGINE_CONTAINER)),
             dumps(engine_call("/services/create", ENGINE_SERVICE)),
             dumps(engine_call("/v1.47/containers/web/start")),

@@ -29,8 +29,9 @@ from tests.databases import migrated_url
 from web import create_app
 
 _KEY = Secret("a secret key for tests, long enough")
+HARBOR = "registry.example.com"
 _LISTS = ("containers", "initContainers", "ephemeralContainers")
-_STARTS = ("/containers/create", "/services/create", "/images/create", "/start", "/restart")
+_STARTS = ("/containers/create", "/services/create", "/images/create", "/start", "/restart", "/swarm/join")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Doors:
     admission: str
     pull: str
     inventory: str
+    harbor: str
 
 
 @cache
@@ -52,13 +54,13 @@ def _doors() -> Doors:
     database = Database(migrated_url("sqlite", home))
     atexit.register(database.engine.dispose)
     with database.session() as session:
-        registries.add(session, "registry.example.com", _KEY)
-        admission, pull, inventory = (
+        registries.add(session, HARBOR, _KEY, harbor="report")
+        admission, pull, inventory, harbor = (
             accounts.create_token(session, scopes[0], scopes, _KEY)[1].reveal()
-            for scopes in (("admission",), ("pull",), ("inventory", "read", "manage"))
+            for scopes in (("admission",), ("pull",), ("inventory", "read", "manage"), ("harbor",))
         )
     client = create_app(settings, database, queue.make_app(settings)).test_client()
-    return Doors(client, admission, pull, inventory)
+    return Doors(client, admission, pull, inventory, harbor)
 
 
 def _answered(answer: TestResponse) -> TestResponse:
@@ -73,6 +75,9 @@ def admit(data: bytes) -> None:
     assert answer.status_code == 200
     response = answer.json["response"]
     assert response["allowed"] is False or not _starts(orjson.loads(data)), response
+    pinned = _answered(doors.client.post(f"/adapters/kubernetes/pin/{doors.admission}", data=data))
+    assert pinned.status_code == 200
+    assert "patch" not in pinned.json["response"], "nothing was judged, so nothing can be pinned"
 
 
 def _starts(review: Any) -> bool:
@@ -116,6 +121,34 @@ def authorize_pull(data: bytes) -> None:
     reads = headers["X-Original-Method"] in ("", "GET", "HEAD")
     names_manifest = path.startswith("/v2/") and path.rpartition("/")[0].endswith("/manifests")
     assert answer.status_code != 200 or not (reads and names_manifest), headers
+    _as_envoy(doors, method, uri)
+
+
+def _as_envoy(doors: Doors, method: str, uri: str) -> None:
+    """The same question with the URI in the path, which is unescaped on its way."""
+    path = uri.partition("?")[0]
+    if method != "GET" or not path.startswith("/") or not (path.isascii() and path.isprintable()) or " " in path:
+        return
+    answer = _answered(doors.client.get(f"/adapters/registry/authorize/{doors.pull}/{HARBOR}{path}"))
+    plain = unquote(path).lower().rstrip("/")
+    names_manifest = "/v2/" in plain and plain.rpartition("/")[0].endswith("/manifests")
+    assert answer.status_code != 200 or not names_manifest, path
+
+
+def request_scan(data: bytes) -> None:
+    """A scan that a Harbor requests. Only of the registry that was named, and its credentials are told to nobody."""
+    doors = _doors()
+    headers = {"Authorization": f"Bearer {doors.harbor}", "Content-Type": "application/json"}
+    answer = doors.client.post("/adapters/harbor/api/v1/scan", data=data, headers=headers)
+    assert answer.status_code in (202, 400, 403, 404, 413, 422, 501), answer.text
+    assert "cm9ib3QkczpzZWNyZXQ" not in answer.text, "a request's credentials are not repeated"
+    if answer.status_code != 202:
+        return
+    url = orjson.loads(data)["registry"]["url"].lower().removeprefix("https://").removeprefix("http://").strip("/")
+    assert url.partition(":")[0] == HARBOR, url
+    found = doors.client.get(f"/adapters/harbor/api/v1/scan/{answer.json['id']}/report", headers=headers)
+    assert found.status_code in (302, 500), found.text
+    assert found.status_code == 500 or 0 < int(found.headers["Refresh-After"]) < 128
 
 
 def report_inventory(data: bytes) -> None:

@@ -427,6 +427,7 @@ TARGETS: Mapping[str, Target] = {
     "door_admission": Target(doors.admit, is_json=True),
     "door_engine": Target(doors.authorize_engine, is_json=True),
     "door_pull": Target(doors.authorize_pull),
+    "door_harbor": Target(doors.request_scan, is_json=True),
     "docker_plugin": Target(doors.plugin, is_json=True),
     "inventory": Target(doors.report_inventory, is_json=True),
     "id_token": Target(tokens.id_token),

@@ -27,7 +27,7 @@ from scanner.store.session import Database
 from tests.identity_provider import CLIENT, KEY, SECRET, FakeProvider, running, signed, unsigned
 from tests.web.test_auth import SAME
 from web import create_app
-from web.oidc import make
+from web.oidc import Provider, make
 
 
 @pytest.fixture
@@ -223,15 +223,33 @@ def test_a_token_that_does_not_hold_signs_nobody_in(
         assert accounts.list_users(session) == ()
 
 
-def test_keys_that_were_changed_are_found(
-    app: OpenAPI, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_that_were_changed_are_found(app: OpenAPI, oidc: Settings, provider: FakeProvider) -> None:
+    now = [1000.0]
+    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], provider=Provider(oidc, lambda: now[0]))
     assert sign_in(app.test_client(), provider).status_code == 303
     new = RSAKey.generate_key(2048, {"kid": "two", "use": "sig"}, private=True)
     provider.keys, provider.sign = [new], lambda real: signed(real, new, kid="two")
-    known = app.extensions["dockwarden"].provider
-    known._keys = (known._keys[0] - 120, known._keys[1])  # read two minutes ago
+    assert sign_in(app.test_client(), provider).status_code == 401, "its keys are a moment old"
+    now[0] += 61
     assert sign_in(app.test_client(), provider).status_code == 303
+
+
+def test_a_provider_that_changes_or_is_down_for_minutes_is_still_known(
+    app: OpenAPI, oidc: Settings, provider: FakeProvider
+) -> None:
+    now = [1000.0]
+    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], provider=Provider(oidc, lambda: now[0]))
+    client = app.test_client()
+    begin(client, provider)
+    provider.metadata = {"issuer": "https://evil.example"}
+    now[0] += 3601
+    begin(client, provider)
+    now[0] += 700
+    assert client.get("/sign-in/oidc").status_code == 503
+    provider.metadata = {}
+    assert client.get("/sign-in/oidc").status_code == 503, "the provider is not asked again at once"
+    now[0] += 6
+    begin(client, provider)
 
 
 # Answers to nobody's request

@@ -243,7 +243,8 @@ def test_googles_next_key_is_found(app: OpenAPI, database: Database) -> None:
     """A key that is not known is looked for again, and no stranger makes us look."""
     second = RSAKey.generate_key(2048, {"kid": "two", "use": "sig"}, private=True)
     outside = Outside(senders.keys_of_senders(senders.GOOGLE))
-    fetch = SenderKeys(outside)
+    now = [1000.0]
+    fetch = SenderKeys(outside, lambda: now[0])
     secret, body, form = hook(database, GAR), GAR.body(), formats()["gar"]
 
     def holds(key: RSAKey) -> bool:
@@ -255,7 +256,7 @@ def test_googles_next_key_is_found(app: OpenAPI, database: Database) -> None:
     assert len(outside.asked) == 1
     assert not holds(second)
     assert len(outside.asked) == 1, "the keys are a moment old"
-    fetch._known = {address: (at - 61, found) for address, (at, found) in fetch._known.items()}
+    now[0] += 61
     outside.ask = senders.keys_of_senders(second)
     assert holds(second)
     assert len(outside.asked) == 2
