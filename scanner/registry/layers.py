@@ -35,6 +35,7 @@ from scanner.registry.places import (
     APPLICATION,
     IDENTITY,
     PACKAGE_TEXTS,
+    RED_HAT_BUILD,
     RPM_DATABASES,
     is_sensitive,
     is_usual_device,
@@ -87,7 +88,8 @@ class ContentWants:
     _match: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        always = (*IDENTITY, APK_REPOSITORIES, *PACKAGE_TEXTS, "*/etc/passwd", "*/etc/group", "etc/shadow")
+        build = (f"{directory}*.json" for directory in RED_HAT_BUILD)
+        always = (*IDENTITY, APK_REPOSITORIES, *PACKAGE_TEXTS, *build, "*/etc/passwd", "*/etc/group", "etc/shadow")
         patterns = sorted({*always, *self.patterns})
         exact: set[str] = set()
         names: set[str] = set()

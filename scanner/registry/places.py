@@ -17,6 +17,8 @@ IDENTITY: Final = (
     "etc/group",
 )
 APK_REPOSITORIES: Final = "etc/apk/repositories"
+# Red Hat's build information. A container does not use it, but it tells engines for which products the packages are.
+RED_HAT_BUILD: Final = ("root/buildinfo/", "usr/share/buildinfo/")
 DPKG: Final = "var/lib/dpkg/status"
 DPKG_PARTS: Final = "var/lib/dpkg/status.d"  # distroless: a file for each package
 APK: Final = ("lib/apk/db/installed", "usr/lib/apk/db/installed")

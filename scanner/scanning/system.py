@@ -10,17 +10,28 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from scanner.errors import ScannerError
 from scanner.model.filesystem import FileType, LayerFacts, PlacedFile, Rootfs
 from scanner.model.finding import NO_OS, NO_SYSTEM, PROGRAM_UNREAD, EngineReport, Incomplete
 from scanner.model.release import Release, disagreement, foreign_packages, os_id, release_number
-from scanner.model.untrusted import clean_text
+from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.packages import package_databases, release_of
-from scanner.registry.places import APK, APK_REPOSITORIES, APPLICATION, DATABASES, DPKG, DPKG_PARTS, OS_RELEASE
+from scanner.registry.places import (
+    APK,
+    APK_REPOSITORIES,
+    APPLICATION,
+    DATABASES,
+    DPKG,
+    DPKG_PARTS,
+    OS_RELEASE,
+    RED_HAT_BUILD,
+)
 
 # Trivy reads the file with the same expression. The release in it selects the Alpine advisories.
 _REPOSITORY = lazy(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
 _ENTRY = lazy(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
+_MOST_MANIFEST = 1 << 20  # bytes
 _LEAST_ENTRY = 100  # bytes; no entry of a package database is shorter
 _DIGITS = 9  # longer numbers are no branch; int() raises for thousands of digits
 _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox", "toybox"))
@@ -67,7 +78,8 @@ def _doubted(answer: EngineReport, doubts: Sequence[str]) -> EngineReport:
 def _by_files(family: str, version: str, rootfs: Rootfs) -> tuple[str, ...]:
     told = release_of(rootfs)
     alpine = _repositories(version, rootfs) if os_id(family) == "alpine" else ""
-    return (disagreement(family, version, told), _rewritten(rootfs), alpine)
+    red_hat = _content_sets(family, version, rootfs) if os_id(family) in ("rhel", "centos") else ""
+    return (disagreement(family, version, told), _rewritten(rootfs), alpine, red_hat)
 
 
 def _repositories(version: str, rootfs: Rootfs) -> str:
@@ -88,6 +100,47 @@ def _repositories(version: str, rootfs: Rootfs) -> str:
             "so the engine used the advisories of that branch"
         )
     return ""
+
+
+def _content_sets(family: str, version: str, rootfs: Rootfs) -> str:
+    """Return why the advisories may be those of another Red Hat product. Empty: they are not.
+
+    Engines match only the advisories of the content sets that a layer's build information names; without any, those of
+    the operating system. A file that names another product's set makes every package of the system look clean. So each
+    layer with build information has to name the system's own set (with the names of Red Hat's content delivery network;
+    an engine ignores names that it does not know).
+    """
+    number = release_number(family, version)
+    own = re.compile(rf"rhel-{re.escape(number)}-(?:for-(?:x86_64|aarch64|ppc64le|s390x)-baseos|server)-rpms")
+    for index, layer in enumerate(rootfs.layers):
+        paths = [entry.path for entry in layer.entries if entry.path.startswith(RED_HAT_BUILD)]
+        # These name the build, of which engines know the product.
+        build = any(path.rpartition("/")[2].startswith(("Dockerfile", "labels.json")) for path in paths)
+        manifests = (_listed_sets(layer.contents.get(path, b"")) for path in paths if path.endswith(".json"))
+        listed = [sets for sets in manifests if sets]
+        if (build and not listed) or not all(any(map(own.fullmatch, sets)) for sets in listed):
+            return (
+                f"the build information of layer {index} does not name the content set of Red Hat Enterprise Linux "
+                f"{number}, so the engine may have used the advisories of another product"
+            )
+    return ""
+
+
+def _listed_sets(data: bytes) -> list[str]:
+    """Return the content sets of a manifest. Empty: it has no list of them.
+
+    A file that is not read or is no JSON lists something unknown. Engines written in Go read names in any case.
+    """
+    try:
+        document = load_untrusted_json(data, limit=_MOST_MANIFEST, depth=20)
+    except ScannerError:
+        return ["unknown"]
+    if not isinstance(document, dict):
+        return ["unknown"]
+    lists = [value for name, value in document.items() if name.lower() == "content_sets" and value]
+    if len(lists) > 1 or not all(isinstance(value, list) for value in lists):
+        return ["unknown"]
+    return [name if isinstance(name, str) else "unknown" for name in lists[0]] if lists else []
 
 
 def _order(branch: str) -> tuple[bool, tuple[int, ...]]:

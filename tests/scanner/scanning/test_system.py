@@ -4,6 +4,7 @@ by Trivy.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -390,3 +391,63 @@ def test_a_packed_program_is_never_clean(tmp_path: Path, advisories: Path, besid
     found = scan(tmp_path, advisories, {**beside, **real_program("audited-packed")})
     assert reasons(found.images[0]) & {"nothing_to_scan", "program_unread"}
     assert pipeline.decide(found, default_policy(catalog.known())).undecided
+
+
+@pytest.mark.parametrize("content", [b"{}", b"", b'{"curated": true, "os": "debian", "os_version": "12"}'])
+def test_a_file_that_names_a_vendor_of_advisories_changes_none(
+    tmp_path: Path, advisories: Path, content: bytes
+) -> None:
+    """Trivy looks an image with this file up in RapidFort's advisories: without them, it found nothing in Debian."""
+    image = scan(tmp_path, advisories, DEBIAN, {"usr/share/rapidfort/curated.json": content}).images[0]
+    assert [found.id for found in image.engines[0].vulnerabilities] == ["CVE-2026-90001"]
+
+
+BASEOS, OTHER = "rhel-9-for-x86_64-baseos-rpms", "rhel-9-for-x86_64-highavailability-rpms"
+MANIFEST = "root/buildinfo/content_manifests/a-1-1.json"
+
+
+def sets(*names: str, member: str = "content_sets") -> bytes:
+    return json.dumps({"metadata": {}, member: names, "image_contents": []}).encode()
+
+
+def red_hat(*above: Mapping[str, bytes], family: str = "redhat") -> EngineReport:
+    own = "rhel" if family == "redhat" else family
+    base = layer(contents={"etc/os-release": f'ID="{own}"\nVERSION_ID="9.4"\n'.encode()})
+    openssl = Component("pkg:rpm/redhat/openssl@1", "openssl", "1", family)
+    return compared(answer(family, "9.4", openssl), merge([base, *(layer(contents=files) for files in above)]))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {MANIFEST: sets(OTHER)},
+        {MANIFEST: sets("ubi-9-for-x86_64-baseos-rpms", OTHER)},
+        {MANIFEST: sets("rhel-8-for-x86_64-baseos-rpms")},
+        {MANIFEST: sets(OTHER, member="Content_Sets")},
+        {MANIFEST: sets(BASEOS)[:-1] + b', "CONTENT_SETS": ["x"]}'},
+        {MANIFEST: b"no JSON"},
+        {"usr/share/buildinfo/content-sets.json": sets(OTHER)},
+        {MANIFEST: sets(BASEOS), "usr/share/buildinfo/content-sets.json": sets(OTHER)},
+        {"root/buildinfo/Dockerfile-x-1-1": b"LABEL com.redhat.component=x"},
+        {"usr/share/buildinfo/labels.json": b"{}"},
+    ],
+)
+def test_build_information_of_another_product_decides_nothing(files: Mapping[str, bytes]) -> None:
+    assert [gap.reason for gap in red_hat(files).incomplete] == ["release_disagrees"]
+    assert [gap.reason for gap in red_hat({MANIFEST: sets(BASEOS)}, files).incomplete] == ["release_disagrees"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {MANIFEST: sets(BASEOS)},
+        {MANIFEST: sets(OTHER, BASEOS), "root/buildinfo/Dockerfile-x-1-1": b""},
+        {MANIFEST: sets()},
+        {"usr/share/buildinfo/content-sets.json": sets(BASEOS), "usr/share/buildinfo/labels.json": b"{}"},
+        {"opt/app/content_manifests/x.json": sets(OTHER)},
+    ],
+)
+def test_build_information_of_the_system_is_no_gap(files: Mapping[str, bytes]) -> None:
+    assert red_hat(files).incomplete == ()
+    assert red_hat({MANIFEST: sets(OTHER)}, family="rocky").incomplete == (), "of other systems nobody reads it"
