@@ -11,10 +11,11 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -119,19 +120,40 @@ def _watch(
     child: subprocess.Popen[bytes], ends: float, output: Path, limits: Limits, cancelled: Callable[[], bool]
 ) -> str:
     """Wait for the child. Returns the reason to kill it; empty if it ended by itself."""
-    while True:
-        try:
-            child.wait(_POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        else:
-            return "overflowed" if output.stat().st_size > limits.report else ""
-        if time.monotonic() > ends:
-            return "timed_out"
-        if output.stat().st_size > limits.report:
-            return "overflowed"
-        if cancelled():
-            return "cancelled"
+    with _ending_of(child) as ended:
+        while not ended(_POLL_SECONDS):
+            if time.monotonic() > ends:
+                return "timed_out"
+            if output.stat().st_size > limits.report:
+                return "overflowed"
+            if cancelled():
+                return "cancelled"
+    return "overflowed" if output.stat().st_size > limits.report else ""
+
+
+@contextlib.contextmanager
+def _ending_of(child: subprocess.Popen[bytes]) -> Iterator[Callable[[float], bool]]:
+    """Yield what waits some seconds for the child and returns whether it has ended.
+
+    The kernel wakes us at the end. ``Popen.wait`` with a timeout instead sleeps, for up to 50 ms after the end.
+    """
+    try:
+        descriptor = os.pidfd_open(child.pid)
+    except (AttributeError, OSError):  # not Linux; an old kernel, or a filter of system calls
+
+        def wait(seconds: float) -> bool:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(seconds)
+            return child.returncode is not None
+
+        yield wait
+        return
+    try:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        yield lambda seconds: bool(waiting.poll(seconds * 1000)) and child.wait() is not None
+    finally:
+        os.close(descriptor)
 
 
 def _network_of(pid: int | str) -> str:

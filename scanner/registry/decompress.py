@@ -14,7 +14,7 @@ from isal import igzip_lib
 from scanner.errors import ImageError
 from scanner.registry.manifest import TAR, TAR_GZIP, TAR_ZSTD
 
-_IN, _OUT = 128 << 10, 256 << 10  # together they fit a processor cache, which speeds up hashing the output
+_IN, _OUT = 256 << 10, 1 << 20  # few enough bytes for a processor cache, and few enough pieces for threads
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MAX_WINDOW: Final = 1 << 27
 
@@ -26,7 +26,7 @@ class Readable(Protocol):
 
 
 def decompress(source: Readable, compression: str) -> Iterator[bytes]:
-    """Yield the uncompressed bytes, at most 256 KiB at a time.
+    """Yield the uncompressed bytes, at most 1 MiB at a time.
 
     Raises ImageError if the bytes are not of the type ``compression``, or are broken.
     """
@@ -42,7 +42,7 @@ def decompress(source: Readable, compression: str) -> Iterator[bytes]:
     elif compression == TAR_ZSTD:
         yield from _unzstd(replay)
     else:
-        yield from iter(lambda: replay.read(_OUT), b"")
+        yield from iter(lambda: replay.read(_IN), b"")
 
 
 def compression_of(head: bytes) -> str:

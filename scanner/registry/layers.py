@@ -10,12 +10,13 @@ import fnmatch
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from typing import Protocol
 
 from scanner.config import Limits
-from scanner.errors import ImageError, LimitExceeded
+from scanner.errors import ImageError, LimitExceeded, ScannerError
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import (
     NOT_SEARCHED,
@@ -41,10 +42,12 @@ from scanner.registry.places import (
     is_usual_device,
     looks_like_rpm,
 )
+from scanner.registry.read_ahead import read_ahead
 from scanner.registry.tar import TarReader, Visitor, unsafe
 
 _SMALL, _PACKAGE_DB, _KEPT = 1 << 20, 16 << 20, 64 << 20
 _MAX_ODDITIES, _MAX_MATCHES = 1000, 10_000
+_READ_AHEAD = 1 << 20  # compressed bytes of a layer for which threads pay
 _MAX_SEARCHED = 4 << 30  # bytes of large files in a layer: seconds with Hyperscan, half a minute with RE2
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 # Written into layers by aufs. They hide nothing, and today's runtimes treat them as plain files.
@@ -324,34 +327,33 @@ def read_layer(
     unsafe_archive, limit_exceeded.
     """
     facts, compression = _Facts(wants), layer_compression(media_type)
-    source = _Transported(stream, digest, size, limits, deadline, advance)
+    source = _Transported(stream, digest, size, limits, deadline)
     reader = TarReader(facts, limits)
-    plain, total = hashlib.new(diff_id.algorithm), 0
+    plain, told = hashlib.new(diff_id.algorithm), 0
     hashed = compression != TAR or digest.algorithm != diff_id.algorithm  # otherwise both digests cover the same bytes
+    kept = [*([plain.update] if hashed else ()), *([sink] if sink is not None else ())]
+    alone = size < _READ_AHEAD
     try:
-        for chunk in decompress(source, compression):
-            total += len(chunk)
-            if total > limits.layer_uncompressed:
-                raise LimitExceeded(f"the layer is larger than {limits.layer_uncompressed} bytes uncompressed")
-            if total > limits.ratio_after and total > limits.ratio * source.size:
-                raise LimitExceeded(f"the layer expands more than {limits.ratio} times")
-            if hashed:
-                plain.update(chunk)
-            reader.feed(chunk)
-            if sink is not None:
-                sink(chunk)
+        with (_in_turn if alone else read_ahead)(_uncompressed(source, compression, limits), _each(kept)) as pieces:
+            for piece in pieces:
+                if advance is not None and source.size > told:
+                    advance(source.size - told)
+                    told = source.size
+                reader.feed(piece)
         reader.close()
     except ImageError as error:
         if error.reason.startswith("malformed"):
             source.verify()  # bytes that were changed in transit are not the image's fault
         raise
     source.verify()
+    if advance is not None and source.size > told:
+        advance(source.size - told)
     if (plain.hexdigest() if hashed else source.hex) != diff_id.hex:
         raise ImageError(f"the uncompressed layer does not match its diff_id {diff_id}", reason="digest_mismatch")
     facts.finish()
     return LayerFacts(
         diff_id,
-        total,
+        reader.offset,
         tuple(facts.entries),
         tuple(facts.whiteouts),
         tuple(facts.opaque),
@@ -363,35 +365,67 @@ def read_layer(
     )
 
 
+def _uncompressed(source: _Transported, compression: str, limits: Limits) -> Iterator[bytes]:
+    """Yield the uncompressed bytes. Raises LimitExceeded before the piece that exceeds a limit."""
+    total = 0
+    for piece in decompress(source, compression):
+        total += len(piece)
+        if total > limits.layer_uncompressed:
+            raise LimitExceeded(f"the layer is larger than {limits.layer_uncompressed} bytes uncompressed")
+        if total > limits.ratio_after and total > limits.ratio * source.size:
+            raise LimitExceeded(f"the layer expands more than {limits.ratio} times")
+        yield piece
+
+
+def _each(sinks: Sequence[Callable[[bytes], object]]) -> Callable[[bytes], object]:
+    """Return a function that passes a piece to all sinks."""
+
+    def receive(piece: bytes) -> None:
+        for sink in sinks:
+            sink(piece)
+
+    return receive
+
+
+@contextmanager
+def _in_turn(pieces: Iterator[bytes], also: Callable[[bytes], object]) -> Iterator[Iterator[bytes]]:
+    """What ``read_ahead`` does, without threads: these would cost more than a small layer."""
+
+    def examine() -> Iterator[bytes]:
+        for piece in pieces:
+            also(piece)
+            yield piece
+
+    yield examine()
+
+
 class _Transported:
     """The transported bytes: counted, limited in size and time, and hashed as they are read."""
 
-    def __init__(
-        self,
-        stream: Readable,
-        digest: Digest,
-        size: int,
-        limits: Limits,
-        deadline: float | None,
-        advance: Callable[[int], object] | None,
-    ) -> None:
+    def __init__(self, stream: Readable, digest: Digest, size: int, limits: Limits, deadline: float | None) -> None:
         if size > limits.layer_compressed:
             raise LimitExceeded(f"the layer is larger than {limits.layer_compressed} bytes compressed")
         self._stream, self._digest, self._announced = stream, digest, size
-        self._deadline, self._advance = deadline, advance
+        self._deadline = deadline
         self._hash = hashlib.new(digest.algorithm)
+        self._failure: ScannerError | None = None
         self.size = 0
 
     def read(self, size: int = 1 << 17, /) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise LimitExceeded("reading the layers took too long", reason="scan_timeout")
-        data = self._stream.read(size)
+        try:
+            data = self._stream.read(size)
+        except ScannerError as error:
+            # Verification reads on: the end of a broken connection must not look like the end of the layer.
+            self._failure = error
+            raise
         self.size += len(data)
         if self.size > self._announced:
             raise self._mismatch()
         self._hash.update(data)
-        if self._advance is not None:
-            self._advance(len(data))
         return data
 
     def verify(self) -> None:

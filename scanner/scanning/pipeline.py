@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -286,9 +286,12 @@ def examine_content(
     deadline: Deadline,
 ) -> ImageReport:
     """Read all layers of an image, run engines and checks, and return the evidence."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from scanner.checks._secrets import image_without_secrets
     from scanner.registry.attached import read_attached_sboms
     from scanner.registry.packages import release_of
+    from scanner.registry.read_ahead import start
     from scanner.scanning.system import listed_packages
 
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
@@ -303,11 +306,14 @@ def examine_content(
             return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
         who = " and ".join(catalog.chosen_engines(request.engine))
         report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {who}"))
-        answers = ask_engines(image, request.engine, services.engines, deadline, listed_packages(rootfs))
-        report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
-        results = run_checks(
-            image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
-        )
+        check = partial(run_checks, image, rootfs, "", source, base=base)
+        with ThreadPoolExecutor(1, "checks") as threads:
+            # Checks need an answer only where engines search for secrets. Otherwise they run while the engine does.
+            checking = None if services.settings.engine_secrets else start(threads, partial(check, ()))
+            answers = ask_engines(image, request.engine, services.engines, deadline, listed_packages(rootfs))
+            report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
+            found = [secret for answer in answers for secret in answer.secrets]
+            results = check(found) if checking is None or found else checking.result()
         answers, about_image = compare_with_files(answers, rootfs)
         attached = read_attached_sboms(source, image.digest) if services.settings.attached_sboms else ()
         attached = look_up_sboms(attached, request.engine, services.engines, deadline, release_of(rootfs))
