@@ -52,7 +52,7 @@ def end(session: Connection, identifier: str, person: str) -> BreakGlassView:
 
 def get(session: Connection, identifier: str) -> BreakGlassView:
     """Raises NotFoundError."""
-    found = _list(session, break_glass.c.id == identifier)
+    found = _rows(session, break_glass.c.id == identifier)
     if not found:
         raise NotFoundError("there is no such break-glass")
     return found[0]
@@ -60,17 +60,17 @@ def get(session: Connection, identifier: str) -> BreakGlassView:
 
 def list_(session: Connection) -> Sequence[BreakGlassView]:
     """The newest, first."""
-    return _list(session, sa.true())
+    return _rows(session, sa.true())
 
 
 def in_force(session: Connection, digests: Sequence[str]) -> BreakGlassView | None:
     """The one that lets any of these digests through for the longest."""
     still = sa.and_(break_glass.c.ended_at.is_(None), break_glass.c.until > epoch(session))
-    found = _list(session, sa.and_(break_glass.c.digest.in_(digests), still))
+    found = _rows(session, sa.and_(break_glass.c.digest.in_(digests), still))
     return max(found, key=lambda each: each.until, default=None)
 
 
-def _list(session: Connection, where: sa.ColumnElement[bool]) -> list[BreakGlassView]:
+def _rows(session: Connection, where: sa.ColumnElement[bool]) -> list[BreakGlassView]:
     rows = session.execute(
         sa.select(*break_glass.c).where(where).order_by(break_glass.c.opened_at.desc(), break_glass.c.id).limit(_SHOWN)
     ).all()

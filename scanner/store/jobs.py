@@ -108,7 +108,7 @@ def hasten(session: Connection, job_id: str, parameters: Mapping[str, Any]) -> N
 
 
 def is_due(session: Connection, kinds: Collection[str]) -> bool:
-    """Return whether a queued job of these kinds is due. Reads only."""
+    """Return whether a queued job of these kinds is due. Read-only, so that idle workers can ask often."""
     queued = sa.and_(job.c.state == ScanState.QUEUED, job.c.kind.in_(list(kinds)), job.c.next_at <= epoch(session))
     return session.execute(sa.select(job.c.id).where(queued).limit(1)).first() is not None
 
@@ -137,12 +137,6 @@ def claim(
     # By due time: jobs that work in slices take turns.
     row = _LEASES.take(session, ready.order_by(job.c.next_at, job.c.created_epoch), worker, lease_seconds, stage="")
     return Job(row["id"], row["fence"], row["kind"], row["parameters"], row["attempt"]) if row else None
-
-
-def is_queued(session: Connection, kind: str) -> bool:
-    """Return whether a job of the kind is due. Read-only, so that idle workers can ask often."""
-    due = (job.c.kind == kind, job.c.state == ScanState.QUEUED, job.c.next_at <= epoch(session))
-    return session.execute(sa.select(job.c.id).where(*due).limit(1)).first() is not None
 
 
 def check(session: Connection, held: Job, progress: Progress | None = None) -> None:

@@ -251,7 +251,7 @@ class Worker:
     def dry_run_once(self) -> bool:
         """Claim a dry run and run it. Returns False if there was none."""
         with self.database.read() as session:
-            if not jobs.is_queued(session, jobs.DRY_RUN):
+            if not jobs.is_due(session, (jobs.DRY_RUN,)):
                 return False
         return self._run_job({jobs.DRY_RUN: None}, maintenance.Upkeep(self.settings, self.database))
 
