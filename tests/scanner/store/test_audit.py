@@ -340,3 +340,12 @@ def test_a_crash_in_the_middle_of_an_anchor_costs_that_anchor_only(
     assert verified(database, noted=noted).broken is None
     assert all(f"{file}, line 2: skipped" in warning for warning in warnings)
     assert bool(warnings) is bool(left)
+
+
+def test_a_log_that_was_emptied_after_a_pruning_shows(
+    database: Database, written: None, superuser: Callable[..., None]
+) -> None:
+    pruned(database, 3)
+    superuser("DELETE FROM audit_log")
+    found = verified(database)
+    assert (found.broken, found.why) == (4, "the entries after the checkpoint were deleted")

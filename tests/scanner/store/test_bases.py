@@ -146,3 +146,16 @@ def test_what_a_scan_asked_a_registry_counts_where_it_is_newer(database: Databas
     assert later is not None and later.newest == Digest.of(b"asked")
     assert earlier is not None and earlier.outdated is False
     assert unknown == asked
+
+
+def test_a_declared_base_without_a_tag_has_no_newest(database: Database) -> None:
+    record(database, report(image("debian", "x"), DEBIAN, "12"))
+    for name in (DEBIAN, "not a name"):
+        said = replace(image("app", "a", "b"), annotations=((BASE_NAME, name), (BASE_DIGEST, Digest.of(b"elsewhere"))))
+        found = find(database, said)
+        assert found is None or found.newest is None, name
+
+
+def test_an_image_without_layers_is_nobodys_base(database: Database) -> None:
+    record(database, report(image("scratch"), "registry.example.com/bases/scratch", "1"))
+    assert find(database, image("app", "a")) is None

@@ -8,9 +8,12 @@ import pytest
 
 from scanner.model.finding import Component
 from scanner.model.version_ranges import VersionRange
+from scanner.services import inventory
 from scanner.store import components, images, scans
 from scanner.store.components import Search
+from scanner.store.schema import running_workload
 from scanner.store.session import Database
+from tests.actors import ownerless
 from tests.scanner.store import factories as make
 
 LOG4J = [
@@ -87,3 +90,19 @@ def test_a_page_at_a_time(database: Database) -> None:
     assert tuple(rows) == whole.items
     assert len(rows) == 8
     assert whole.next_cursor is None
+
+
+def test_only_what_runs_where_it_may_be_seen(database: Database) -> None:
+    running = [
+        {"name": name, "image": f"registry.example.com/{project}/{name}:1", "source": "kubernetes", "kind": "Pod"}
+        for name, project in (("one", "shop"), ("three", "vault"))
+    ]
+    agent = ownerless("agent", "inventory")
+    inventory.report(database, agent, inventory.Snapshot("production", "kubernetes", "cluster", 1, running), "trivy")
+    with database.session() as session:
+        for name, project in (("one", "shop"), ("three", "vault")):
+            mine = running_workload.c.name == name
+            values = {"project": project, "digest": str(make.image(name).digest)}
+            session.execute(running_workload.update().where(mine).values(**values))
+    assert names(database, Search("log4j", running=True)) == {"one", "three"}
+    assert names(database, Search("log4j", running=True), frozenset({"shop"})) == {"one"}

@@ -13,7 +13,7 @@ from scanner.errors import ConflictError, NotFoundError
 from scanner.model.decision import Verdict
 from scanner.model.finding import Component, Incomplete
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.store import images, listings, scans
+from scanner.store import images, listings, scans, schema
 from scanner.store.schema import component, decision, finding, image_component, outbox, tag_move, verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories
@@ -209,3 +209,18 @@ def test_incomplete_evidence_is_not_current(database: Database) -> None:
     transact(database, lambda s: images.record(s, held, partly, factories.evidence(partly), made))
     with database.read() as session:
         assert scans.current(session, found.digest, "trivy", "default") is None
+
+
+def test_evidence_without_a_repository_has_no_tag_and_no_first_seen(database: Database) -> None:
+    """That of an archive: it has no name that could be pulled, and none that a workload could run."""
+    packages = [factories.package(1)]
+    found = factories.report(
+        repository="", tag="", packages=packages, vulnerabilities=[factories.vulnerability(1, packages[0])]
+    )
+    record(database, replace(found, reference="image.tar"))
+    again = replace(found, reference="image.tar", images=factories.report(packages=packages).images)
+    record(database, again)
+    with database.read() as session:
+        assert images.first_seen_times(session, "", found) == {}
+        for table in (schema.first_seen, schema.tag_move, schema.name_signature):
+            assert session.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 0, table.name

@@ -295,3 +295,21 @@ def test_an_index_is_affected_where_one_of_its_platforms_is(database: Database) 
     assert [each.digest for each in images_affected] == [str(index.digest)]
     assert ([each.name for each in running], environments, total) == (["a"], {"production": 1}, 1)
     assert [each.digest for each in listed.items] == [str(index.digest)]
+
+
+def test_other_environments_and_affected_workloads_are_of_the_projects_that_may_be_seen(database: Database) -> None:
+    flaw = factories.package(1)
+    scanned(database, factories.report(packages=[flaw], vulnerabilities=[factories.vulnerability(1, flaw)]))
+    other = "sha256:" + "0" * 64
+    report(database, named("a"))
+    report(database, named("b", running_digest=f"{factories.REPOSITORY}@{other}"), environment="staging")
+    own, nobodys = frozenset({"default"}), frozenset({"bank"})
+    with database.read() as session:
+        row = next(row for row in store.list_(session, None).items if row.name == "a")
+        row = replace(row, digest="sha256:" + "1" * 64)
+        assert store.other_digests(session, row, own) == {"staging": (other,)}
+        assert store.other_digests(session, row, nobodys) == {}
+        seen = store.affected(session, "CVE-2026-00001", own)
+        hidden = store.affected(session, "CVE-2026-00001", nobodys)
+    assert seen[2] == 1
+    assert hidden == ((), {}, 0)

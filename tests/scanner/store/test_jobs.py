@@ -133,3 +133,14 @@ def test_what_it_keeps_whoever_goes_on_finds(database: Database) -> None:
     again = claim(database)
     assert again is not None
     assert again.parameters == {"n": 1, "after": 17}
+
+
+def test_jobs_are_listed_by_kind_or_all(database: Database) -> None:
+    ask(database, "other", "a")
+    ask(database, "another", "b")
+    with database.session() as session:
+        assert {each.key for each in jobs.list_(session)} == {"a", "b"}
+        assert [each.key for each in jobs.list_(session, ["another"])] == ["b"]
+        assert len(jobs.list_(session, limit=1)) == 1
+        assert jobs.is_due(session, ("another",))
+        assert not jobs.is_due(session, ("third",))

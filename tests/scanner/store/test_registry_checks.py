@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, Pas
 from scanner.model.posture import Posture
 from scanner.store import images, registries, registry_checks, scans
 from scanner.store.schema import registry_check, verdict
-from scanner.store.session import Database
+from scanner.store.session import Database, moment
 from tests.scanner.store import factories
 from tests.scanner.store.together import together
 
@@ -206,3 +206,15 @@ def test_a_registry_that_is_removed_takes_its_examinations_along(database: Datab
         assert session.execute(sa.select(sa.func.count()).select_from(registry_check)).scalar() == 0
         with pytest.raises(NotFoundError):
             registry_checks.request(session, registry_id, "ann")
+
+
+def test_the_posture_of_a_past_moment(database: Database, registry_id: str) -> None:
+    with database.session() as session:
+        registry_checks.record(session, registry_id, GOOD, "ann")
+        _age(session, 7200)
+        session.execute(registry_check.update().values(created_at=moment(session) - timedelta(hours=2)))
+        between = moment(session) - timedelta(hours=1)
+        registry_checks.record(session, registry_id, BAD, "ann")
+        assert registry_checks.latest(session, registry_id) == BAD
+        assert registry_checks.latest(session, registry_id, between) == GOOD
+        assert registry_checks.latest(session, registry_id, between - timedelta(hours=9)) is None

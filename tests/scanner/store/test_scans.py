@@ -466,3 +466,22 @@ def test_the_invariants_find_what_is_wrong(database: Database) -> None:
     with database.session() as session:
         session.execute(scan.update().values(state="queued", lease_until=None))
         scans.cancel(session, held.scan_id)
+
+
+def test_scans_are_narrowed_to_a_digest_and_to_failures_that_nobody_repeated(database: Database) -> None:
+    done = ask(database)
+    record(database, take(database))
+    digest = show(database, done).digest
+    failed = ask(database, f"{factories.REPOSITORY}:2")
+    held = take(database)
+    transact(database, lambda s: scans.fail(s, held, "image_error", "no such image"))
+
+    def listed(**narrowed: object) -> list[str]:
+        with database.read() as session:
+            return [view.id for view in scans.list_(session, None, **narrowed).items]  # type: ignore[arg-type]
+
+    assert digest is not None
+    assert listed(digest=str(digest)) == [done]
+    assert listed(only_unrepeated=True) == [failed]
+    transact(database, lambda s: scans.rescan(s, failed, "alice"))
+    assert listed(only_unrepeated=True) == []
