@@ -1,12 +1,15 @@
 """Deliveries of webhooks accepted per second, as a ratio to an endpoint that only parses them; and what is lost.
 
-    python -m benchmarks.webhooks [--rounds 5] [--seconds 3] [--lost 20000] [--database postgresql+psycopg://…]
+    python -m benchmarks.webhooks [--rounds 5] [--seconds 3] [--connections 16] [--lost 20000]
+                                  [--database postgresql+psycopg://…]
 
 The same server answers all, in turn, on kept-alive connections. ``parse`` and ``accept`` are routes of our application:
 both read the body, parse it by the format, and have the same threads and the middleware of every route (headers,
 permission table, metrics, log). ``accept`` also authenticates the delivery, and answers after the delivery and its scan
-are committed. ``bare`` is ``parse`` in an empty Flask application, to show what the middleware costs. Medians are told,
-and the server's CPU time per delivery, because other work on the machine slows the wall clock and not it.
+are committed. So each connection waits for the disk, and ``--connections`` says how many deliveries share that wait: a
+burst comes from many senders. ``bare`` is ``parse`` in an empty Flask application, to show what the middleware costs.
+Medians are told, and the server's CPU time per delivery, because other work on the machine slows the wall clock and not
+it.
 
 ``--lost``: then so many deliveries are sent while a worker runs that is killed again and again, and every delivery that
 was answered 202 must be in the database with its scan.
@@ -35,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.gate import cpu_seconds, pin, processes
 
 GOAL = 0.45
-CONNECTIONS = 4
+CONNECTIONS = 16
 HOST = "127.0.0.1:1"  # a registry that refuses connections at once: scans fail, and none waits
 ROOT = Path(__file__).parents[1]
 _MARK = "0123456789abcdef"  # is replaced by the number of the delivery
@@ -129,17 +132,21 @@ def delivery(path: str, secret: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def load(port: int, request: bytes, seconds: float, core: int | None, first: int, most: int = 1 << 60) -> list[str]:
+def load(
+    asked: Any, port: int, request: bytes, seconds: float, core: int | None, first: int, most: int = 1 << 60
+) -> list[str]:
     """The ids of accepted deliveries, sent over keep-alive connections by a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_load, (port, request, seconds, core, first, most))
+        return pool.apply(_load, (port, request, seconds, core, first, most, asked.connections))
 
 
-def _load(port: int, request: bytes, seconds: float, core: int | None, first: int, most: int) -> list[str]:
+def _load(
+    port: int, request: bytes, seconds: float, core: int | None, first: int, most: int, connections: int
+) -> list[str]:
     if core is not None:
         os.sched_setaffinity(0, {core})
     numbers, ends = itertools.count(first), time.monotonic() + seconds
-    accepted: list[list[str]] = [[] for _ in range(CONNECTIONS)]
+    accepted: list[list[str]] = [[] for _ in range(connections)]
 
     def run(own: list[str]) -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -181,11 +188,11 @@ def measure(asked: Any, port: int, server: int, secret: str) -> None:
     costs: dict[str, list[float]] = {name: [] for name in requests}
     rounds = itertools.count(1)
     for request in requests.values():
-        load(port, request, 1, core, next(rounds) << 32)  # warm
+        load(asked, port, request, 1, core, next(rounds) << 32)  # warm
     for _ in range(asked.rounds):
         for name, request in requests.items():
             before = cpu_seconds(pids)
-            answered = len(load(port, request, asked.seconds, core, next(rounds) << 32))
+            answered = len(load(asked, port, request, asked.seconds, core, next(rounds) << 32))
             rates[name].append(answered / asked.seconds)
             costs[name].append((cpu_seconds(pids) - before) / answered * 1e6)
     for name in requests:
@@ -217,7 +224,7 @@ def lose(asked: Any, home: Path, port: int, secret: str) -> None:
     killer.start()
     began = time.monotonic()
     try:
-        accepted = load(port, delivery("/webhooks/distribution", secret), 3600, None, 1 << 60, asked.lost)
+        accepted = load(asked, port, delivery("/webhooks/distribution", secret), 3600, None, 1 << 60, asked.lost)
     finally:
         over.set()
         killer.join()
@@ -248,6 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--lost", type=int, default=0, help="how many deliveries are sent while a worker is killed")
     parser.add_argument("--database", default="", help="an empty PostgreSQL database; SQLite otherwise")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)

@@ -15,6 +15,7 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from web.security import ADMISSION, IN_FLIGHT, LEAVING, Admission, bare_headers
+from web.security import ADMISSION, FAILURE, LATER, LEAVING, Admission, Later, bare_headers
 from web.tls import CLIENT_CERTIFICATE
 
 if TYPE_CHECKING:
@@ -183,9 +184,12 @@ class Pool:
 
     def __init__(self, app: WSGIApplication, kind: Kind) -> None:
         self._app, self._kind = app, kind
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        # None: run what is to be done after answers.
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
         self._open = 0  # counted in the event loop alone
+        self._busy, self._counting = 0, threading.Lock()  # as _open, without the requests that are answered later
+        self._afterwards: deque[Callable[[], object]] = deque()
         self._tell_again = 0.0
         self.large_bodies = 0
 
@@ -193,14 +197,14 @@ class Pool:
         """Return the application's answer. Raises Busy."""
         if self._open >= self._kind.threads + self._kind.waiting:
             raise Busy
-        if self._threads < self._kind.threads and self._open >= self._threads:
+        if self._threads < self._kind.threads and self._busy >= self._threads:
             self._threads += 1
             threading.Thread(target=self._work, name=f"{self._kind.name}-{self._threads}", daemon=True).start()
         loop = asyncio.get_running_loop()
         job = _Job(environ, loop.create_future(), loop, loop.create_future(), send)
-        queued = self._open >= self._kind.threads
+        queued = self._busy >= self._kind.threads
         self._open += 1
-        self._jobs.put(job)
+        self._put(job)
         try:
             answer = await (self._soon(job) if queued else job.answered)
         except BaseException:
@@ -213,9 +217,14 @@ class Pool:
             self._open -= 1
         return answer, job
 
-    def in_flight(self) -> int:
-        """Return the number of requests that threads are answering."""
-        return min(self._open, self._kind.threads)
+    def busy(self) -> int:
+        """Return the number of requests that are being answered, or wait for a thread."""
+        return self._busy
+
+    def _put(self, job: _Job) -> None:
+        with self._counting:
+            self._busy += 1
+        self._jobs.put(job)
 
     def tell_busy(self) -> None:
         """Log at intervals that requests of this kind are refused."""
@@ -238,20 +247,64 @@ class Pool:
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            if job.gone.is_set():
+            if job is None:
+                self._run_afterwards()
                 continue
-            job.started = True
+            answer = None
             try:
-                _run(self._app, job)
+                if not job.gone.is_set():
+                    job.started = True
+                    answer = _run(self._app, job, None if FAILURE in job.environ else Later(self.busy))
             except Exception:
                 # The last boundary of a thread that must live on; Flask has answered for its own errors before.
                 logging.getLogger(__name__).exception("unexpected error in a request")
                 job.gone.set()
                 job.deliver(refusal(500, job.environ))
+            finally:
+                with self._counting:
+                    self._busy -= 1
+            if answer is not None:
+                self._answer_later(job, answer)
+
+    def _answer_later(self, job: _Job, answer: Answer) -> None:
+        """Begin what an answer without its body waits for. See `Later`."""
+        later: Later = job.environ.pop(LATER)
+        assert later.begin is not None
+
+        def send(body: bytes) -> None:
+            length = (b"content-length", str(len(body)).encode())
+            job.deliver(Answer(answer.status, [*answer.headers, length], body))
+            if later.then:
+                # One job for all that are answered together: a thread is woken once.
+                is_first = not self._afterwards
+                self._afterwards.extend(later.then)
+                if is_first:
+                    self._jobs.put(None)
+
+        def again(error: Exception | None) -> None:
+            job.environ[FAILURE] = error
+            job.environ["wsgi.input"].seek(0)
+            self._put(job)
+
+        later.begin(send, again)
+
+    def _run_afterwards(self) -> None:
+        while self._afterwards:
+            try:
+                self._afterwards.popleft()()
+            except IndexError:
+                return  # another thread took the last one
+            except Exception:
+                # As above. The answer has been sent, so nobody else learns of it.
+                logging.getLogger(__name__).exception("unexpected error after a request")
 
 
-def _run(app: WSGIApplication, job: _Job) -> None:
-    """Call the application and deliver its answer: as a whole if its length is known, otherwise in pieces."""
+def _run(app: WSGIApplication, job: _Job, later: Later | None = None) -> Answer | None:
+    """Call the application and deliver its answer: as a whole if its length is known, otherwise in pieces.
+
+    Returns the answer without its body, and delivers nothing, if the application has set ``later.begin``.
+    """
+    job.environ[LATER] = later
     status, headers = 500, []
 
     def start_response(line: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
@@ -261,16 +314,19 @@ def _run(app: WSGIApplication, job: _Job) -> None:
 
     pieces: Iterable[bytes] = app(job.environ, start_response)
     try:
+        if later is not None and later.begin is not None:
+            return Answer(status, [field for field in headers if field[0] != b"content-length"], None)
         sized = any(name == b"content-length" for name, _ in headers)
         if sized or status in (204, 304) or job.environ["REQUEST_METHOD"] == "HEAD" or job.send is None:
             job.deliver(Answer(status, headers, b"".join(pieces)))
-            return
+            return None
         job.deliver(Answer(status, headers, None))
         try:
             if all(job.push(piece) for piece in pieces if piece):
                 job.push(b"", more=False)
         finally:
             job.end()
+        return None
     finally:
         close = getattr(pieces, "close", None)
         if close is not None:
@@ -318,7 +374,7 @@ class Bridge:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         environ = environ_of(scope)
         pool = self._pools[kind_of(environ["PATH_INFO"]).name]
-        environ |= {LEAVING: self.leaving, IN_FLIGHT: pool.in_flight}
+        environ[LEAVING] = self.leaving
         job = None
         try:
             early = await self._receive(environ, pool, receive)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +17,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Histogram
 
 from scanner.config import Settings
-from web.security import admission, elapsed, request_id
+from web.security import admission, after_answer, request_id, started
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "credential")
 
@@ -81,20 +83,26 @@ def install(app: Flask, registry: CollectorRegistry) -> None:
         child = children.get((rule, method, status))
         if child is None:
             child = children[rule, method, status] = seconds.labels(rule, method, status)
-        child.observe(elapsed())
         level = logging.INFO if status >= 400 or method not in ("GET", "HEAD") else logging.DEBUG
         if request.endpoint in ("gate.ask", "kubernetes.admit") and status < 400:
             level = logging.DEBUG  # POST requests that change nothing and must be fast
+        members: dict[str, Any] = {}
         if log.isEnabledFor(level):
             principal = g.get("principal")
             members = {
                 "method": method,
                 "rule": rule,
                 "status": status,
-                "milliseconds": round(elapsed() * 1000, 1),
                 "request_id": request_id(),
                 "principal": principal.name if principal else "",
                 "address": request.remote_addr or "",
             }
-            log.log(level, "request", extra=members)
+        after_answer(partial(_record, child, started(), log, level, members))
         return response
+
+
+def _record(seconds: Histogram, began: float, log: logging.Logger, level: int, members: dict[str, Any]) -> None:
+    took = time.perf_counter() - began
+    seconds.observe(took)
+    if members:
+        log.log(level, "request", extra=members | {"milliseconds": round(took * 1000, 1)})

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, has_request_context, request
@@ -54,7 +54,24 @@ class Admission:
     allowed: int | None = None
 
 
-ADMISSION, LEAVING, IN_FLIGHT = "dockwarden.admission", "dockwarden.leaving", "dockwarden.in_flight"
+@dataclass(slots=True)
+class Later:
+    """Lets a view return before the body of its answer is known, so that no thread waits for it.
+
+    The view sets ``begin`` and returns an answer with status and headers. ``begin`` is called with two functions; one
+    of them is called from any thread, once: ``answer(body)`` sends the answer, ``again(error)`` lets a thread answer
+    the request from its beginning, without a Later, and with ``error`` if there is one (`is_again`). What is in
+    ``then`` runs after the answer.
+    ``coming``: the number of requests of this kind that are being answered now and have not begun to wait.
+    """
+
+    coming: Callable[[], int]
+    begin: Callable[[Callable[[bytes], None], Callable[[Exception | None], None]], None] | None = None
+    then: list[Callable[[], object]] = field(default_factory=list)
+
+
+ADMISSION, LEAVING = "dockwarden.admission", "dockwarden.leaving"
+LATER, FAILURE = "dockwarden.later", "dockwarden.failure"
 STRANGERS_BODY = 64 << 10  # limit of a late or long body on a route without authentication
 
 
@@ -129,10 +146,27 @@ def leaving() -> threading.Event:
     return found
 
 
-def in_flight() -> Callable[[], int]:
-    """Returns a function that counts the requests of this kind that are being answered now, including this one."""
-    found: Callable[[], int] = request.environ.get(IN_FLIGHT) or (lambda: 1)
+def later() -> Later | None:
+    """The way to answer this request later; None if the server has none, or the request is answered again."""
+    found: Later | None = request.environ.get(LATER)
     return found
+
+
+def is_again() -> bool:
+    """Whether this request is answered again, after `Later.begin`. Raises the error that made it necessary, if any."""
+    error: Exception | None = request.environ.get(FAILURE)
+    if error is not None:
+        raise error
+    return FAILURE in request.environ
+
+
+def after_answer(work: Callable[[], object]) -> None:
+    """Run ``work`` now, or after the answer if that comes later. Never, if the request is answered again."""
+    pending = later()
+    if pending is not None and pending.begin is not None:
+        pending.then.append(work)
+    else:
+        work()
 
 
 def request_id() -> str:
@@ -141,9 +175,9 @@ def request_id() -> str:
     return found
 
 
-def elapsed() -> float:
-    """Seconds since this request arrived."""
-    return time.perf_counter() - float(request.environ[_STARTED])
+def started() -> float:
+    """When this request arrived, by `time.perf_counter`."""
+    return float(request.environ[_STARTED])
 
 
 def csp_nonce() -> str:

@@ -4,19 +4,23 @@
 changes, and kept. The transaction that writes a delivery reads the text again, and writes nothing if it is another one.
 So a revoked secret is refused at once, by every process, and a delivery costs no query of its own for it.
 
-*Group commit*: deliveries that arrive while a transaction is being committed wait together, and the next transaction
-writes them all. Each thread returns after the commit that contains its delivery. A group writes only what is new: a
-repeated delivery, an image that is queued already, and every delivery of a group that failed are written by themselves,
-with the queries of `deliveries` and `scans`. So a delivery that cannot be written does not affect others.
+*Group commit*: deliveries wait together while a transaction is being committed, and the next one writes them all. A
+thread of this module writes; the threads that read deliveries hand them over and go on reading (`Intake.submit`). So a
+group is as large as the burst, and its commit costs each delivery little. A group writes only what is new: a repeated
+delivery, an image that is queued already, and every delivery of a group that conflicted are written by themselves, with
+the queries of `deliveries` and `scans`. So a delivery that cannot be written does not affect others.
 """
 
 from __future__ import annotations
 
+import collections
 import hashlib
+import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,14 +30,21 @@ from sqlalchemy.engine import Connection
 
 from scanner import telemetry
 from scanner.config import Secret
+from scanner.errors import RemoteError
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import deliveries, projects, scans
 from scanner.store.direct import Direct
 from scanner.store.schema import delivery, delivery_scan, idempotency, project, registry, scan, webhook
-from scanner.store.session import Database, new_id
+from scanner.store.session import BUSY, CONFLICT, Database, new_id
 
-# The longest time that a group waits for deliveries that are being read, and how long between two looks.
-_GATHER_SECONDS, _GATHER_STEP = 0.002, 0.0005
+# A group waits for deliveries that are being read, and for the senders that were just answered: half as long as a
+# commit takes, which PostgreSQL's manual recommends for its commit_delay, between these bounds. Then the time between
+# two looks.
+_GATHER_LEAST, _GATHER_MOST, _GATHER_STEP = 0.001, 0.005, 0.0005
+_MAX_SCANS = 500  # written by one group: its statements must not hold the locks of SQLite for long
+# Groups at once. SQLite has one writer. In PostgreSQL, one executes its statement while another waits for its commit.
+_TRIES = 2
+_WRITERS = {"sqlite": 1, "postgresql": 2}
 
 # One text, in a fixed order, so that it can be compared. Secrets in it are sealed.
 _KNOWN = f"""
@@ -138,19 +149,23 @@ class Recorded:
     tickets: tuple[scans.Ticket, ...]
 
 
+# What became of a delivery: stored; an error for the sender; or None, if it has to be written by itself (`alone`).
+Outcome = Recorded | Exception | None
+
+
 @dataclass(slots=True)
 class _Entry:
-    """A delivery that waits for a group. ``settled`` without a result: it has to be written by itself."""
+    """A delivery that waits for a group. ``coming``: the number of deliveries that are being read now."""
 
     arrival: Arrival
     known: Known
+    settle: Callable[[Outcome], None]
+    coming: Callable[[], int]
     delivery_id: str
     scan_ids: tuple[str, ...]
     trace: str
     request_keys: tuple[str, ...]
-    settled: bool = False
-    recorded: Recorded | None = None
-    woken: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    outcome: Outcome = None
 
 
 class Intake(Direct):
@@ -160,9 +175,10 @@ class Intake(Direct):
         super().__init__(database)
         self._key = key
         self._known: Known | None = None
-        self._joined = threading.Condition()  # guards the two below; notified when a group is complete
-        self._waiting: list[_Entry] = []
-        self._led = False  # a thread is writing a group, or waiting for the first entries of the next one
+        self._joined = threading.Condition()  # guards what is below; notified when a delivery joins
+        self._waiting: collections.deque[_Entry] = collections.deque()
+        self._writers = self._idle = 0
+        self._expected, self._took = 1, 0.0  # how many deliveries the next group waits for; seconds of the last commit
 
     def remembered(self) -> Known:
         """Return what this process read last. `record` refuses it if it has changed; for anything else use `known`."""
@@ -177,79 +193,128 @@ class Intake(Direct):
             remembered = self._known = Known(row[0], self._key)
         return remembered
 
-    def record(self, known: Known, arrival: Arrival, in_flight: Callable[[], int] = lambda: 1) -> Recorded:
-        """Write a delivery with its scans, and return after the commit. A repeated one returns the scans of the first.
+    def groups(self, arrival: Arrival) -> bool:
+        """Return whether a group may write this delivery. Otherwise use `alone`."""
+        return not arrival.refused and not self.shared
 
-        ``known``: what it was checked against. ``in_flight``: the number of deliveries that are being received now,
-        including this one; a group waits a moment for them. The caller notifies the queue of created scans. Raises
-        Outdated, and as `Database.uncrossed`.
+    def submit(
+        self,
+        known: Known,
+        arrival: Arrival,
+        settle: Callable[[Outcome], None],
+        coming: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Let the next group write a delivery, and call ``settle`` after the commit, in another thread.
+
+        ``known``: what it was checked against. ``coming``: the number of deliveries that are being read now; a group
+        waits a moment for them. An outcome of None: nothing was written; call `alone`. An exception is meant for the
+        sender, as of `Database.session`.
         """
-        if not arrival.refused and not self.shared:
-            entry = _entry(arrival, known)
-            if not self._join(entry, in_flight):
-                entry.woken.acquire()
-            if not entry.settled:
-                self._lead(in_flight)
-            if entry.recorded is not None:
-                return entry.recorded
-        return self._database.uncrossed(lambda session: _record_alone(session, known, arrival))
-
-    def _join(self, entry: _Entry, in_flight: Callable[[], int]) -> bool:
-        """Let an entry wait for a group. Returns whether its thread leads the next one, because no other does."""
+        entry = _entry(arrival, known, settle, coming)
         with self._joined:
             self._waiting.append(entry)
-            if len(self._waiting) >= in_flight():
+            if not self._idle and self._writers < _WRITERS[self._database.engine.dialect.name]:
+                self._writers += 1
+                # A daemon: a database that hangs must not keep the process alive. Its deliveries were not answered.
+                threading.Thread(target=self._work, name=f"intake-{self._writers}", daemon=True).start()
+            # A wake-up costs more than to wait for its end: once for a group, if possible.
+            if self._idle or (len(self._waiting) >= self._expected and not coming()):
                 self._joined.notify()
-            leads, self._led = not self._led, True
-        return leads
 
-    def _lead(self, in_flight: Callable[[], int]) -> None:
-        """Write all entries that wait, including the own one, and wake their threads. The next group has a new leader.
+    def record(self, known: Known, arrival: Arrival) -> Recorded:
+        """Write a delivery with its scans, and return after the commit. A repeated one returns the scans of the first.
 
-        A thread leaves as soon as its entry is settled and brings its next delivery, while the new leader waits for it.
+        The caller notifies the queue of created scans. Raises Outdated, and as `Database.uncrossed`.
         """
-        group: list[_Entry] = []
-        try:
-            self._gather(in_flight)
-            with self._joined:
-                group, self._waiting = self._waiting, []
-            single = _without_doubles(group)
-            if single:
-                self._write(single)
-        finally:
-            if not group:
-                group, self._waiting = self._waiting, []
-            for entry in group:
-                entry.settled = True
-                entry.woken.release()
-            with self._joined:
-                if self._waiting:
-                    self._waiting[0].woken.release()
-                else:
-                    self._led = False
+        if self.groups(arrival):
+            settled: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+            self.submit(known, arrival, settled.put)
+            outcome = settled.get()
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome is not None:
+                return outcome
+        return self.alone(known, arrival)
 
-    def _gather(self, in_flight: Callable[[], int]) -> None:
-        """Wait until all deliveries in flight have joined the group, at most `_GATHER_SECONDS`."""
-        ends = time.monotonic() + _GATHER_SECONDS
+    def alone(self, known: Known, arrival: Arrival) -> Recorded:
+        """As `record`, in a transaction of its own."""
+        return self._database.uncrossed(lambda session: _record_alone(session, known, arrival))
+
+    def _work(self) -> None:
+        while True:
+            self._settle(self._next())
+
+    def _settle(self, group: Sequence[_Entry]) -> None:
+        """Write a group and tell each entry its outcome."""
+        began = time.monotonic()
+        try:
+            self._write(group)
+        except Exception as error:
+            # The last boundary of a thread that must live on: the senders wait for an answer.
+            if not isinstance(error, RemoteError):
+                logging.getLogger(__name__).exception("deliveries were not written")
+            for entry in group:
+                entry.outcome = error
         with self._joined:
-            while len(self._waiting) < in_flight() and time.monotonic() < ends:
-                self._joined.wait(_GATHER_STEP)  # again and again, because a delivery in flight may also be refused
+            # Most senders have several deliveries: these come back with the next one, beside those that wait.
+            self._expected, self._took = len(group) + len(self._waiting), time.monotonic() - began
+        for entry in group:
+            entry.settle(entry.outcome)
+
+    def _next(self) -> list[_Entry]:
+        """Wait for deliveries. Those that are being read join the group, unless that takes `_GATHER_SECONDS`."""
+        with self._joined:
+            while True:
+                while not self._waiting:
+                    self._idle += 1
+                    self._joined.wait()
+                    self._idle -= 1
+                ends = time.monotonic() + min(max(self._took / 2, _GATHER_LEAST), _GATHER_MOST)
+                while self._is_incomplete() and time.monotonic() < ends:
+                    self._joined.wait(_GATHER_STEP)  # again and again, because a delivery may also be refused
+                group: list[_Entry] = []
+                asked = 0
+                while self._waiting and (not group or asked + len(self._waiting[0].scan_ids) <= _MAX_SCANS):
+                    group.append(self._waiting.popleft())
+                    asked += len(group[-1].scan_ids)
+                if group:  # another writer may have taken them meanwhile
+                    return group
+
+    def _is_incomplete(self) -> bool:
+        """Whether deliveries may join the next group within a moment."""
+        return bool(self._waiting) and (len(self._waiting) < self._expected or self._waiting[-1].coming() > 0)
 
     def _write(self, group: Sequence[_Entry]) -> None:
-        """Write the deliveries of a group that are new. If that fails, nothing is written and no entry has a result."""
+        """Write the deliveries of a group that are new, and set their outcomes.
+
+        Raises RemoteError if the database is not available. It is not asked again for each delivery of the group: they
+        would all wait, one after the other, and longer than their senders.
+        """
+        for entry in self._written(_without_doubles(group)):
+            tickets = tuple(scans.Ticket(identifier, created=True) for identifier in entry.scan_ids)
+            entry.outcome = Recorded(entry.delivery_id, tickets)
+
+    def _written(self, group: Sequence[_Entry]) -> Sequence[_Entry]:
+        """Return the entries that were written: none if one of them conflicts with what another process writes."""
         dialect = self._database.engine.dialect
         driver: Any = dialect.dbapi
         write = _write_postgresql if dialect.name == "postgresql" else _write_sqlite
-        try:
-            fresh = write(self.cursor(), group[0].known, group)
-        except (driver.Error, sa.exc.DBAPIError):
-            # A conflict with another process, or a broken connection. Each delivery is now written by itself on another
-            # connection, which reports the error or finds what this one has committed after all.
-            self._forget()
-            return
-        for entry in fresh:
-            tickets = tuple(scans.Ticket(identifier, created=True) for identifier in entry.scan_ids)
-            entry.recorded = Recorded(entry.delivery_id, tickets)
+        for attempt in range(_TRIES):
+            try:
+                return write(self.cursor(), group[0].known, group)
+            except (driver.OperationalError, driver.InterfaceError, sa.exc.OperationalError) as error:
+                self._forget()
+                fault = self._database.explain(error)
+                if not isinstance(fault, RemoteError) or fault.reason == CONFLICT:
+                    return ()
+                # A connection may have broken since its last use. The second attempt finds what the first has committed
+                # after all. A lock is not waited for twice.
+                if fault.reason == BUSY or attempt == _TRIES - 1:
+                    raise fault from error
+            except (driver.Error, sa.exc.DBAPIError):
+                self._forget()
+                return ()
+        raise AssertionError("every attempt returns or raises")
 
 
 def _record_alone(session: Connection, known: Known, arrival: Arrival) -> Recorded:
@@ -259,10 +324,12 @@ def _record_alone(session: Connection, known: Known, arrival: Arrival) -> Record
     return Recorded(told.id, tuple(scans.request_all(session, arrival.asked, delivery_id=told.id)))
 
 
-def _entry(arrival: Arrival, known: Known) -> _Entry:
+def _entry(arrival: Arrival, known: Known, settle: Callable[[Outcome], None], coming: Callable[[], int]) -> _Entry:
     return _Entry(
         arrival,
         known,
+        settle,
+        coming,
         new_id(),
         tuple(new_id() for _ in arrival.asked),
         telemetry.current(),

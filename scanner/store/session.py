@@ -37,7 +37,7 @@ _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 32}
 _BUSY_MILLISECONDS = 15_000
 _IDLE_IN_TRANSACTION = "60s"
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # seconds; enough for a restart of PostgreSQL
-_CONFLICT = "db_conflict"
+CONFLICT, BUSY = "db_conflict", "db_busy"  # reasons of RemoteError
 NOT_AT_HEAD = "db_not_at_head"
 _CONFLICT_TRIES, _CONFLICT_PAUSE = 8, 0.05  # seconds, doubled with jitter at each try
 
@@ -131,7 +131,7 @@ class Database:
                 with self.session() as session:
                     return work(session)
             except RemoteError as error:
-                if error.reason != _CONFLICT:
+                if error.reason != CONFLICT:
                     raise
                 # Jitter, so that the same transactions do not collide again.
                 time.sleep(_CONFLICT_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
@@ -321,7 +321,7 @@ _READ_ONLY = ("the database cannot be written to", "db_read_only", _PLACE_HINT)
 _FULL = ("the disk of the database is full", "disk_full", "free some space on the disk that holds the database")
 # By prefix of the SQLSTATE (PostgreSQL) or of the name of SQLite's result code. 40P01 deadlock_detected and 40001
 # serialization_failure mean that the transaction should be repeated.
-_CROSSED = ("the transaction conflicted with others repeatedly", _CONFLICT, "try again")
+_CROSSED = ("the transaction conflicted with others repeatedly", CONFLICT, "try again")
 _REFUSED = ("the database refuses the user or the password", "db_refused", "check DOCKWARDEN_DATABASE_URL")
 _MISSING = (
     "the database server has no such database",
@@ -330,7 +330,7 @@ _MISSING = (
 )
 _NO_CONNECTION = (
     "the database server has no connection left",
-    "db_busy",
+    BUSY,
     "raise max_connections of the server, or run fewer processes of Dockwarden",
 )
 _STARTING = ("the database server is starting or stopping", "db_unavailable", "try again in a moment")
@@ -355,7 +355,7 @@ _FAULTS = {
     "SQLITE_CORRUPT": ("the database file is damaged", "db_damaged", "restore it from a backup"),
     "SQLITE_BUSY": (
         "another process has locked the database for too long",
-        "db_busy",
+        BUSY,
         "try again; if it stays locked, look for a process that holds a transaction open, such as an sqlite3 shell",
     ),
     "28": _REFUSED,
@@ -368,7 +368,7 @@ _FAULTS = {
     "53300": _NO_CONNECTION,
     "57014": (
         "the database stopped a statement that took too long",
-        "db_busy",
+        BUSY,
         "try again, or raise statement_timeout",
     ),
     "57P03": _STARTING,

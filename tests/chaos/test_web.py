@@ -4,6 +4,7 @@ killed.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -19,10 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from scanner import config
 from scanner.model.actor import COMMAND_LINE
 from scanner.model.audit import Action
-from scanner.store import audit
+from scanner.store import audit, deliveries, registries
+from scanner.store.schema import delivery, delivery_scan, idempotency, scan
 from tests.chaos.web import ROOT, Prepared, WebServer, closed, head, status_of
 from tests.servers import listening
 
@@ -313,6 +317,100 @@ def test_a_killed_web_process_refuses_no_connection(own: WebServer) -> None:
     (process,) = own.children()
     os.kill(process, signal.SIGKILL)
     assert own.gate(timeout=30)
+
+
+class Deliveries:
+    """Registries that deliver, each one delivery after the other, until it is answered with 202."""
+
+    SENDERS, EVENTS = 12, 3
+
+    def __init__(self, web: WebServer) -> None:
+        with web.database.session() as session:
+            registry = registries.list_(session)[0]
+            key = config.secret_key(config.Settings(home=web.home))
+            self._secret = deliveries.create_hook(session, "chaos", "distribution", registry.id, key)[1].reveal()
+        self._web, self._host, self._stopped = web, registry.host, threading.Event()
+        self.accepted: dict[str, list[str]] = {}
+        self.broken = 0
+        self.wrong: list[int] = []
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(self.SENDERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, sender: int) -> None:
+        number, connection = 0, http.client.HTTPConnection("127.0.0.1", self._web.port, timeout=60)
+        while not self._stopped.is_set():
+            try:
+                connection.request("POST", "/webhooks/distribution", self._body(f"{sender}-{number}"), self._fields)
+                answer = connection.getresponse()
+                document = json.loads(answer.read())
+            except (OSError, http.client.HTTPException):
+                self.broken += 1  # not answered: the registry repeats it
+                connection.close()
+                continue
+            if answer.status != 202:
+                self.wrong.append(answer.status)
+                return
+            self.accepted[document["delivery"]] = document["scans"]
+            number += 1
+        connection.close()
+
+    @property
+    def _fields(self) -> dict[str, str]:
+        kind = "application/vnd.docker.distribution.events.v2+json"
+        return {"Authorization": f"Bearer {self._secret}", "Content-Type": kind}
+
+    def _body(self, name: str) -> bytes:
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        events = [
+            {
+                "id": f"{name}-{part}",
+                "action": "push",
+                "target": {
+                    "mediaType": kind,
+                    "repository": f"shop/part{part}",
+                    "digest": "sha256:" + hashlib.sha256(f"{name}-{part}".encode()).hexdigest(),
+                },
+                "request": {"host": self._host},
+            }
+            for part in range(self.EVENTS)
+        ]
+        return json.dumps({"events": events}).encode()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.long)])
+def test_a_kill_during_intake_loses_no_accepted_delivery_and_stores_no_half(own: WebServer, kills: int) -> None:
+    senders = Deliveries(own)
+    for _ in range(kills):
+        before, broken = len(senders.accepted), senders.broken
+        own.until(lambda before=before: bool(senders.wrong) or len(senders.accepted) > before + 100)  # type: ignore[misc]
+        (process,) = own.children()
+        os.kill(process, signal.SIGKILL)
+        own.until(lambda broken=broken: bool(senders.wrong) or senders.broken > broken)  # type: ignore[misc]
+    last = len(senders.accepted)
+    own.until(lambda: bool(senders.wrong) or len(senders.accepted) > last + 100)
+    senders.stop()
+    assert senders.wrong == []
+    with own.database.read() as session:
+        links = session.execute(sa.select(delivery_scan.c.delivery_id, delivery_scan.c.scan_id)).all()
+        recorded = set(session.execute(sa.select(delivery.c.id)).scalars())
+        states = {row.id: row.state for row in session.execute(sa.select(scan.c.id, scan.c.state))}
+        keys = session.execute(sa.select(sa.func.count()).select_from(idempotency)).scalar_one()
+    stored: dict[str, set[str]] = {}
+    for delivery_id, scan_id in links:
+        stored.setdefault(delivery_id, set()).add(scan_id)
+    lost = [one for one, asked in senders.accepted.items() if stored.get(one) != set(asked)]
+    assert lost == []
+    # Also of those that were stored, but whose answer the kill took away. They were repeated, and not stored twice.
+    assert recorded == set(stored) == set(senders.accepted)
+    assert {len(scans) for scans in stored.values()} == {senders.EVENTS}
+    assert len(links) == keys == len({scan_id for _, scan_id in links})
+    assert {states.get(scan_id) for _, scan_id in links} == {"queued"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT])

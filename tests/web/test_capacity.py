@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -16,7 +18,7 @@ import pytest
 from flask_openapi3.openapi import OpenAPI
 
 from web import capacity
-from web.capacity import ADMISSION, Bridge, Kind, environ_of, kind_of
+from web.capacity import ADMISSION, FAILURE, LATER, Bridge, Kind, environ_of, kind_of
 
 T = TypeVar("T")
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -231,6 +233,77 @@ def test_what_breaks_in_a_thread_is_answered() -> None:
     assert call.status == 500
     assert call.headers[b"content-type"].startswith(b"text/html")
     assert b"secret" not in call.body
+
+
+def late(outcome: bytes | Exception | None) -> tuple[App, list[str]]:
+    """An application that answers from another thread, and what it did."""
+    done: list[str] = []
+
+    def begin(answer: Callable[[bytes], None], again: Callable[[Exception | None], None]) -> None:
+        assert "answered first" not in done
+        call = partial(answer, outcome) if isinstance(outcome, bytes) else partial(again, outcome)
+        threading.Thread(target=call).start()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        done.append(environ["wsgi.input"].read().decode())
+        if pending := environ[LATER]:
+            pending.begin = begin
+            pending.then.append(lambda: done.append("afterwards"))
+            start_response("202 Accepted", [("Content-Length", "0"), ("X-A", "1")])
+            return [b""]
+        error = environ[FAILURE]
+        text = str(error).encode()
+        start_response("503 Service Unavailable" if error else "202 Accepted", [("Content-Length", str(len(text)))])
+        return [text]
+
+    return app, done
+
+
+def test_an_answer_may_come_later_from_another_thread() -> None:
+    app, done = late(b'{"a":1}')
+    call = run(app, Call(b"body"), path="/webhooks/a", headers=[("Content-Length", "4")])
+    assert (call.status, call.body) == (202, b'{"a":1}')
+    assert (call.headers[b"content-length"], call.headers[b"x-a"]) == (b"7", b"1")
+    ends = time.monotonic() + 60
+    while done != ["body", "afterwards"]:
+        assert time.monotonic() < ends, done
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("failure", "status", "text"), [(None, 202, b"None"), (OSError("no disk"), 503, b"no disk")])
+def test_a_request_that_cannot_be_answered_later_is_answered_again(
+    failure: Exception | None, status: int, text: bytes
+) -> None:
+    """With its whole body, and what was to be done after the first answer is not done."""
+    app, done = late(failure)
+    call = run(app, Call(b"body"), path="/webhooks/a", headers=[("Content-Length", "4")])
+    assert (call.status, call.body, done) == (status, text, ["body", "body"])
+
+
+def test_requests_that_wait_for_their_answer_occupy_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Kind("webhooks", 1, 50, 60)
+    monkeypatch.setattr(capacity, "KINDS", (*(k for k in capacity.KINDS if k.name != "webhooks"), one))
+    waiting: list[Callable[[bytes], None]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ[LATER].begin = lambda answer, again: waiting.append(answer)
+        start_response("202 Accepted", [("Content-Length", "0")])
+        return [b""]
+
+    async def many() -> list[int]:
+        bridge, calls = Bridge(app), [Call() for _ in range(20)]
+        running = [
+            asyncio.ensure_future(bridge(scope("POST", "/webhooks/a"), call.receive, call.send)) for call in calls
+        ]
+        async with asyncio.timeout(60):
+            while len(waiting) < len(calls):
+                await asyncio.sleep(0.01)
+        for answer in waiting:
+            answer(b"")
+        await asyncio.gather(*running)
+        return [call.status for call in calls]
+
+    assert run_apart(many()) == 20 * [202]
 
 
 def test_a_header_with_an_underscore_is_nobodys() -> None:

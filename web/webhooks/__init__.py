@@ -12,23 +12,23 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import orjson
 from flask import Blueprint, Response, request
 
-from scanner import queue
+from scanner import queue, telemetry
 from scanner.errors import NotFoundError, RefusedError, RemoteError, UsageError
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.plugins import discover
 from scanner.services import webhooks as use_cases
-from scanner.store import deliveries, scans
-from scanner.store.intake import Arrival, Known, Outdated
+from scanner.store import deliveries
+from scanner.store.intake import Arrival, Known, Outcome, Outdated, Recorded
 from web.auth import PUBLIC, permission
-from web.resources import resources
-from web.security import in_flight, read_body
+from web.resources import Resources, resources
+from web.security import Later, is_again, later, read_body
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, request_source
 from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
@@ -69,7 +69,8 @@ def receive(format_id: str, path_token: str = "") -> Response:
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     body = read_body(_LIMIT)
-    _throttle()
+    if not is_again():
+        _throttle()
     return _checked(lambda known: _receive(format_, known, body, path_token))
 
 
@@ -119,9 +120,9 @@ def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str)
         with resources().database.session() as session:
             deliveries.record_test(session, hook.id, use_cases.TEST)
         if not pushes and not refused:
-            return _answer(None, (), len(events), 0, 200)
+            return _unrecorded(len(events), 200)
     if not pushes and not refused:  # pulls (our own as well) and blobs: nothing is recorded
-        return _answer(None, (), len(events), 0)
+        return _unrecorded(len(events))
     asked, impossible = _requests(known, hook, pushes)
     refused += impossible
     # Without an id, two identical bodies are two pushes: many senders name only the tag.
@@ -129,24 +130,54 @@ def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str)
     key = hashlib.sha256(known_by.encode("utf-8", "replace") + b"\n" + body).hexdigest()
     outcome = use_cases.outcome(len(asked), len(refused))
     arrival = Arrival(hook.id, key, len(events), outcome, tuple(asked), tuple(refused))
-    recorded = resources().intake.record(known, arrival, in_flight())
-    tickets = list({ticket.scan_id: ticket for ticket in recorded.tickets}.values())
-    for ticket in tickets:
-        if ticket.created:
-            queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
-    return _answer(recorded.delivery_id, tickets, len(events), len(refused))
+    intake, pending = resources().intake, later()
+    # A span ends with the request that it is of, so a delivery that is traced waits in it.
+    if pending is not None and intake.groups(arrival) and not telemetry.current():
+        pending.begin = partial(_begin, resources(), known, arrival, pending)
+        return Response(status=202, mimetype="application/json")
+    recorded = intake.alone(known, arrival) if is_again() else intake.record(known, arrival)
+    _notify(resources(), recorded)
+    return Response(_document(recorded, len(events), len(refused)), 202, mimetype="application/json")
+
+
+def _begin(
+    used: Resources,
+    known: Known,
+    arrival: Arrival,
+    pending: Later,
+    answer: Callable[[bytes], None],
+    again: Callable[[Exception | None], None],
+) -> None:
+    """Let a group write a delivery, and answer when it is on the disk. See `Later.begin`."""
+
+    def settle(outcome: Outcome) -> None:
+        if isinstance(outcome, Recorded):
+            pending.then.append(lambda: _notify(used, outcome))
+            answer(_document(outcome, arrival.events, 0))
+        else:
+            again(outcome)
+
+    used.intake.submit(known, arrival, settle, pending.coming)
+
+
+def _unrecorded(events: int, status: int = 202) -> Response:
+    return Response(_document(None, events, 0), status, mimetype="application/json")
+
+
+def _notify(used: Resources, recorded: Recorded) -> None:
+    for scan_id in dict.fromkeys(ticket.scan_id for ticket in recorded.tickets if ticket.created):
+        queue.enqueue(used.celery, scan_id, Lane.PUSH)
+
+
+def _document(recorded: Recorded | None, events: int, refused: int) -> bytes:
+    scan_ids = list(dict.fromkeys(ticket.scan_id for ticket in recorded.tickets)) if recorded else []
+    delivery_id = recorded.delivery_id if recorded else None
+    return orjson.dumps({"delivery": delivery_id, "scans": scan_ids, "events": events, "refused": refused})
 
 
 def _with_id(event: PushEvent | UnreadableEvent, delivery: str) -> PushEvent | UnreadableEvent:
     """The event with the delivery's id, if it has none itself."""
     return replace(event, id=delivery) if isinstance(event, PushEvent) and not event.id else event
-
-
-def _answer(
-    delivery_id: str | None, tickets: Sequence[scans.Ticket], events: int, refused: int, status: int = 202
-) -> Response:
-    answer = {"delivery": delivery_id, "scans": [ticket.scan_id for ticket in tickets], "events": events}
-    return Response(orjson.dumps(answer | {"refused": refused}), status, mimetype="application/json")
 
 
 def _throttle() -> None:
@@ -237,16 +268,19 @@ def _requests(
 def reference_of(host: str, event: PushEvent) -> Reference:
     """The image of an event, at the configured host. Raises UsageError (422) for an invalid name.
 
-    Each part is parsed alone and must be unchanged by it: ``cart:evil`` is not a repository, and ``../x`` is not a tag.
+    The parts are parsed together and must be unchanged by it: ``cart:evil`` is not a repository, and ``../x`` is not a
+    tag.
     """
+    text = f"{host}/{event.repository}"
+    text += f":{event.tag}" if event.tag else ""
+    text += f"@{event.digest}" if event.digest else ""
     try:
-        named = Reference.parse(f"{host}/{event.repository}")
-        tagged = Reference.parse(f"{host}/{event.repository}:{event.tag}") if event.tag else named
-        pinned = Reference.parse(f"{host}/{event.repository}@{event.digest}") if event.digest else named
+        named = Reference.parse(text)
     except UsageError as error:
         raise UsageError(str(error), reason="bad_reference") from error
-    if named.host != host or named.repository != event.repository or (event.tag and tagged.tag != event.tag):
-        raise UsageError("the payload does not name a repository and a tag", reason="bad_reference")
     if not event.tag and not event.digest:
         raise UsageError("the payload names neither tag nor digest", reason="bad_reference")
-    return Reference(host, named.repository, event.tag or None, pinned.digest)
+    parts = (named.host, named.repository, named.tag or "", str(named.digest or ""))
+    if parts != (host, event.repository, event.tag, event.digest):
+        raise UsageError("the payload does not name a repository and a tag", reason="bad_reference")
+    return named

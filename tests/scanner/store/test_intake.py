@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +71,7 @@ def test_a_group_writes_the_rows_that_a_single_delivery_writes(database: Databas
 def test_deliveries_at_once_are_all_recorded(database: Database, hook: str) -> None:
     own = intake.Intake(database, KEY)
     known = own.known()
-    told = together(12, lambda number: own.record(known, arrival(hook, number), lambda: 12))
+    told = together(12, lambda number: own.record(known, arrival(hook, number)))
     found = [one for one in told if isinstance(one, intake.Recorded)]
     assert len(found) == 12, told
     assert {one.delivery_id for one in found} == {row["id"] for row in rows(database, delivery)}
@@ -82,7 +84,7 @@ def test_a_delivery_that_fails_does_not_affect_its_neighbours(database: Database
     known = own.known()
 
     def deliver(number: int) -> intake.Recorded:
-        return own.record(known, arrival("no such webhook" if number == 2 else hook, number), lambda: 5)
+        return own.record(known, arrival("no such webhook" if number == 2 else hook, number))
 
     told = together(5, deliver)
     assert [type(one) for one in told] == [intake.Recorded, intake.Recorded, NotFoundError, *2 * [intake.Recorded]]
@@ -93,7 +95,7 @@ def test_a_repeated_delivery_has_the_scans_of_the_first(database: Database, hook
     own = intake.Intake(database, KEY)
     known = own.known()
     first = own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1"))
-    again = together(6, lambda _: own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1"), lambda: 6))
+    again = together(6, lambda _: own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1")))
     for one in again:
         assert isinstance(one, intake.Recorded), one
         assert one.delivery_id == first.delivery_id
@@ -104,7 +106,7 @@ def test_a_repeated_delivery_has_the_scans_of_the_first(database: Database, hook
 def test_two_deliveries_of_one_image_in_a_group_share_its_scan(database: Database, hook: str) -> None:
     own = intake.Intake(database, KEY)
     known = own.known()
-    told = together(6, lambda number: own.record(known, arrival(hook, number, "mine.io/shop:1"), lambda: 6))
+    told = together(6, lambda number: own.record(known, arrival(hook, number, "mine.io/shop:1")))
     found = [one for one in told if isinstance(one, intake.Recorded)]
     assert len(found) == 6, told
     assert len({one.tickets[0].scan_id for one in found}) == 1
@@ -175,3 +177,82 @@ def test_a_connection_that_the_server_ended_loses_nothing(database: Database, ho
         )
     assert own.record(known, arrival(hook, 1)).tickets[0].created
     assert len(rows(database, scan)) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_locked_refuses_a_group_once(database: Database, hook: str) -> None:
+    """Each delivery of the group learns of it, and nobody waits for the lock again, one after the other."""
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    own.record(known, arrival(hook, 0))
+    own.cursor().execute("PRAGMA busy_timeout = 50")
+    group = [waiting(own, known, arrival(hook, number)) for number in (1, 2, 3)]
+    with database.session() as session:
+        session.execute(webhook.update().values(name="x"))  # holds the lock
+        own._settle(group)
+    assert [getattr(entry.outcome, "reason", "") for entry in group] == 3 * ["db_busy"]
+    assert len(rows(database, delivery)) == 1
+    with database.session() as session:
+        session.execute(webhook.update().values(name="push's"))
+    assert own.record(own.known(), arrival(hook, 1)).tickets[0].created
+
+
+def test_a_bug_is_answered_and_later_deliveries_are_written(
+    database: Database, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    with monkeypatch.context() as patched:
+        patched.setattr(own, "_write", lambda group: {}["bug"])
+        with pytest.raises(KeyError):
+            own.record(known, arrival(hook, 1))
+    assert own.record(known, arrival(hook, 1)).tickets[0].created
+
+
+def test_a_group_is_bounded_and_the_next_one_takes_the_rest(
+    database: Database, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_MAX_SCANS", 3)
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    own._waiting.extend(waiting(own, known, arrival(hook, n, f"mine.io/a:{n}", f"mine.io/b:{n}")) for n in range(3))
+    own._waiting.append(waiting(own, known, arrival(hook, 3, *(f"mine.io/c:{n}" for n in range(9)))))
+    assert [len(own._next()) for _ in range(4)] == [1, 1, 1, 1]
+    assert not own._waiting
+
+
+def waiting(own: intake.Intake, known: intake.Known, told: intake.Arrival) -> intake._Entry:
+    return intake._entry(told, known, lambda outcome: None, lambda: 0)
+
+
+_LARGE = (delivery.name, scan.name, idempotency.name, delivery_scan.name)
+
+
+def test_the_intake_reads_large_tables_by_an_index_only(database: Database, hook: str) -> None:
+    """A scan of one of them would make each delivery slower than the one before."""
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    for number in range(30):
+        own.record(known, arrival(hook, number))
+    told, asked = intake._rows([waiting(own, known, arrival(hook, 100))])
+    values = {"told": json.dumps(told), "asked": json.dumps(asked), "known": known.digest}
+    if database.is_sqlite:
+        explained = own.cursor().execute(f"EXPLAIN QUERY PLAN {intake._SQLITE_REPEATED}", values).fetchall()
+        steps = [row[-1] for row in explained]
+        read = [step for step in steps if step.startswith("SCAN")]
+        looked_up = [step for step in steps if step.startswith("SEARCH")]
+    else:
+        own.cursor().execute("ANALYZE")
+        # Small tables are cheaper to read as a whole. Then only a plan that cannot use an index reads one.
+        own.cursor().execute("SET enable_seqscan = off")
+        explained = own.cursor().execute(f"EXPLAIN {intake._POSTGRESQL}", values).fetchall()
+        steps = [row[0].strip() for row in explained]
+        read = [step for step in steps if "Seq Scan" in step]
+        looked_up = [step for step in steps if "Index" in step and "Scan" in step]
+    for table in _LARGE:
+        assert not [step for step in read if re.search(rf"\b{table}\b", step)], steps
+    # d, i and s are the aliases of the tables in the statement.
+    for alias in ("d", "i", "s"):
+        assert not [step for step in read if re.search(rf"\b{alias}\b", step.partition("(")[0])], steps
+        assert [step for step in looked_up if re.search(rf"\b{alias}\b", step.partition("(")[0])], steps
+    assert any("ux_scan_request_key" in step for step in looked_up), steps

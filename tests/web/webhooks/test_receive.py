@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import sqlalchemy as sa
@@ -16,12 +17,14 @@ from werkzeug.test import TestResponse
 
 from scanner import queue
 from scanner.config import Secret, Settings
+from scanner.errors import RemoteError
 from scanner.model.scan import ScanState
 from scanner.store import deliveries, registries, scans
 from scanner.store.schema import delivery
 from scanner.store.session import Database
 from tests.databases import BACKENDS, migrated_url
 from tests.web.conftest import KEY, Api
+from tests.web.test_capacity import Call, run
 from tests.web.webhooks.test_distribution import DIGEST, envelope
 from web import create_app
 
@@ -426,3 +429,36 @@ def test_the_deliveries_are_listed(app: OpenAPI, api: Api, secret: str) -> None:
     send(app, push(), secret)
     (item,) = api("GET", "/events").json["items"]
     assert (item["format"], item["registry"], item["events"]) == ("distribution", HOST, 1)
+
+
+def test_the_web_server_answers_a_delivery_after_its_commit(
+    app: OpenAPI, database: Database, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads hand deliveries over, and another one answers: as without a group, and with the same errors."""
+
+    def deliver(document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        body = json.dumps(document).encode()
+        headers = [("Content-Type", EVENTS), ("Authorization", f"Bearer {secret}"), ("Content-Length", str(len(body)))]
+        call = run(app, Call(body), path="/webhooks/distribution", headers=headers)
+        return call.status, json.loads(call.body)
+
+    status, first = deliver(push())
+    assert (status, first["events"], first["refused"]) == (202, 1, 0)
+    with database.read() as session:
+        (view,) = deliveries.list_(session, None).items
+    assert (view.id, list(view.scans)) == (first["delivery"], first["scans"])
+    assert deliver(push()) == (202, first)  # repeated
+    status, other = deliver(push("other.example"))  # refused events are not written by a group
+    assert (status, other["scans"], other["refused"]) == (202, [], 1)
+    intake = app.extensions["dockwarden"].intake
+    with monkeypatch.context() as patched:
+        away = RemoteError("the database does not answer", reason="db_unavailable")
+        patched.setattr(intake, "_written", Mock(side_effect=away))
+        status, failed = deliver(push(tag="2"))
+        assert (status, failed["reason"]) == (503, "db_unavailable")
+    with database.session() as session:
+        deliveries.disable_hook(session, view.webhook_id, True)
+    status, refused = deliver(push(tag="3"))  # the group finds that what it was checked against is outdated
+    assert (status, refused["reason"]) == (401, "bad_token")
+    with database.read() as session:
+        assert len(deliveries.list_(session, None).items) == 2
