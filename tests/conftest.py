@@ -5,6 +5,7 @@ In CI nothing may be skipped for want of a part that can be installed: such a sk
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ from tests.servers import (
     free_port,
     listening,
     need,
+    real_clock,
     shifted_clock,
     spawn,
     wait_for,
@@ -161,7 +163,9 @@ def browser() -> Iterator[object]:
 
     program = need("chromium", "chromium")
     ARTEFACTS.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=list(BROWSER))
+    with contextlib.ExitStack() as parts:
+        with real_clock():
+            playwright = parts.enter_context(sync_playwright())
+            running = playwright.chromium.launch(executable_path=program, args=list(BROWSER))
         yield running
         running.close()

@@ -4,6 +4,7 @@ ends.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import ipaddress
@@ -13,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,19 @@ def shifted_clock() -> dict[str, str]:
     """
     own = ("LD_PRELOAD", "PYTHONPATH", "DONT_FAKE_MONOTONIC")
     return {name: value for name, value in os.environ.items() if name in own or name.startswith("FAKETIME")}
+
+
+@contextlib.contextmanager
+def real_clock() -> Iterator[None]:
+    """What is started meanwhile has the machine's clock, in a run with a shifted one too: Chromium stalls with a
+    shifted clock.
+    """
+    preloaded = os.environ.pop("LD_PRELOAD", None)
+    try:
+        yield
+    finally:
+        if preloaded is not None:
+            os.environ["LD_PRELOAD"] = preloaded
 
 
 def measured() -> dict[str, str]:
