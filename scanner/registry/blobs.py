@@ -2,6 +2,10 @@
 
 A blob gets its name only after all bytes were written, synced and verified. The least recently used blobs are removed
 first; blobs that a running scan has pinned stay.
+
+A command that ends with its scan does not wait for the disk: its blobs go to a directory that is named after the boot
+of the machine. As long as it runs, they are what was written. Whether they reached the disk is asked when another scan
+wants one; after a crash of the machine nobody looks there any more.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +30,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class BlobWriter:
     """Collects and hashes the bytes of one blob. Raises LimitExceeded as soon as they exceed the limit."""
 
-    def __init__(self, file: BinaryIO, digest: Digest, limit: int, verify: bool) -> None:
-        self._file, self._digest, self._limit = file, digest, limit
+    def __init__(self, file: BinaryIO, digest: Digest, limit: int, *, verify: bool, sync: bool) -> None:
+        self._file, self._digest, self._limit, self._sync = file, digest, limit, sync
         self._hash = hashlib.new(digest.algorithm) if verify else None
         self.size = 0
 
@@ -39,32 +44,78 @@ class BlobWriter:
         return self._file.write(data)
 
     def finish(self) -> None:
-        """Compare the digest and sync the bytes to disk. Raises ImageError(reason="digest_mismatch")."""
+        """Compare the digest, and sync the bytes to disk if asked. Raises ImageError(reason="digest_mismatch")."""
         if self._hash is not None and self._hash.hexdigest() != self._digest.hex:
             raise ImageError(f"the received bytes do not match {self._digest}", reason="digest_mismatch")
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._sync:
+            os.fsync(self._file.fileno())
 
 
 class BlobStore:
-    """Files ``directory/<algorithm>/<hex>`` of mode 0600. Safe for several processes on one machine."""
+    """Files ``directory/<algorithm>/<hex>`` of mode 0600. Safe for several processes on one machine.
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    ``lasting``: what is written survives a crash of the machine.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int, *, lasting: bool = True) -> None:
         self.directory, self.max_bytes = directory, max_bytes
+        boot = boot_of_machine()
+        self._unsynced = directory / "unsynced" / boot if boot else None
+        self._lasting = lasting or self._unsynced is None
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("sha256", "sha512", "partial", "pins"):
             (directory / name).mkdir(exist_ok=True, mode=0o700)
 
     def path(self, digest: Digest) -> Path:
         """Path of the blob, whether it exists or not."""
+        lasting = self._lasting_path(digest)
+        unsynced = self._unsynced_path(digest)
+        return unsynced if unsynced and not lasting.exists() and unsynced.exists() else lasting
+
+    def _place(self, digest: Digest) -> Path:
+        """Where a new blob goes."""
+        unsynced = None if self._lasting else self._unsynced_path(digest)
+        if unsynced is None:
+            return self._lasting_path(digest)
+        for directory in (unsynced.parents[2], unsynced.parents[1], unsynced.parent):
+            directory.mkdir(exist_ok=True, mode=0o700)
+        return unsynced
+
+    def _lasting_path(self, digest: Digest) -> Path:
         return self.directory / digest.algorithm / digest.hex
 
+    def _unsynced_path(self, digest: Digest) -> Path | None:
+        return self._unsynced / digest.algorithm / digest.hex if self._unsynced else None
+
     def has(self, digest: Digest) -> bool:
-        """True if the blob exists. It then counts as used now."""
+        """True if the blob exists, on disk. It then counts as used now."""
+        for _ in range(2):
+            try:
+                os.utime(self._lasting_path(digest))
+            except FileNotFoundError:
+                if not self._sync(digest):
+                    return False
+            else:
+                return True
+        return False
+
+    def _sync(self, digest: Digest) -> bool:
+        """Make a blob of this boot a lasting one. False if there is none, or if it could not be written to disk."""
+        unsynced = self._unsynced_path(digest)
+        if unsynced is None:
+            return False
         try:
-            os.utime(self.path(digest))
+            with unsynced.open("rb") as file:
+                os.fsync(file.fileno())  # also reports writes that failed before
         except FileNotFoundError:
             return False
+        except OSError:
+            unsynced.unlink(missing_ok=True)
+            return False
+        # A second name, not a new one: a scan that is using the first one may be about to link it. Eviction removes it.
+        with contextlib.suppress(FileExistsError):
+            os.link(unsynced, self._lasting_path(digest))
         return True
 
     def open(self, digest: Digest) -> BinaryIO:
@@ -85,10 +136,10 @@ class BlobStore:
         partial = self.directory / "partial" / os.urandom(16).hex()
         try:
             with _locked(partial) as file:
-                writer = BlobWriter(file, digest, limit, not verified_by_caller)
+                writer = BlobWriter(file, digest, limit, verify=not verified_by_caller, sync=self._lasting)
                 yield writer
                 writer.finish()
-                partial.replace(self.path(digest))
+                partial.replace(self._place(digest))
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -142,7 +193,7 @@ class BlobStore:
                 _is_alive(path)
             pinned = self._pinned()
             files = []
-            for path in (*(self.directory / "sha256").iterdir(), *(self.directory / "sha512").iterdir()):
+            for path in self._blobs(pinned):
                 with contextlib.suppress(FileNotFoundError):
                     stat = path.stat()
                     files.append((stat.st_mtime, stat.st_size, path))
@@ -151,7 +202,7 @@ class BlobStore:
             for _, size, path in sorted(files):
                 if freed >= excess:
                     break
-                if f"{path.parent.name}:{path.name}" not in pinned:
+                if _name(path) not in pinned:
                     path.unlink(missing_ok=True)
                     freed += size
             return freed
@@ -164,15 +215,32 @@ class BlobStore:
         freed = 0
         with self._lock(fcntl.LOCK_EX):
             pinned = self._pinned()
-            for path in (*(self.directory / "sha256").iterdir(), *(self.directory / "sha512").iterdir()):
+            for path in self._blobs(pinned):
                 with contextlib.suppress(FileNotFoundError):
                     found = path.stat()
-                    if found.st_mtime >= before or f"{path.parent.name}:{path.name}" in pinned:
+                    if found.st_mtime >= before or _name(path) in pinned:
                         continue
                     if not dry_run:
                         path.unlink()
                     freed += found.st_size
         return freed
+
+    def _blobs(self, pinned: set[str]) -> Iterator[Path]:
+        """Yield every blob once. Blobs that another boot left are removed, and names of what has a lasting one."""
+        for algorithm in ("sha256", "sha512"):
+            yield from (self.directory / algorithm).iterdir()
+        for boot in _entries(self.directory / "unsynced"):
+            for path in (*_entries(boot / "sha256"), *_entries(boot / "sha512")):
+                if (self.directory / path.parent.name / path.name).exists() or boot != self._unsynced:
+                    # Pinned in spite of another boot: by another machine that shares the directory.
+                    if _name(path) not in pinned:
+                        path.unlink(missing_ok=True)
+                else:
+                    yield path
+            if boot != self._unsynced:
+                for directory in (boot / "sha256", boot / "sha512", boot):
+                    with contextlib.suppress(OSError):  # not empty
+                        directory.rmdir()
 
     def _pinned(self) -> set[str]:
         """Digests that a running process has pinned."""
@@ -200,6 +268,27 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
             if os.fstat(file.fileno()).st_nlink:  # 0 links: an eviction removed it between the two calls
                 yield file
                 return
+
+
+def boot_of_machine() -> str:
+    """Identify the running boot of the machine; empty where there is no such name, as outside Linux."""
+    try:
+        name = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return name if re.fullmatch(r"[0-9a-f-]{36}", name) else ""
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _name(path: Path) -> str:
+    """The digest of a blob by its path."""
+    return f"{path.parent.name}:{path.name}"
 
 
 def _is_alive(path: Path) -> bool:

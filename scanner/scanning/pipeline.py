@@ -151,7 +151,7 @@ def local_services(settings: Settings, *, remember: bool = False) -> Iterator[Se
     sweep(settings)  # without a server, nothing else removes work directories of killed scans
     with claim_slot(settings.home / "slots") as slot:
         results = Results.under(settings.home) if remember else None
-        yield replace(make_services(settings, slot), trust=_stored_trust(settings), results=results)
+        yield replace(make_services(settings, slot, lasting=False), trust=_stored_trust(settings), results=results)
 
 
 def _stored_trust(settings: Settings) -> Trust:
@@ -166,12 +166,12 @@ def _stored_trust(settings: Settings) -> Trust:
         return Trust()
 
 
-def make_services(settings: Settings, slot: str, access: AccessTo | None = None) -> Services:
-    """Return services with their state under ``settings.home``."""
+def make_services(settings: Settings, slot: str, access: AccessTo | None = None, *, lasting: bool = True) -> Services:
+    """Return services with their state under ``settings.home``. ``lasting``: see ``BlobStore``."""
     from scanner.registry.blobs import BlobStore
     from scanner.registry.facts import FactsCache
 
-    blobs = BlobStore(settings.blobs_dir, settings.blob_store_bytes)
+    blobs = BlobStore(settings.blobs_dir, settings.blob_store_bytes, lasting=lasting)
     return Services(settings, blobs, FactsCache(settings.home / "facts"), slot, access)
 
 

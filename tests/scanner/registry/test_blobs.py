@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -15,6 +16,7 @@ import pytest
 
 from scanner.errors import ImageError, LimitExceeded, ScannerError
 from scanner.model.reference import Digest
+from scanner.registry import blobs
 from scanner.registry.blobs import BlobStore
 
 DATA = b"some layer" * 100
@@ -170,3 +172,83 @@ def test_a_fault_that_is_no_full_disk_keeps_its_name(store: BlobStore, monkeypat
     with pytest.raises(IsADirectoryError), store.writer(DIGEST, len(DATA)) as writer:
         writer.write(DATA)
     assert list((store.directory / "partial").iterdir()) == []
+
+
+@pytest.fixture
+def passing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
+    """The store of a command that does not wait for the disk."""
+    monkeypatch.setattr(blobs, "boot_of_machine", lambda: "first")
+    return BlobStore(tmp_path / "blobs", 2500, lasting=False)
+
+
+def test_a_command_does_not_wait_for_the_disk(passing: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    passing.put(DATA)
+    assert not synced
+    assert files(passing) == [f"unsynced/first/sha256/{DIGEST.hex}"]
+    assert passing.path(DIGEST).read_bytes() == DATA
+    assert {path.stat().st_mode & 0o777 for path in (passing.directory / "unsynced").rglob("*") if path.is_dir()} == {
+        0o700
+    }
+    with passing.open(DIGEST) as file:
+        assert file.read() == DATA
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["server", "command"])
+def test_the_next_scan_asks_whether_a_blob_is_on_disk(
+    passing: BlobStore, lasting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing.put(DATA)
+    path = passing.path(DIGEST)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    later = BlobStore(passing.directory, 2500, lasting=lasting)
+    assert later.has(DIGEST) and later.has(DIGEST)
+    assert len(synced) == 1
+    assert later.path(DIGEST) == later.directory / "sha256" / DIGEST.hex
+    assert path.exists(), "the first scan may be about to link it"
+    with later.pin([DIGEST]):
+        assert later.evict() == 0
+        assert path.exists()
+    assert files(later) == [f"sha256/{DIGEST.hex}"]
+
+
+def test_a_blob_that_did_not_reach_the_disk_is_not_there(passing: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    passing.put(DATA)
+    monkeypatch.setattr(os, "fsync", fails)
+    assert not passing.has(DIGEST)
+    assert files(passing) == []
+
+
+def test_what_was_not_synced_before_a_crash_of_the_machine_is_not_used(
+    passing: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing.put(DATA)
+    monkeypatch.setattr(blobs, "boot_of_machine", lambda: "second")
+    for lasting in (True, False):
+        after = BlobStore(passing.directory, 2500, lasting=lasting)
+        assert not after.has(DIGEST)
+        assert not after.path(DIGEST).exists()
+    after.evict()
+    assert files(after) == []
+    assert not list((after.directory / "unsynced").iterdir())
+
+
+def test_unsynced_blobs_are_evicted_and_aged_like_others(passing: BlobStore) -> None:
+    old, newer, new = (aged(passing, bytes([i]) * 1000, 300 - 100 * i) for i in range(3))
+    with passing.pin([old]):
+        assert passing.evict() == 1000
+    assert [passing.path(d).exists() for d in (old, newer, new)] == [True, False, True]
+    assert passing.remove_unused(passing.path(new).stat().st_mtime) == 1000
+    assert [passing.path(d).exists() for d in (old, newer, new)] == [False, False, True]
+
+
+def test_a_machine_whose_boot_has_no_name_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "boot_of_machine", lambda: "")
+    store = BlobStore(tmp_path / "blobs", 2500, lasting=False)
+    store.put(DATA)
+    assert files(store) == [f"sha256/{DIGEST.hex}"]
