@@ -99,7 +99,9 @@ def guard() -> Response | None:
     # Authenticated first: a caller without a token learns only that, and not which permission a route needs.
     if needed != SIGNED_IN and not principal.may(needed):
         raise RefusedError(
-            "you do not have permission to do this", reason="not_allowed", hint=f"required permission: {needed}"
+            "you do not have permission to do this",
+            reason="not_allowed",
+            hint=f"required permission: {needed}; ask an administrator for a role or a token that has it",
         )
     # Only now: a large body is accepted from callers who may send one, never before their token was checked.
     if view.body > security.BODY_LIMIT:

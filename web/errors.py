@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response, current_app, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, TooManyRequests, Unauthorized
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, TooManyRequests, Unauthorized
 
 from scanner.errors import (
     AdvisoriesUnavailable,
@@ -167,7 +167,10 @@ def _http_error(error: HTTPException) -> Response:
     if error.response is not None:  # abort(response): already an answer
         return error.response  # type: ignore[return-value]
     status = error.code or 500
-    response = problem(status, error.description or "", _HTTP_REASONS.get(status, "bad_request"))
+    detail, hint = error.description or "", ""
+    if detail == NotFound.description:  # a route that does not exist: the library's text is long, and says nothing more
+        detail, hint = "there is nothing at this address", "check the address, or start from the overview"
+    response = problem(status, detail, _HTTP_REASONS.get(status, "bad_request"), hint=hint)
     if isinstance(error, (MethodNotAllowed, Unauthorized, TooManyRequests)):
         response.headers.update({name: value for name, value in error.get_headers() if name != "Content-Type"})
     return response

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scanner.model.workload import Workload
 
 _LITERAL = lazy(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_PLACE = lazy(r"^[A-Z_]+: ERROR: <input>:(\d+):(\d+): ")  # how the library begins the message of a compile error
 
 
 class ExpressionError(ValueError):
@@ -62,7 +63,8 @@ def _compiled(expression: str, events: bool = False) -> Any:
         return (_event_environment() if events else _environment()).compile(expression)
     except Exception as error:  # the library raises its C++ errors as several kinds; each means a refused expression
         lines = [line for line in str(error).splitlines() if line.strip()]
-        raise ExpressionError(clean_text(lines[0] if lines else "does not compile", 300)) from error
+        why = _PLACE.sub(r"line \1, column \2: ", lines[0]) if lines else "does not compile"
+        raise ExpressionError(clean_text(why, 300)) from error
 
 
 def problem(expression: str, *, events: bool = False) -> str:

@@ -71,6 +71,9 @@ def state(session: Connection, actor: Actor, wanted: NewStatement) -> vex.Docume
     owner = projects.visible_name(session, actor, wanted.project)
     if wanted.status is not VexStatus.NOT_AFFECTED and not wanted.impact:
         raise UsageError("explain the statement", reason="invalid", field="impact")
+    if wanted.status is VexStatus.NOT_AFFECTED and not wanted.justification and not wanted.impact:
+        hint = "choose one: OpenVEX requires it for this status"
+        raise UsageError("not_affected needs a justification", reason="invalid", field="justification", hint=hint)
     affected = listings.affected_products(session, wanted.vulnerability, owner)
     if not affected:
         raise NotFoundError("no image of the project has this vulnerability")

@@ -50,12 +50,13 @@ def parse_revoked(engine: str = "", version: str = "", digest: str = "") -> Revo
         raise UsageError(
             "give either an engine and its version, or a digest",
             hint="the digest is that of an engine's binary or of a database",
+            field="digest" if not engine and not version else "version" if engine else "engine",
         )
     try:
         return Revoked(engine, version, str(Digest(digest)) if digest else "")
     except ImageError as error:
         raise UsageError(
-            str(error), hint="write sha256: and 64 hex digits, as 'advisories status' prints it"
+            str(error), hint="write sha256: and 64 hex digits, as 'advisories status' prints it", field="digest"
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner.services import accounts as use_cases
@@ -51,13 +53,15 @@ def change_password() -> Response:
     try:
         attempt(lambda: change_own_password(given["current"], given["new"]))
     except Refused as refused:
-        return make_response(_shown(refused.problems), 422)
+        # A refusal that names no field is one of the new password: too short, too easy to guess.
+        return make_response(_shown(refused.problems, refused.fields or {"new"}), 422)
     return redirect(url_for("account_page.index"), 303)  # type: ignore[return-value]
 
 
-def _shown(problems: list[str] | None = None) -> str:
+def _shown(problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     who = principal()
     with resources().database.read() as session:
         sessions = accounts.open_sessions(session, who.user_id) if who.user_id else ()
         user = accounts.get_user(session, who.user_id) if who.user_id else None
-    return page("account.html", user=user, sessions=sessions, own=current_session_id(), problems=problems or ())
+    own = current_session_id()
+    return page("account.html", user=user, sessions=sessions, own=own, problems=problems, wrong=wrong)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from flask import Blueprint, Response, redirect, request, url_for
+from sqlalchemy.engine import Connection
 
 from scanner.advisories import sources
 from scanner.errors import ConflictError
@@ -13,6 +15,7 @@ from scanner.services import revocations as revocation_use_cases
 from scanner.store import jobs, matches, revocations
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
+from web.pages.forms import Refused, carry_out
 from web.resources import resources
 
 bp = Blueprint("advisories_page", __name__)
@@ -23,6 +26,10 @@ NAVIGATION = NavigationItem(82, "advisories_page.index", "Advisories", "read")
 @permission("read")
 def index() -> str:
     """Show each source, the latest jobs and the revocations."""
+    return _shown()
+
+
+def _shown(values: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     settings = resources().settings
     with resources().database.read() as session:
         last, figures, revoked = jobs.list_(session, jobs.KINDS), matches.figures(session), revocations.list_(session)
@@ -35,6 +42,9 @@ def index() -> str:
         moment=sources.moment,
         may_change=principal().may("manage") and principal().projects is None,
         engine=settings.engine,
+        values=values or {},
+        problems=problems,
+        wrong=wrong,
     )
 
 
@@ -73,10 +83,15 @@ def cancel(job_id: object) -> Response:
 def revoke() -> Response:
     """Revoke an engine version or a digest."""
     form = {name: request.form.get(name, "").strip() for name in ("engine", "version", "digest", "reason")}
-    what = revocations.parse_revoked(form["engine"], form["version"], form["digest"])
-    with resources().database.session() as session:
+
+    def work(session: Connection) -> None:
+        what = revocations.parse_revoked(form["engine"], form["version"], form["digest"])
         revocation_use_cases.revoke(session, principal(), what, form["reason"])
-    return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
+
+    def again(refused: Refused) -> str:
+        return _shown(form, refused.problems, refused.fields)
+
+    return carry_out(work, again, url_for("advisories_page.index"))
 
 
 @bp.post("/advisories/revocations/<uuid:revocation_id>/lift")

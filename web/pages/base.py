@@ -60,6 +60,7 @@ def page(template: str, **values: Any) -> str:
         megabytes=megabytes,
         sentence=sentence,
         begins_with_word=begins_with_word,
+        short_reference=short_reference,
         **values,
     )
 
@@ -130,6 +131,12 @@ def ago(moment: datetime | None) -> str:
 
 def exact(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def short_reference(reference: str) -> str:
+    """A reference for a table: the first twelve digits of its digest tell images apart."""
+    name, at, digest = reference.partition("@sha256:")
+    return f"{name}{at}{digest[:12]}…" if at and len(digest) > 12 else reference
 
 
 def megabytes(size: int | None) -> str:

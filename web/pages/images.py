@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, redirect, request, url_for
+from flask import Blueprint, Response, make_response, redirect, request, url_for
 from sqlalchemy.engine import Connection
 
 from scanner import catalog, queue
@@ -28,6 +28,7 @@ from web.auth import permission, principal
 from web.pages import export, findings
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, query_of, size
 from web.pages.charts import Part, Segment, bar, tree
+from web.pages.forms import Refused, attempt
 from web.pages.receipts import receipt_rows
 from web.resources import engine_for, resources, take_scan
 
@@ -65,6 +66,11 @@ def index() -> str | Response:
 
     htmx requests get only the list; with ``format`` the shown page is answered as a file.
     """
+    return _list()
+
+
+def _list(typed: str = "", problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str | Response:
+    """The list; ``typed``: the reference that was refused, for ``problems``."""
     who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
         narrowed = replace(narrowed, denied_in=_denied_in(session))
@@ -94,6 +100,9 @@ def index() -> str | Response:
         unsigned=listings.UNSIGNED,
         views=views,
         query=query_of(_FILTERS),
+        typed=typed,
+        problems=problems,
+        wrong=wrong,
     )
 
 
@@ -153,7 +162,10 @@ def _denied_in(session: Connection) -> str | None:
 def scan_now() -> Response:
     """Queue a scan of the typed reference and show its progress."""
     text = request.form.get("image", "").strip()
-    reference = Reference.parse(text)
+    try:
+        reference = attempt(lambda: Reference.parse(text))
+    except Refused as refused:
+        return make_response(_list(text[:1024], refused.problems, {"image"}), 422)
     with resources().database.read() as session:
         project = scan_use_cases.project_of(session, principal(), None, reference)
     take_scan(project)

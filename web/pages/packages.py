@@ -41,7 +41,7 @@ def index() -> str | Response:
     try:
         versions = VersionRange.parse(version)
     except UsageError as error:
-        problem, versions = f"{error}. {error.hint.capitalize()}.", VersionRange()
+        problem, versions = f"{error.hint.capitalize()}.", VersionRange()
     if name and not problem:
         purl = name if name.startswith("pkg:") else ""
         asked = components.Search("" if purl else name, versions, purl, running=running)

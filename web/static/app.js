@@ -57,9 +57,25 @@ document.addEventListener("DOMContentLoaded", () => {
     list.scrollLeft = item.offsetLeft - list.offsetLeft - 40; // scrollIntoView would move the page as well
   });
   if (window.uPlot) drawCharts();
+  showProblemAtItsField();
   document.querySelectorAll("form[hx-get]").forEach(askForWhatWasTypedEarly);
   if (location.hash === "#search") document.querySelector("main input[type=search]")?.focus();
 });
+
+// A refused form says what is wrong at the top of the page. On a long page the field is out of sight: go there, and say it
+// there as well. Screen readers have the message already: it is an alert, and describes the field.
+function showProblemAtItsField() {
+  const field = document.querySelector('[aria-invalid="true"]');
+  const problems = [...document.querySelectorAll("#problems li")].map((item) => item.textContent);
+  if (!field || !problems.length || field.closest(".cm-editor")) return;
+  const note = document.createElement("p");
+  note.className = "wrong-field";
+  note.setAttribute("aria-hidden", "true");
+  note.textContent = problems.join(" ");
+  field.after(note);
+  field.closest("details")?.setAttribute("open", "");
+  field.focus();
+}
 
 // A person can type before htmx listens, and a browser can bring back what was typed: the list must answer it too.
 function askForWhatWasTypedEarly(form) {

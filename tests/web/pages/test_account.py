@@ -35,7 +35,10 @@ def test_another_password(app: OpenAPI, database: Database) -> None:
     assert wrong.status_code == 422
     assert "the current password is wrong" in wrong.text
     assert "another horse battery" not in wrong.text
-    assert here("/account/password", current=PASSWORD, new="short").status_code == 422
+    assert re.search(r'name="current"[^>]*aria-invalid="true"', wrong.text)
+    short = here("/account/password", current=PASSWORD, new="short")
+    assert short.status_code == 422
+    assert re.search(r'name="new"[^>]*aria-invalid="true"', short.text)
     assert here("/account/password", current=PASSWORD, new="another horse battery").status_code == 303
     assert here.client.get("/account", headers=here.headers).status_code == 303  # signed out everywhere
 
@@ -45,3 +48,19 @@ def test_a_token_that_belongs_to_nobody(app: OpenAPI, make_token: Callable[..., 
     seen = form.client.get("/account", headers=form.headers).text
     assert "a token that has no owner" in seen
     assert "Change password" not in seen
+
+
+def test_without_a_project_the_pages_say_why_they_are_empty(app: OpenAPI, database: Database) -> None:
+    person(database, "dora", "developer")
+    person(database, "eve", "developer", member_of=["shop"])
+    assert "You belong to no project" in Somebody(app, "dora").see("/images")
+    assert "You belong to no project" not in Somebody(app, "eve").see("/images")
+
+
+def test_an_address_without_a_page_leads_back(app: OpenAPI, database: Database) -> None:
+    person(database, "dora", "developer")
+    here = Somebody(app, "dora")
+    answer = here.client.get("/nothing", headers={**here.headers, "Accept": "text/html"})
+    assert answer.status_code == 404
+    assert "there is nothing at this address" in answer.text
+    assert 'class="brand"' in answer.text

@@ -133,6 +133,22 @@ def test_an_image_is_scanned_again_by_its_digest(shown: Callable[..., str], form
         assert reference[1] in {row.request.target for row in scans.list_(session, None).items}
 
 
+def test_a_refused_reference_comes_back_with_its_problem(form: Form) -> None:
+    answer = form("/images/scan", image="Shop App:1")
+    assert answer.status_code == 422
+    assert re.search(r'name="image"[^>]*value="Shop App:1" aria-invalid="true"', answer.text)
+    assert "not an image reference" in answer.text
+
+
+def test_a_refused_revocation_comes_back_with_its_problem(form: Form) -> None:
+    answer = form("/advisories/revocations", digest="latest", reason="wrong results")
+    assert answer.status_code == 422
+    assert re.search(r'name="digest"[^>]*value="latest" aria-invalid="true"', answer.text)
+    assert 'value="wrong results"' in answer.text
+    answer = form("/advisories/revocations", engine="trivy")
+    assert re.search(r'name="version"[^>]*aria-invalid="true"', answer.text)
+
+
 def test_what_to_do_is_a_sentence(shown: Callable[..., str]) -> None:
     """Stored decisions are JSON: the page once showed empty points."""
     steps = re.search(r"<h3>What to do</h3><ul>(.*?)</ul>", shown(), re.DOTALL)

@@ -227,7 +227,7 @@ def test_a_newcomer_connects_a_registry(
         page.get_by_role("button", name="Add channel").click()
         page.get_by_role("link", name="Subscribe this channel").click()
         page.get_by_label("An image is denied, or no longer denied").check()
-        page.get_by_label("Collect events of one cause for so many minutes").fill("0")
+        page.get_by_label("Minutes to collect events with the same cause").fill("0")
         page.get_by_role("button", name="Subscribe", exact=True).click()
         page.get_by_text("team chat").first.wait_for()
         # The registry, and its webhook.

@@ -121,6 +121,7 @@ def test_a_vex_statement_is_made_on_the_page(form: Form, database: Database, sco
     refused = form("/vulnerabilities/CVE-2026-7/vex", **fields)
     assert refused.status_code == 422
     assert "needs a justification" in refused.text
+    assert re.search(r'name="justification" aria-invalid="true"', refused.text)
     fields |= {"justification": "vulnerable_code_not_present", "impact": "We build without it."}
     made = form("/vulnerabilities/CVE-2026-7/vex", **fields)
     assert made.headers["Location"] == "/vulnerabilities/CVE-2026-7#vex"
