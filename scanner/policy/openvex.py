@@ -70,7 +70,9 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
     if status not in list(VexStatus):
         raise _refused(f"{place}/status", "not one of " + ", ".join(VexStatus))
     justification = str(statement.get("justification") or "")
-    impact = clean_text(str(statement.get("impact_statement") or ""), 2000)
+    # OpenVEX 0.2.0: an affected product has an action statement (what to do) where the others have an impact statement.
+    own = statement.get("action_statement") if status == VexStatus.AFFECTED else None
+    impact = clean_text(str(own or statement.get("impact_statement") or ""), 2000)
     if justification and justification not in JUSTIFICATIONS:
         raise _refused(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(JUSTIFICATIONS)))
     # OpenVEX 0.2.0 requires one of the two for `not_affected`. An impact statement alone is kept, but hides nothing

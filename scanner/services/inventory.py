@@ -186,7 +186,7 @@ def refresh(database: Database, *, seconds: float) -> int:
         written = database.uncrossed(partial(inventory.rejudge, judged=judged))
         done += written
         if not written:
-            return done  # another worker has renewed them
+            return done  # newer snapshots changed them all, and judged them
     return done
 
 

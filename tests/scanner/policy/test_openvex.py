@@ -97,3 +97,13 @@ def test_what_is_wrong_is_named_and_nothing_is_read(data: bytes, place: str) -> 
         openvex.parse(data)
     assert refused.value.reason == "bad_vex"
     assert str(refused.value).startswith(place)
+
+
+def test_the_text_of_a_statement_is_that_of_its_status() -> None:
+    """An affected product has an action statement in OpenVEX. Ignored, what to do was shown nowhere."""
+    texts = {"impact_statement": "what it does", "action_statement": "what to do"}
+    for status, said in (("affected", "what to do"), ("fixed", "what it does"), ("not_affected", "what it does")):
+        (statement,) = openvex.parse(changed({"status": status, **texts})).statements
+        assert statement.impact == said
+    (older,) = openvex.parse(changed({"status": "affected", "impact_statement": "what it does"})).statements
+    assert older.impact == "what it does"

@@ -29,7 +29,7 @@ from scanner.services import notification_delivery as delivery
 from scanner.services import notifications as use_cases
 from scanner.store import accounts, alerts, channels, exemptions, images, notifications, outbox, projects, scans
 from scanner.store.schema import exemption, notification, notification_channel, notification_subject, scan
-from scanner.store.session import Database
+from scanner.store.session import Database, epoch
 from tests.actors import person
 from tests.databases import BACKENDS, migrated_url
 from tests.scanner.notify.receivers import event, listener
@@ -594,3 +594,72 @@ def test_conditions_are_told_by_one_worker(database: Database) -> None:
         alerts.note(session, EventKind.VULNERABILITY_NEW, [("shop", "CVE-1"), ("shop", "CVE-1")])
         alerts.note(session, EventKind.VULNERABILITY_NEW, [("shop", "CVE-1")])
         assert alerts.open_(session, EventKind.VULNERABILITY_NEW) == {("shop", "CVE-1")}
+
+
+def test_an_hourly_digest_is_sent_at_the_full_hour(database: Database, hook: tuple[Hook, str]) -> None:
+    subscribe(database, channel(database, hook[1]), digest="hourly")
+    tell(database, event(), event(subject="CVE-2"))
+    assert send(database) == 0
+    with database.read() as session:
+        due = session.execute(sa.select(notification.c.next_at)).scalar_one()
+        now = epoch(session)
+    assert due % 3600 == 0
+    assert 0 < due - now <= 3600
+
+
+def test_what_a_channel_cannot_send_says_why_on_its_message(database: Database, hook: tuple[Hook, str]) -> None:
+    """After a key was lost, or after a return to a version that does not know the format."""
+    receiver, url = hook
+    channel_id = channel(database, url)
+    subscribe(database, channel_id)
+    tell(database, event())
+    delivery.route(database)
+    delivery.deliver(database, SETTINGS, Secret("another key, just as long as it"), "w")
+    due_now(database)
+    with database.session() as session:
+        assert channels.get(session, channel_id).message == "a stored secret cannot be decrypted"
+        session.execute(notification_channel.update().values(format="pigeon"))
+        session.execute(notification.update().values(state="waiting", next_at=0.0))
+    delivery.deliver(database, SETTINGS, KEY, "w")
+    with database.read() as session:
+        assert channels.get(session, channel_id).message == "this version has no channel format pigeon"
+    assert receiver.got == []
+
+
+def test_a_worker_that_stops_puts_back_what_it_did_not_send(database: Database, hook: tuple[Hook, str]) -> None:
+    receiver, url = hook
+    subscribe(database, channel(database, url))
+    tell(database, *[event(subject=f"CVE-{n}") for n in range(3)])
+    delivery.route(database)
+    assert delivery.deliver(database, SETTINGS, KEY, "w", stopped=lambda: bool(receiver.got)) == 1
+    assert sorted(states(database)) == ["sent", "waiting", "waiting"]
+    assert send(database, "another") == 2
+    assert len(set(receiver.ids)) == 3
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_channel_that_is_removed_while_it_sends(database: Database, hook: tuple[Hook, str], status: int) -> None:
+    receiver, url = hook
+    receiver.answer = lambda identifier: status
+    channel_id = channel(database, url)
+    subscribe(database, channel_id)
+    tell(database, event())
+    delivery.route(database)
+
+    def removed(message: Any) -> None:
+        with database.session() as session:
+            channels.remove(session, channel_id)
+
+    assert delivery.deliver(database, SETTINGS, KEY, "w", sending=removed) == 1
+    assert states(database) == []
+    assert delivery.deliver(database, SETTINGS, KEY, "w") is None
+
+
+def test_an_alert_of_a_denial_is_closed_when_the_rule_denies_no_more(database: Database) -> None:
+    with database.session() as session:
+        alerts.note(session, EventKind.IMAGE_DENIED, [("default", "production no-criticals")])
+    delivery.watch(database, SETTINGS)
+    ends = [one for one in _events(database) if one.resolved]
+    assert [(one.kind, one.group) for one in ends] == [(EventKind.IMAGE_DENIED, "production no-criticals")]
+    with database.read() as session:
+        assert alerts.open_(session, EventKind.IMAGE_DENIED) == set()

@@ -6,20 +6,23 @@ import base64
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scanner.config import KeyRing, Secret, Settings
-from scanner.errors import NotFoundError, RefusedError, ScannerError, UsageError
+from scanner.errors import ConflictError, NotFoundError, RefusedError, ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
+from scanner.services import notification_delivery as delivery
 from scanner.services import notifications as use_cases
-from scanner.store import audit, channels, projects, secrets
+from scanner.store import audit, channels, outbox, projects, secrets
+from scanner.store.schema import notification, notification_channel
 from scanner.store.session import Database
 from tests.actors import ownerless, person
 from tests.databases import migrated_url
-from tests.scanner.notify.receivers import listener
+from tests.scanner.notify.receivers import event, listener
 
 KEY = Secret("a secret key for tests, long enough")
 HOOK = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
@@ -208,3 +211,65 @@ def test_a_test_shows_what_the_receiver_answered_without_the_secret(database: Da
     assert "403" in tested.message
     assert tested.answer == "unknown token ***"
     assert "hunter22" not in text_of(database)
+
+
+def test_a_test_that_arrives_ends_the_pause_of_its_channel(database: Database) -> None:
+    """Otherwise what waits stays, although the person who tests has just seen that the receiver is back."""
+
+    def accept(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with listener(accept) as port:
+        made = create(database, values={"url": f"http://127.0.0.1:{port}/", "secret": HOOK})
+        with database.session() as session:
+            session.execute(notification_channel.update().values(failures=5, paused_until=9e9, message="away"))
+        tested = use_cases.send_test(database, SETTINGS, KEY, COMMAND_LINE, made.id)
+    assert tested.delivered
+    with database.read() as session:
+        found = channels.get(session, made.id)
+    assert (found.failures, found.paused_until, found.message) == (0, None, "")
+
+
+def test_a_test_goes_to_no_address_outside_of_the_channels_domains(database: Database) -> None:
+    made = create(database, format_="email", values=MAIL)
+    with pytest.raises(UsageError) as refused:
+        use_cases.send_test(database, SETTINGS, KEY, COMMAND_LINE, made.id, "eve@evil.example")
+    assert refused.value.field == "recipient"
+
+
+def test_who_only_reads_subscribes_nothing_for_others(database: Database) -> None:
+    made = create(database, project="shop")
+    reader = person("ada", "viewer", SHOP)
+    with database.session() as session, pytest.raises((RefusedError, NotFoundError)):
+        use_cases.subscribe(session, reader, use_cases.Wanted(made.id))
+    with database.read() as session:
+        assert channels.subscriptions(session) == ()
+
+
+def test_deliveries_are_of_the_channels_that_the_actor_configures(database: Database) -> None:
+    made = [create(database, project=name) for name in ("shop", "bank")]
+    confined = ownerless("ci", "manage", "read", projects=SHOP)
+    with database.session() as session:
+        for each in made:
+            use_cases.subscribe(session, COMMAND_LINE, use_cases.Wanted(each.id, group_seconds=0))
+        outbox.add(session, [replace(event(), project=name) for name in ("shop", "bank")])
+    while delivery.route(database):
+        pass
+    with database.session() as session:
+        session.execute(notification.update().values(state="dead"))
+        everything = use_cases.deliveries(session, COMMAND_LINE).items
+        own = use_cases.deliveries(session, confined).items
+        assert {each.channel_id for each in everything} == {each.id for each in made}
+        assert {each.channel_id for each in own} == {made[0].id}
+        assert use_cases.deliveries(session, confined, channel_id=made[1].id).items == ()
+        assert use_cases.deliveries(session, COMMAND_LINE, channel_id=made[1].id, states=("sent",)).items == ()
+        hidden = next(each.uid for each in everything if each.channel_id == made[1].id)
+        with pytest.raises(NotFoundError):
+            use_cases.delivery(session, confined, hidden)
+        with pytest.raises(NotFoundError):
+            use_cases.replay(session, confined, hidden)
+        assert use_cases.replay(session, confined, own[0].uid).state == "waiting"
+        with pytest.raises(ConflictError) as again:
+            use_cases.replay(session, confined, own[0].uid)
+        assert again.value.reason == "not_dead"

@@ -1,0 +1,69 @@
+"""Workload documents by the image that is asked about, as test cases of policies, and as targets of an audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scanner.errors import UsageError
+from scanner.model.reference import Reference
+from scanner.services import workloads
+from tests.scanner.workloads import sins
+
+IMAGE = "registry.example.com/shop/cart"
+POD = f"""\
+apiVersion: v1
+kind: Pod
+metadata: {{name: web}}
+spec:
+  containers:
+    - {{name: app, image: "{IMAGE}:1"}}
+    - {{name: proxy, image: "registry.example.com/shop/proxy:1"}}
+"""
+
+
+def nothing() -> bytes:
+    raise AssertionError("standard input was read")
+
+
+def test_a_document_that_does_not_use_the_image_is_refused() -> None:
+    with pytest.raises(UsageError, match="no container in the workload uses") as refused:
+        workloads.parse_workload(POD, Reference.parse("registry.example.com/other:1"))
+    assert refused.value.reason == "bad_workload"
+
+
+def test_too_many_containers_together_are_refused() -> None:
+    more = "".join(f'    - {{name: c{n}, image: "{IMAGE}:1"}}\n' for n in range(60))
+    with pytest.raises(UsageError, match="more than 50 containers") as refused:
+        workloads.parse_workload(POD + more, Reference.parse(f"{IMAGE}:1"))
+    assert refused.value.reason == "bad_workload"
+
+
+def test_an_archive_can_be_the_image_of_any_container() -> None:
+    named = workloads.for_target(POD, "pod.yaml", f"{IMAGE}:2")
+    archive = workloads.for_target(POD, "pod.yaml", "./image.tar")
+    assert [each.image for each in named.containers] == [f"{IMAGE}:1"]
+    assert len(archive.containers) == 2
+
+
+def test_cases_of_a_policy_take_all_containers_or_those_of_an_image(tmp_path: Path) -> None:
+    cases = workloads.CaseWorkloads(tmp_path)
+    (tmp_path / "pod.yaml").write_text(POD)
+    assert len(cases.read(POD, "")) == 2
+    ((workload, results),) = cases.read_file("pod.yaml", f"{IMAGE}:9")
+    assert workload.image == f"{IMAGE}:1"
+    assert {result.check for result in results} >= {"privileged-container"}
+    with pytest.raises(UsageError, match="no container in the workload runs"):
+        cases.read(POD, "registry.example.com/other:1")
+
+
+def test_a_target_is_a_source_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text(sins.COMPOSE_BAD)
+    plain = workloads.read_target(str(file), nothing)
+    assert plain == workloads.read_target(f"compose:{file}", nothing)
+    assert workloads.read_target("kubernetes:-", POD.encode)[0].image == f"{IMAGE}:1"
+    for target, said in (("nomad:job.hcl", "unknown source"), ("compose:", "the file is missing")):
+        with pytest.raises(UsageError, match=said):
+            workloads.read_target(target, nothing)
