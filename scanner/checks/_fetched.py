@@ -320,6 +320,11 @@ def installed_by_url(command: Command) -> str:
         return _cargo(words)
     if name == "go":
         return _go(command)
+    if name == "rpm" or (name in _RPM_MANAGERS and set(words[1:]) & _RPM_VERBS):
+        # Repositories are signed, but a package by URL is verified only if the configuration demands it
+        # (localpkg_gpgcheck), and rpm itself installs unsigned packages.
+        checks = name == "rpm" and not command.has("-i", "-U", "-F", "--install", "--upgrade")
+        return "" if checks else next((word for word in command.operands if _RPM_BY_URL.match(word)), "")
     if name == "uv" and words[1:2] in (["pip"], ["tool"]):
         name, words = f"uv {words[1]}", words[1:]
     node = _NODE_INSTALLERS.get(name)
@@ -336,6 +341,27 @@ def installed_by_url(command: Command) -> str:
     # ``npx eslint src/app``: what follows the package are its own words.
     runs = start == 1 or words[start - 1] in ("run", "exec", "x", "dlx", "create", "init")
     return _unsettled(words[start:], hosted=node is not None, runs=runs)
+
+
+_RPM_MANAGERS = frozenset(("yum", "dnf", "dnf5", "microdnf", "tdnf"))
+_RPM_VERBS = frozenset(("install", "localinstall", "reinstall", "upgrade", "update", "swap"))
+_RPM_BY_URL = lazy(r"(?:https?|ftp)://", re.I)
+_PACKAGE_FILE = lazy(r".*\.(?:deb|rpm|whl|gem|tar\.\w+|tgz|zip)|.*/.*", re.DOTALL)
+
+
+def installed_files(command: Command) -> Iterator[str]:
+    """Yield the package files that a command installs: code of a package runs as root. ``apk`` verifies them."""
+    name, words = command.name, command.words
+    dpkg = name == "dpkg" and command.has("-i", "--install", "--unpack")
+    rpm = name == "rpm" and command.has("-i", "-U", "-F", "--install", "--upgrade")
+    apt = name in ("apt", "apt-get", "gdebi") and ("install" in words or name == "gdebi")
+    dnf = name in _RPM_MANAGERS and bool(set(words[1:]) & _RPM_VERBS)
+    python = bool(_PIP.fullmatch(name) or (len(words) > 2 and words[1] == "-m" and _PIP.fullmatch(words[2])))
+    pip = (python or name in ("uv", "pipx")) and "install" in words and "--require-hashes" not in words
+    node = name in ("npm", "yarn", "pnpm") and bool({"install", "i", "add"} & set(words[1:3]))
+    gem = name == "gem" and "install" in words
+    if dpkg or rpm or apt or dnf or pip or node or gem:
+        yield from (word for word in command.operands if _PACKAGE_FILE.fullmatch(word) and "://" not in word)
 
 
 def _unsettled(words: Sequence[str], *, hosted: bool, runs: bool) -> str:

@@ -62,6 +62,8 @@ _HERE_DOCUMENTS = "/dev/pipes/"
 _MOST_BEGINNINGS = 40
 _MOST_VALUE = 1000
 _VARIABLE = lazy(r"\$\{?([A-Za-z_]\w*)\}?")
+_ANY_VARIABLE = lazy(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+_MAX_TURNS = 8  # of a loop
 _DECODERS = frozenset(
     ("base64", "base32", "basenc", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "unxz", "bzcat")
 )
@@ -362,6 +364,7 @@ class _Script:
     gap: str = ""
     files: dict[str, str] = field(default_factory=dict)  # content of files that earlier commands wrote
     _nested: int = 0
+    _looping: bool = False
     _variables: dict[str, tuple[Command, ...]] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
     _functions: dict[str, Node] = field(default_factory=dict)
@@ -400,6 +403,8 @@ class _Script:
             return self._redirected(node, stdin, depth)
         if kind in ("command", "declaration_command"):
             return self._command(node, stdin, depth, _Targets())
+        if kind == "for_statement" and (turns := self._loop(node, stdin, depth)) is not None:
+            return turns
         if kind == "function_definition" and (name := node.child_by_field_name("name")) is not None:
             self._functions[_text(name)] = node
         found: list[Command] = []
@@ -416,11 +421,38 @@ class _Script:
                 self.commands.extend(found)
         return found
 
+    def _loop(self, node: Node, stdin: tuple[Command, ...], depth: int) -> list[Command] | None:
+        """Walk a loop over few words once for each, outside of other loops: ``for f in a b; do sh $f; done``."""
+        name, body = node.child_by_field_name("variable"), node.child_by_field_name("body")
+        values = node.children_by_field_name("value")
+        if name is None or body is None or not 0 < len(values) <= _MAX_TURNS or self._looping:
+            return None
+        if not re.search(rf"\$\{{?{re.escape(_text(name))}\b", _text(body)):
+            return None
+        found: list[Command] = []
+        self._looping = True
+        for value in values:
+            found.extend(self._walk(value, (), depth + 1))
+            text = self._expanded(value)
+            self._values[_text(name)] = "" if "$" in text or "`" in text else text
+            found.extend(self._walk(body, stdin, depth + 1))
+        self._looping = False
+        return found
+
+    def _expanded(self, node: Node) -> str:
+        """Return a word with the literal values of variables."""
+        return _word(node) if node.type == "raw_string" else self._expand(_word(node))
+
+    def _expand(self, text: str) -> str:
+        if "$" not in text or not self._values:
+            return text
+        return _ANY_VARIABLE.sub(lambda match: self._values.get(match[1] or match[2]) or match[0], text)
+
     def _assigned(self, node: Node) -> None:
         """Store a variable with a literal value, so that ``S=sh; … | $S`` is understood."""
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
         if name is not None and value is not None and len(self._values) < _MAX_COMMANDS:
-            text = _word(value)
+            text = self._expanded(value)
             # Only literal values are stored. A value with an expansion is not known before the build runs.
             self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
 
@@ -450,11 +482,12 @@ class _Script:
     def _redirected(self, node: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
         body, redirects = node.child_by_field_name("body"), node.children_by_field_name("redirect")
         files = [redirect for redirect in redirects if redirect.type == "file_redirect"]
+        here = [_text(c) for r in redirects for c in r.named_children if c.type == "heredoc_body"]
+        here += [_word(c) for r in redirects if r.type == "herestring_redirect" for c in r.named_children]
         targets = _Targets(
-            _destinations(files, (">", ">>", ">|", "&>", "&>>")),
-            _destinations(files, ("<", "<&")),
-            tuple(_text(c) for r in redirects for c in r.named_children if c.type == "heredoc_body")
-            + tuple(_word(c) for r in redirects if r.type == "herestring_redirect" for c in r.named_children),
+            tuple(map(self._expand, _destinations(files, (">", ">>", ">|", "&>", "&>>", ">&")))),
+            tuple(map(self._expand, _destinations(files, ("<", "<&")))),
+            tuple(map(self._expand, here)),
         )
         outputs = [redirect for redirect in files if ">(" in _text(redirect)]
         inputs = [
@@ -500,7 +533,7 @@ class _Script:
         return tuple(command for name in dict.fromkeys(names) for command in self._variables.get(name, ()))
 
     def _herestring(self, node: Node, own: Sequence[Command]) -> None:
-        if any(c.name in SHELLS and reads_code_from_stdin(c.words) for c in own):
+        if any(_runs_stdin(c) for c in own):
             for child in node.named_children:
                 self._inner(_word(child), ())
 
@@ -515,7 +548,7 @@ class _Script:
                 piped = child.prev_sibling is not None and child.prev_sibling.type in ("|", "|&")
                 feeding = tuple(body) if piped or child.type == "pipeline" else ()
                 found.extend(self._walk(child, feeding, depth + 1))
-        shell = any(c.name in SHELLS | USER_SHELLS and reads_code_from_stdin(c.words) for c in (*own, *found))
+        shell = any(_runs_stdin(c) for c in (*own, *found))
         for child in (c for c in node.named_children if c.type == "heredoc_body"):
             if shell:
                 self._inner(_text(child), ())
@@ -534,7 +567,7 @@ class _Script:
                 extra.extend(self._walk(child, (), depth + 1))
                 continue
             if child.type != "variable_assignment" or node.type == "declaration_command":
-                words.append(_word(child))
+                words.append(self._expanded(child))
             else:
                 assigned.append(_word(child))
             if child.named_child_count:
@@ -658,7 +691,7 @@ class _Script:
         for place in places[:_MAX_NESTED]:
             rest = list(words[place + 1 :])
             end = next((n for n, word in enumerate(rest) if word in (";", "+")), len(rest))
-            wrappers, run = unwrapped(rest[:end])
+            wrappers, run = unwrapped([word.replace("{}", _found_by(words)) for word in rest[:end]])
             inner = Command(run, stdin, wrappers=wrappers)
             self.commands.append(inner)
             if script := script_word(run):
@@ -702,6 +735,20 @@ def _arguments_file(words: Sequence[str]) -> Iterator[str]:
             yield from words[place + 1 : place + 2]
         elif match := re.match(r"(?:-a|--arg-file=)(.+)", word):
             yield match[1]
+
+
+def _runs_stdin(command: Command) -> bool:
+    """Return whether a command runs its standard input as a shell script."""
+    if command.name in (".", "source"):
+        return command.words[1:2] in (("/dev/stdin",), ("/dev/fd/0",), ("/proc/self/fd/0",))
+    return command.name in SHELLS | USER_SHELLS and reads_code_from_stdin(command.words)
+
+
+def _found_by(words: Sequence[str]) -> str:
+    """The files that ``find`` gives to another program, as a pattern: ``./*.sh``."""
+    names = [words[n + 1] for n, word in enumerate(words[:-1]) if word in ("-name", "-iname")]
+    place = words[1].rstrip("/") if len(words) > 1 and not words[1].startswith("-") else "."
+    return f"./{names[0]}" if names else f"{place}/*"
 
 
 def _printed(command: Command) -> str:

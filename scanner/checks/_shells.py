@@ -117,10 +117,17 @@ _WRAPPERS = {
     "rlwrap": Wrapper(("-a", "-b", "-f", "-H", "-p")),
     "winpty": Wrapper(),
     "coproc": Wrapper(),
+    "capsh": Wrapper(),
 }
+# Wrappers that start a shell if no other program is given, which reads the standard input: ``curl … | sudo -s``.
+_START_SHELLS = frozenset(("sudo", "doas", "chroot", "unshare", "nsenter", "proot", "fakeroot", "script"))
+# Shells whose scripts are read like those of sh: nearly the same grammar, and what differs is not completely valid.
+_SIMILAR_SHELLS = frozenset(("fish", "csh", "tcsh", "elvish"))
 # Options of other programs whose value is a shell script.
 _SCRIPT_OPTIONS = {
     "script": ("-c", "--command"),
+    "split": ("--filter",),
+    "tar": ("--to-command",),
     "flock": ("-c", "--command"),
     "nix-shell": ("--run", "--command"),
     "nix": ("-c", "--command"),
@@ -221,7 +228,31 @@ def shell_options(words: Sequence[str]) -> Options:
         # Letters are combined: `bash -exc` runs a script as well as `bash -c`.
         code, stdin = code or (word[0] == "-" and "c" in word), stdin or "s" in word
         position += sum(letter in "oO" for letter in word[1:])  # -o and -O take the next word
-    return Options(code, stdin and not code, position)
+    return Options(code, stdin and not code, min(position, len(words)))
+
+
+_POWERSHELL_VALUES = lazy(
+    r"-(?:ex|ep|exec\w*|wd|wo\w*|working\w*|inp\w*|if|out\w*|of|w|windowstyle|v|version|config\w*|custom\w*"
+    r"|settings\w*)",
+    re.I,
+)
+_POWERSHELL_CODE = lazy(r"-(?:c|command|cwa|commandwithargs|e|ec|en\w*)", re.I)
+
+
+def powershell_options(words: Sequence[str]) -> Options:
+    """Parse the options of PowerShell, which may be abbreviated. ``-EncodedCommand`` counts as code."""
+    position = 1
+    while position < len(words):
+        word = words[position]
+        if not word.startswith("-") or word == "-":
+            break
+        position += 1
+        if _POWERSHELL_CODE.fullmatch(word):
+            return Options(True, False, position)
+        if word.lower() in ("-f", "-file"):
+            break
+        position += bool(_POWERSHELL_VALUES.fullmatch(word))
+    return Options(False, False, min(position, len(words)))
 
 
 def user_shell_options(words: Sequence[str]) -> Options:
@@ -266,8 +297,12 @@ def interpreter_options(words: Sequence[str], known: Interpreter) -> Options:
 def options_of(words: Sequence[str]) -> Options | None:
     """Parse the options of a shell or interpreter. None: the program is neither."""
     name = program(words[0]) if words else ""
+    if name in ("powershell", "pwsh"):
+        return powershell_options(words)
     if name in SHELLS or name in FOREIGN_SHELLS:
         return shell_options(words)
+    if name in _START_SHELLS and len(words) > 1 and not script_word(words):
+        return Options(False, True, len(words))  # `unwrapped` found no other program
     if name in USER_SHELLS:
         return user_shell_options(words)
     known = interpreter(name)
@@ -292,12 +327,23 @@ def script_word(words: Sequence[str]) -> str:
     if name == "trap":
         return next((word for word in words[1:2] if word not in ("-", "--", "-l", "-p")), "")
     if name in _SCRIPT_OPTIONS:
-        given = (n + 1 for n, word in enumerate(words) if word in _SCRIPT_OPTIONS[name] or word == f"-q{name[0]}c")
-        return next((words[n] for n in given if n < len(words)), "")
-    if name not in SHELLS and name not in USER_SHELLS:
+        return _value_of(words, _SCRIPT_OPTIONS[name])
+    if name not in SHELLS | USER_SHELLS | _SIMILAR_SHELLS:
         return ""
     options = options_of(words)
     return words[options.operand] if options and options.code and options.operand < len(words) else ""
+
+
+def _value_of(words: Sequence[str], options: Sequence[str]) -> str:
+    """The value of one of the options: the next word, behind ``=``, or behind other letters (``-qc CODE``)."""
+    letters = "".join(option[1] for option in options if len(option) == 2)
+    for number, word in enumerate(words[1:], 1):
+        name, equals, value = word.partition("=")
+        if name in options and equals:
+            return value
+        if word in options or (letters and re.fullmatch(rf"-[A-Za-z]*[{letters}]", word)):
+            return words[number + 1] if number + 1 < len(words) else ""
+    return ""
 
 
 def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -313,21 +359,30 @@ def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             position += 2 if word in wrapper.values else 1
             if word == "--":
                 break
-            if name == "env" and word in ("-S", "--split-string") and position < len(rest):
-                # `env -S` splits one word into many. `env -S "sh -c …"` would otherwise look like a program with a
-                # strange name.
-                rest[position : position + 1] = rest[position].split()
-            elif name == "env" and word.startswith("-S"):
-                rest[position:position] = word[2:].split()
+            # `env -S` splits one word into many. `env -S "sh -c …"` would otherwise look like a program with a strange
+            # name.
+            if name == "env" and (split := _ENV_SPLIT.fullmatch(word)):
+                if split[1]:
+                    rest[position:position] = split[1].split()
+                elif position < len(rest):
+                    rest[position : position + 1] = rest[position].split()
         if name == "scl":
             position = rest.index("--") + 1 if "--" in rest else len(rest)
+        elif name == "capsh":  # what follows is for bash
+            position = rest.index("--") + 1 if "--" in rest else len(rest)
+            rest[position:position] = ["bash"] if "--" in rest else []
         else:
             position += wrapper.operands
+        if position < len(rest) and rest[position] in _SCRIPT_OPTIONS.get(name, ()):
+            break  # ``flock FILE -c CODE``
         if position >= len(rest):
             break  # ``exec`` or ``sudo`` without a command
         wrappers.append(name)
         rest = rest[position:]
     return tuple(wrappers), tuple(rest)
+
+
+_ENV_SPLIT = lazy(r"(?:-[a-zA-Z0]*S|--split-string=?)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

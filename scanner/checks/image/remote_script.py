@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
-from scanner.checks._fetched import Tree, Trees, archives_of, installed_by_url, unpacks
+from scanner.checks._fetched import Tree, Trees, archives_of, installed_by_url, installed_files, unpacks
 from scanner.checks._history import Command, address, evidence, history, path_of
-from scanner.checks._shells import FOREIGN_SHELLS, SHELLS, USER_SHELLS, options_of, program, reads_code_from_stdin
+from scanner.checks._shells import (
+    FOREIGN_SHELLS,
+    SHELLS,
+    USER_SHELLS,
+    interpreter,
+    options_of,
+    program,
+    reads_code_from_stdin,
+)
 from scanner.checks.base import ConfigCheck, ImageSubject, cut
 from scanner.model.finding import Incomplete, Outcome, Severity
+from scanner.model.glob import matches_text
 from scanner.patterns import lazy
 
 _DOWNLOADERS = frozenset(("curl", "wget", "aria2c", "fetch", "http", "https", "lwp-download", "axel", "wget2", "xh"))
@@ -36,20 +45,49 @@ _LOCAL = lazy(
 )
 # Other programs that run their standard input as code.
 _RUNNERS = frozenset(("parallel", "at", "batch", "ssh", "R", "groovysh", "scala", "jshell", "irb", "ghci", "expect"))
-_FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
+_RUNNERS |= {"guile", "osascript", "nu", "ed", "ex", "crontab", "ocaml", "swipl", "sbcl", "elixir", "iex", "groovy"}
+_RUNNERS |= {"clojure", "racket", "escript"}
+# Programs that run the files they are given.
+_FILE_RUNNERS = _RUNNERS | frozenset(("java", "javaw", "mono", "dotnet", "wine", "wine64", "wasmtime", "wasmer"))
+_FILE_RUNNERS |= {"ts-node", "tsx", "erl", "kotlin", "ansible-playbook", "ld.so"}
+_STDIN_WORDS = frozenset(("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"))
+_GLOB = lazy(r"[*?\[{]")
+_FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "sed": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
+_MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 # Code for an interpreter that downloads something, and code that runs something.
 _REACHES = lazy(
-    r"https?://|ftp://|urllib|\brequests\.|http\.client|\bLWP\b|open-uri|Net::HTTP|\bfetch\(|\bsocket\b|/inet/tcp", re.I
+    r"https?://|ftp://|urllib|\brequests\.|http\.client|\bLWP\b|open-uri|Net::HTTP|\bfetch\(|\bsocket\b|/inet/tcp"
+    r"|\bi(?:wr|rm)\b|invoke-(?:webrequest|restmethod)|net\.webclient|start-bitstransfer",
+    re.I,
 )
 _RUNS = lazy(
     r"(?<![.\w])(?:exec|eval)\b|\bsystem\b|popen|spawn|subprocess|child_process|shell_exec|passthru|runpy|execfile"
-    r"|instance_eval|loadstring|(?i:\biex\b|invoke-expression)|`|\|\s*(?:\w+/)*(?:ba|da|a|z|k)?sh\b"
+    r"|instance_eval|loadstring|(?i:\biex\b|invoke-expression|scriptblock|start-process|\.[/\\]\w+\.ps1)|`"
+    r"|\|\s*(?:\w+/)*(?:ba|da|a|z|k)?sh\b|\b(?:include|require)(?:_once)?\W{1,3}(?:https?|ftp)://"
+)
+# Code that runs what it reads from its standard input.
+_RUNS_STDIN = lazy(
+    r"\b(?:exec|eval)\b.{0,200}?(?:stdin|<>|readFileSync|input\(|getContent|Get-Content|\$input)"
+    r"|\bsystem\s*\(?\s*\$0|(?i:\biex\b|invoke-expression)",
+    re.I | re.DOTALL,
+)
+_SED_RUNS = lazy(r"(?:^|[;{}\n0-9$/])\s*e\s*(?:$|[;}\n])|s([^\w\s]).*?\1.*?\1[gpiImM0-9]*e[gpiImM0-9]*", re.DOTALL)
+_LOADED = lazy(
+    r"""\b(?:do|require|require_relative|load|include(?:_once)?|import|run_path|dofile|execfile|source|open)"""
+    r"""[\s("']{1,4}([\w./-]{1,200})"""
+)
+# Files that shells, the dynamic loader and interpreters run on their own when they start.
+_RUN_AT_START = lazy(
+    r"etc/(?:profile|bash\.bashrc|bashrc|zshenv|zprofile|zshrc|ld\.so\.preload|rc\.local)|etc/profile\.d/[^/]+"
+    r"|(?:(?:root|home/[^/]+)/)?\.(?:bashrc|bash_profile|bash_login|profile|zshrc|zshenv|zprofile|config/fish/config\.fish)"
+    r"|etc/cron(?:tab|\.[\w]+/[^/]+)|etc/init\.d/[^/]+|docker-entrypoint\.d/[^/]+"
 )
 _HASHES = lazy(r"(?i)hash_file|hashlib|sha(?:1|256|384|512)\b|digest|createHash")
 _RUN_WORDS = frozenset(("eval", "source", "."))
 _COPIERS = frozenset(("mv", "cp", "install", "ln"))
 _VERIFIERS = lazy(
     r"(?:sha\d+|md5|b2|g?sha\d+)sums?|shasum|cksum|gpgv?2?|cosign|minisign|openssl|rekor-cli|slsa-verifier|signify"
+    r"|rpmkeys|debsig-verify|dpkg-sig|notation|sigstore|attest"
 )
 _MAX_CHECKS, _MOST_TEXTS = 100, 300
 
@@ -69,8 +107,8 @@ class RemoteScript(ConfigCheck):
     )
     looks_at = (
         "shell commands of RUN in the history: downloads that an interpreter runs by pipe, substitution, here string, "
-        "file or a variable such as BASH_ENV; programs of archives and clones without a verified digest, signature or "
-        "commit; packages that are installed by URL"
+        "file or a variable such as BASH_ENV, and those saved where shells start; programs of archives and clones "
+        "without a verified digest, signature or commit; packages that are installed by URL or from a download"
     )
     cannot_see = (
         "downloads by called scripts or programs; what build tools (make, pip install .) run of a downloaded tree; "
@@ -126,6 +164,7 @@ class _Reading:
         self.trees = Trees()
         self._pipes: set[str] = set()  # named ones
         self._expected: dict[str, str] = {}  # files that are run as soon as there is something in them
+        self._commands = 0  # how many were run
         self._descriptors: list[Command] = []  # downloads that a file descriptor of the shell gives
 
     def set(self, text: str) -> None:
@@ -154,12 +193,19 @@ class _Reading:
         self._descriptors.clear()
         for command in commands:
             yield from self._run(command)
+        for name in self._saved.unseen_of(_RUN_AT_START):
+            yield from self._run_saved(name, "run when shells or programs start")
         for path, by in list(self._expected.items()):
             if name := self._saved.find(path):
                 del self._expected[path]
                 yield from self._run_saved(name, f"run by {by}")
 
+    def _is_settled(self, name: str) -> bool:
+        """Return whether a saved file was verified, so that its copies need no verification."""
+        return _is_verified(name, self._checks, self._saved.when.get(name, 0)) is True
+
     def _run(self, command: Command) -> Iterator[_Execution]:
+        self._commands += 1
         saved, checks = self._saved, self._checks
         source = _source(command, self._downloads)
         if source is None:
@@ -179,18 +225,18 @@ class _Reading:
         self._follow(command)
         code = _code_of(command)
         if len(checks) < _MAX_CHECKS:
-            if _VERIFIERS.fullmatch(command.name):
-                checks.append(_check(command, self._written))
+            if _verifies(command):
+                checks.append(replace(_check(command, self._written), number=self._commands))
             elif code and _HASHES.search(code):
-                checks.append(_Check(tuple(_literals(code)), False))
+                checks.append(_Check(tuple(_literals(code)), False, self._commands))
         for target in command.writes:
             self._written[_last(target)].append(command)
-        for path, download in _saved(command, saved, self._downloads):
-            saved.add(path, download)
+        for path, download in _saved(command, saved, self._downloads, self._is_settled):
+            saved.add(path, download, self._commands)
 
     def _run_saved(self, name: str, how: str) -> Iterator[_Execution]:
         """Yield what is wrong with running a saved file, unless it was verified."""
-        answer = _is_verified(name, self._checks)
+        answer = _is_verified(name, self._checks, self._saved.when.get(name, 0))
         message = f"{_where(self._saved.downloads[name])} is saved as {name} and {how}"
         if answer is None:
             unclear = f"{message}; it is unknown whether its digest or signature was verified"
@@ -204,7 +250,9 @@ class _Reading:
         if tree.clone:
             yield _Execution(f"{where} is cloned without a fixed commit, and its {program} is run")
             return
-        answer = _is_verified(tree.archive, self._checks) if tree.archive else False
+        answer: bool | None = False
+        if tree.archive:
+            answer = _is_verified(tree.archive, self._checks, self._saved.when.get(tree.archive, 0))
         if answer is True:
             return
         if answer is None or not certain:
@@ -219,7 +267,9 @@ class _Reading:
         """``coproc curl …; bash <&${COPROC[0]}`` and ``exec 3< <(curl …); bash <&3``."""
         if not self._descriptors or options_of(command.words) is None:
             return None
-        if any(_DESCRIPTOR.fullmatch(word) for word in (*command.reads, *command.words[1:])):
+        # ``exec < <(curl …)``: the shell's own input, which a shell without another one reads
+        inherits = not (command.stdin or command.reads or command.here) and reads_code_from_stdin(command.words)
+        if inherits or any(_DESCRIPTOR.fullmatch(word) for word in (*command.reads, *command.words[1:])):
             where, by = _where(self._descriptors[-1]), cut(command.name, 40)
             return _Execution(f"{where} is run by {by} as it comes from the network")
         return None
@@ -229,11 +279,15 @@ class _Reading:
         self.trees.follow(command)
         if command.name == "mkfifo" or (command.name == "mknod" and command.words[-1:] == ("p",)):
             self._pipes.update(_key(word) for word in command.operands)
+        for target in command.writes:  # ``echo /x.so > /etc/ld.so.preload``
+            if path_of(target) == "etc/ld.so.preload":
+                self._expected |= {word: "the dynamic loader" for word in command.operands if "/" in word}
         if "coproc" in command.wrappers and _is_download(command):
             self._descriptors.append(command)
         elif command.name == "exec":
             found = self._downloads.among(command.substituted, command.stdin)
             names = [name for word in command.reads if (name := self._saved.find(word))]
+            names = [name for name in names if not self._is_settled(name)]
             self._descriptors += [found] if found else [self._saved.downloads[name] for name in names[:1]]
         if command.name in ("export", "declare", "typeset"):
             for path in _startup_files(command.words):
@@ -264,12 +318,21 @@ class _Saved:
 
     def __init__(self) -> None:
         self.downloads: dict[str, Command] = {}
+        self.when: dict[str, int] = {}  # the number of the command that wrote it
         self._by_last: dict[str, dict[str, None]] = defaultdict(dict)
+        self._seen: set[str] = set()
 
-    def add(self, path: str, download: Command) -> None:
-        """Record that the file with this ``_key`` contains the download."""
+    def add(self, path: str, download: Command, number: int = 0) -> None:
+        """Record that the file with this ``_key`` contains the download. Former verifications were of other content."""
         self.downloads[path] = download
+        self.when[path] = number
         self._by_last[_last(path)][path] = None
+
+    def unseen_of(self, pattern: re.Pattern[str]) -> list[str]:
+        """Return the files whose paths match, each once."""
+        found = [path for path in self.downloads if path not in self._seen and pattern.fullmatch(path)]
+        self._seen.update(found)
+        return found
 
     def is_program(self, name: str) -> bool:
         """Return whether a download was saved as a program with this name in a bin directory."""
@@ -283,6 +346,10 @@ class _Saved:
         key = _key(path)
         if key in self.downloads:
             return key
+        if _GLOB.search(key):
+            # ``sh /tmp/*.sh``. A pattern without a directory is compared with the names.
+            paths = islice(self.downloads, _MOST_TEXTS)
+            return next((one for one in paths if matches_text(key, one if "/" in key else _last(one))), "")
         names = self._by_last.get(_last(key), {}) if key else {}
         return next((name for name in names if not ("/" in name and "/" in key)), "")
 
@@ -352,7 +419,8 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
         return None
     if (found := downloads.among(command.called)) is not None:  # ``$(curl …)``: the output is the command
         return found
-    if words[0].startswith(("$", "`")) and (found := downloads.among(command.stdin)) is not None:
+    shown = words[0].startswith(("$", "`")) or _GLOB.search(words[0])  # ``| /bin/b?sh``
+    if shown and (found := downloads.among(command.stdin)) is not None:
         return _Execution(f"{_where(found)} is passed to {cut(words[0], 40)}, which may be a shell", certain=False)
     if command.name in _RUN_WORDS:
         if any(word in ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0") for word in words[1:]):
@@ -362,16 +430,17 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
     options = options_of(words)
     if options is None:
         return _fed_to_another(command, downloads)
-    if any(word.startswith(("/dev/tcp/", "/dev/udp/")) for word in command.reads):
+    if any(word.startswith(("/dev/tcp/", "/dev/udp/")) for word in (*command.reads, *command.writes)):
         return command
     if any(one.startswith("<(") for one in words[1 : options.operand + 1]):  # also ``--rcfile <(…)``
         return downloads.among(command.substituted)
     if reads_code_from_stdin(words) or "xargs" in command.wrappers:
         if (found := downloads.among(command.stdin)) is not None or "xargs" in command.wrappers:
             return found
-        return _unknown(command)
+        if not command.here or command.name in SHELLS:
+            return _unknown(command)
     word = words[options.operand] if options.operand < len(words) else ""
-    before = words[options.operand - 1] if options.code else ""
+    before = words[min(options.operand, len(words)) - 1] if options.code else ""
     if options.code and word == "-" and command.name in FOREIGN_SHELLS:  # ``powershell -Command -``
         return downloads.among(command.stdin)
     if options.code and (_expands(word) or _expands(before)):
@@ -380,7 +449,11 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
         return downloads.among(command.substituted)  # ``bash -c 'eval "$0"' "$(curl …)"``
     if not options.code and _URL.match(word):  # ``deno run https://…``
         return command
+    if command.name in ("powershell", "pwsh") and re.fullmatch(r"-(?:e|ec|en\w*)", before, re.I):
+        return _Execution(f"{command.name} runs encoded code", certain=False)
     code = _code_of(command)
+    if code and _RUNS_STDIN.search(code) and (found := downloads.among(command.stdin)) is not None:
+        return found
     if code and _REACHES.search(code) and _RUNS.search(code):
         where = _where(Command(("x", *_URLS.findall(code)[:1])))
         sure = bool(_URL.search(code))
@@ -388,7 +461,7 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
     return None
 
 
-_RUNS_ARGUMENT = lazy(r"""(?:^|[;&|]|\b(?:eval|exec|source)|-c)\s*["']?\$\{?[0-9@*]""")
+_RUNS_ARGUMENT = lazy(r"""(?:^|[;&|]|\b(?:eval|exec|source)|(?<!\S)\.(?=\s)|-c)\s*["']?\$\{?[0-9@*]""")
 _URLS = lazy(r"""(?:https?|ftp)://[^\s"'`)|;]{1,400}""", re.I)
 
 
@@ -403,6 +476,17 @@ def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execu
     code = _code_of(command)
     if code and (_REACHES.search(code) or re.search(r"\b(?:curl|wget)\b", code)) and _RUNS.search(code):
         return command
+    if code and _RUNS_STDIN.search(code):
+        return downloads.among(command.stdin)
+    if name == "sed" and any(map(_SED_RUNS.search, words[1:])):
+        return downloads.among(command.stdin)
+    if name == "socat" and any(re.match(r"(?:EXEC|SYSTEM):", word, re.I) for word in words):
+        return downloads.among(command.stdin)
+    if not _LOCAL.fullmatch(name) and name not in _COPIERS and _STDIN_WORDS & set(words):
+        found = downloads.among(command.stdin)
+        return (
+            None if found is None else _Execution(f"{_where(found)} is read by {cut(str(command), 80)}", certain=False)
+        )
     if name in _RUNNERS:
         return downloads.among(command.stdin, command.substituted)  # ``parallel ::: "$(curl …)"``
     if _LOCAL.fullmatch(name) or name in _DOWNLOADERS:
@@ -441,6 +525,8 @@ def _code_of(command: Command) -> str:
     if command.name in SHELLS or command.name in USER_SHELLS:
         return ""
     options = options_of(command.words)
+    if options is not None and not options.code and command.here and reads_code_from_stdin(command.words):
+        return "\n".join(command.here)  # ``python3 - <<EOF``
     return " ".join(command.words[1:]) if options is not None and options.code else ""
 
 
@@ -462,13 +548,21 @@ def _where(command: Command) -> str:
     return address((found[0] if found else named) or f"the download of {command.name}")
 
 
-def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[tuple[str, Command]]:
-    """Yield the files to which a command writes a download, each with the download."""
+def _saved(
+    command: Command, saved: _Saved, downloads: _Downloads, settled: Callable[[str], bool]
+) -> Iterator[tuple[str, Command]]:
+    """Yield the files to which a command writes a download, each with the download.
+
+    ``settled``: whether a saved file was verified. What is made of it needs no verification of its own.
+    """
     words = command.words
     if command.name in _COPIERS and len(command.operands) > 1:
         *sources, target = command.operands
         for source in sources:
-            if name := saved.find(source):
+            printed = downloads.among(command.stdin) if source in _STDIN_WORDS else None
+            if printed is not None:  # ``curl … | install /dev/stdin /usr/bin/x``
+                yield _key(target), printed
+            elif (name := saved.find(source)) and not settled(name):
                 yield _key(target), saved.downloads[name]
                 yield _key(f"{target}/{_last(source)}"), saved.downloads[name]
         return
@@ -481,7 +575,7 @@ def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[t
         if ":" in source:
             yield _key(target), command
             yield _key(f"{target}/{_last(source)}"), command
-    yield from _derived(command, saved)
+    yield from _derived(command, saved, settled)
     if command.name not in _DOWNLOADERS and command.name != "wcurl":
         printed = downloads.among(command.stdin, command.substituted)
         if printed is not None:
@@ -506,19 +600,26 @@ def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[t
     if command.name != "curl" or command.has("-O", "--remote-name", "--remote-name-all"):
         for word in command.operands:
             if "://" in word:
-                yield _key(word.partition("?")[0].rpartition("/")[2]), command
+                yield _key(word.partition("?")[0].rpartition("/")[2] or "index.html"), command
 
 
-def _derived(command: Command, saved: _Saved) -> Iterator[tuple[str, Command]]:
+def _derived(command: Command, saved: _Saved, settled: Callable[[str], bool]) -> Iterator[tuple[str, Command]]:
     """Yield files that a command creates from a download: ``sed … i.sh > j.sh``, ``gunzip i.sh.gz``."""
     if not saved.downloads:
         return
-    names = (*command.operands, *command.reads)
+    names = (*command.operands, *command.reads, *(w[3:] for w in command.words if w.startswith("if=")))
     source = next((name for word in names if (name := saved.find(word))), "")
-    if not source or command.name in ("tar", "unzip"):
+    if not source or command.name in ("tar", "unzip") or settled(source):
         return
     download = saved.downloads[source]
     yield from ((_key(word), download) for word in command.writes)
+    for option, value in pairwise(command.words):  # also of compilers: what was made of a download is a download
+        if option in ("-o", "-out", "--out", "--output"):
+            yield _key(value), download
+    yield from ((_key(word[3:]), download) for word in command.words if word.startswith("of="))
+    if command.name == "rsync" and len(command.operands) > 1:
+        yield _key(command.operands[-1]), download
+        yield _key(f"{command.operands[-1]}/{_last(source)}"), download
     if re.fullmatch(r"gunzip|gzip|unxz|xz|bunzip2|bzip2|zstd|unzstd|lz4|uncompress", command.name):
         yield from ((_key(word.rpartition(".")[0]), download) for word in command.operands if "." in word)
 
@@ -532,18 +633,57 @@ def _programs(command: Command, saved: _Saved) -> Iterator[str]:
     if options is None and command.name not in _RUN_WORDS:
         if (words and "/" in words[0]) or (words and saved.is_program(words[0])):
             yield words[0]
+        yield from _files_run_by(command, saved)
+        yield from installed_files(command)
         return
+    yield from _loaded(command)
+    yield from installed_files(command)
     if command.name in _RUN_WORDS:
         yield from words[1:2]
     elif options is not None and options.code and "xargs" in command.wrappers:
         code = words[options.operand] if options.operand < len(words) else "{}"
         yield from command.reads if "{}" in code else ()  # the file's lines are code, not its arguments
+    elif options is not None and options.code and command.name in SHELLS:
+        code = words[options.operand] if options.operand < len(words) else ""
+        yield from words[options.operand + 1 :] if _RUNS_ARGUMENT.search(code) else ()  # ``sh -c '. "$0"' x``
     elif options is not None and not options.code:
         yield from words[options.operand : options.operand + 1]
         if reads_code_from_stdin(words) or "xargs" in command.wrappers:
             yield from command.reads
             yield from _read_by(command.stdin)
+        if "xargs" in command.wrappers:
+            yield from (word for one in command.stdin if one.name in ("echo", "printf") for word in one.words[1:])
     yield from _read_by(command.substituted)
+
+
+def _files_run_by(command: Command, saved: _Saved) -> Iterator[str]:
+    """Yield the files that a program other than an interpreter with known options runs."""
+    name, words = command.name, command.words
+    if name in _FILE_RUNNERS or (name == "go" and command.verb == "run"):
+        yield from (part for word in words[1:] for part in re.split(r"[=:,]", word) if part)
+    elif name == "run-parts":
+        yield from (f"{word}/*" for word in command.operands)
+    elif option := _FILE_READERS.get(name):
+        yield from (b for a, b in pairwise(words) if a in (option, "--file"))
+        yield from (word[2:] for word in words[1:] if word.startswith(option) and len(word) > 2)
+        if name in ("make", "gmake") and not any(word.startswith(option) for word in words[1:]):
+            yield from filter(saved.find, _MAKEFILES)  # those of a tree are not looked at
+
+
+def _loaded(command: Command) -> Iterator[str]:
+    """Yield the files that an interpreter loads beside or instead of a script: ``node -r x.js``, ``python3 -m x``."""
+    words = command.words
+    if not words or interpreter(command.name) is None:
+        return
+    for option, value in pairwise(words):
+        if option in ("-r", "--require", "--import", "--loader"):
+            yield value
+        elif option == "-m":
+            yield f"{value.replace('.', '/')}.py"
+    yield from (m[1] for word in words[1:] if (m := re.fullmatch(r"(?:-r|--require=|--import=)(.+)", word)))
+    for match in _LOADED.finditer(_code_of(command)):
+        yield match[1]
+        yield f"{match[1]}.py"
 
 
 def _read_by(commands: Sequence[Command]) -> Iterator[str]:
@@ -552,6 +692,17 @@ def _read_by(commands: Sequence[Command]) -> Iterator[str]:
         if _LOCAL.fullmatch(command.name) and command.name not in ("echo", "printf"):
             yield from (*command.operands, *command.reads)
             yield from _read_by(command.stdin[:1])
+
+
+def _verifies(command: Command) -> bool:
+    """Return whether a command verifies a digest or signature. Some programs do other things as well."""
+    if command.name in ("gpg", "gpg2"):
+        return command.has("--verify", "--verify-files")
+    if command.name == "openssl":
+        return command.verb in ("dgst", "cms", "smime", "pkeyutl", "ts", "sha256", "sha384", "sha512", "sha1", "md5")
+    if command.name == "rpm":
+        return command.has("-K", "--checksig")
+    return _VERIFIERS.fullmatch(command.name) is not None
 
 
 @dataclass(frozen=True)
@@ -564,6 +715,7 @@ class _Check:
 
     texts: tuple[str, ...]
     partial: bool
+    number: int = 0  # of the command
 
 
 def _check(command: Command, written: Mapping[str, Sequence[Command]]) -> _Check:
@@ -576,8 +728,12 @@ def _check(command: Command, written: Mapping[str, Sequence[Command]]) -> _Check
     return _Check(tuple(texts[:_MOST_TEXTS]), bool(unknown) or nothing or any("$" in text for text in texts))
 
 
-def _is_verified(name: str, checks: Sequence[_Check]) -> bool | None:
-    """Return whether one of the verifications covers the file. None: unknown."""
+def _is_verified(name: str, every: Sequence[_Check], since: int) -> bool | None:
+    """Return whether one of the verifications covers the file. None: unknown.
+
+    ``since``: the number of the command that wrote the file. Another file of this name may have been verified before.
+    """
+    checks = [check for check in every if check.number >= since]
     if any(_names(text, name) for check in checks for text in check.texts):
         return True
     return None if any(check.partial for check in checks) else False

