@@ -24,7 +24,18 @@ from scanner.advisories import database
 from scanner.config import Settings, load
 from scanner.model.access import SCOPES
 from tests.identity_provider import CLIENT
-from tests.servers import Authority, Dockwarden, Registry, end, free_port, need, shifted_clock, spawn, wait_for
+from tests.servers import (
+    Authority,
+    Dockwarden,
+    Registry,
+    end,
+    free_port,
+    need,
+    real_clock,
+    shifted_clock,
+    spawn,
+    wait_for,
+)
 from tests.test_end_to_end import _await, dockwarden
 from web import oidc
 
@@ -81,7 +92,8 @@ def broker(home: Path) -> Iterator[redis.Redis]:
         "--appendonly",
         "yes",
     ]
-    process = spawn(command, home / "redis.log")
+    with real_clock():  # Redis never listens with libfaketime
+        process = spawn(command, home / "redis.log")
     client = redis.Redis(port=port)
     wait_for(lambda: _pings(client), "redis-server", home / "redis.log")
     yield client
