@@ -268,6 +268,16 @@ def test_guessing_the_password_of_ones_own_session_is_slow(limited: OpenAPI, peo
     assert statuses[5:] == [429] * 2
 
 
+def test_the_own_password_is_changed_over_the_api(app: OpenAPI, people: object) -> None:
+    client = app.test_client()
+    sign_in(client)
+    headers = {**SAME, "X-CSRFToken": token_of(client, app)}
+    new = {"current": PASSWORD, "new": "another horse battery"}
+    assert client.put("/api/v1/account/password", json=new, headers=headers).status_code in (200, 204)
+    assert sign_in(app.test_client(), "admin").status_code == 401
+    assert sign_in(app.test_client(), "admin", "another horse battery").status_code == 303
+
+
 def elsewhere(number: int) -> str:
     return f"198.51.{number // 250}.{number % 250 + 1}"
 

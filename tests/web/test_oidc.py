@@ -28,6 +28,7 @@ from tests.identity_provider import CLIENT, KEY, SECRET, FakeProvider, running, 
 from tests.web.test_auth import SAME
 from web import create_app
 from web.oidc import Provider, make
+from web.throttle import Throttle
 
 
 @pytest.fixture
@@ -358,3 +359,15 @@ def test_settings_that_do_not_fit_are_told_at_the_start(oidc: Settings, changes:
         make(replace(oidc, **changes))
     assert refused.value.hint or "oidc" in str(refused.value)
     assert SECRET not in json.dumps([str(refused.value), refused.value.hint])
+
+
+def test_answers_of_the_provider_are_limited_by_address(oidc: Settings, database: Database) -> None:
+    """Each answer makes the server ask the provider, which a stranger must not be able to have done without limit."""
+    limited = create_app(replace(oidc, rate_limits=True), database, queue.make_app(oidc))
+    limited.extensions["dockwarden"] = replace(limited.extensions["dockwarden"], throttle=Throttle(lambda: 0.0))
+    client = limited.test_client()
+    statuses = [client.get("/sign-in/oidc/callback?code=x&state=y").status_code for _ in range(22)]
+    assert 429 not in statuses[:20]
+    assert statuses[20:] == [429, 429]
+    elsewhere = {"REMOTE_ADDR": "198.51.100.7"}
+    assert client.get("/sign-in/oidc/callback?code=x&state=y", environ_overrides=elsewhere).status_code != 429

@@ -140,3 +140,39 @@ def test_who_changes_their_own_password_reads_so(database: Database) -> None:
     with database.session() as session:
         audit.record(session, person("ada"), Action.USER_PASSWORD, "id-of-ada", detail={"name": "ada"})
     assert [line.text for line in told(database)] == ["ada changed their own password"]
+
+
+def test_values_of_any_kind_are_shown_as_words() -> None:
+    """Entries of all versions, whatever their members hold."""
+    notes = audit_log._notes(
+        {
+            "insecure": True,
+            "before": {"version": 2, "digest": "sha256:0"},
+            "limits": {"memory": "64Mi", "cpu": ""},
+            "said": 3,
+        },
+        ["said"],
+    )
+    assert notes[0].endswith(": yes")
+    assert notes[1:] == ("before: version 2", "limits: memory 64Mi")
+
+
+def test_what_an_exemption_covers_is_named_as_narrowly_as_it_is(database: Database) -> None:
+    """An entry without an exemption that could be looked up: its detail alone says what it was about."""
+    ada = person("ada")
+    with database.session() as session:
+        for detail in ({"subject": "CVE-2026-1", "rule": "no-criticals"}, {"rule": "no-criticals"}, {}):
+            audit.record(session, ada, Action.EXEMPTION_REQUEST, "gone", detail=detail)
+    texts = [line.text for line in told(database)]
+    assert "CVE-2026-1 (rule no-criticals)" in texts[0]
+    assert "rule no-criticals" in texts[1]
+    assert "a rule" in texts[2]
+
+
+def test_a_webhook_is_told_by_its_name(database: Database) -> None:
+    ada = person("ada")
+    with database.session() as session:
+        registry = registries.add(session, ada, KEY, "mine.io")
+        made, _ = webhooks.create(session, ada, KEY, registry.id, "distribution", ["distribution"], name="pushes")
+        audit.record(session, ada, Action.WEBHOOK_REMOVE, made.id)
+    assert "pushes" in told(database)[-1].text

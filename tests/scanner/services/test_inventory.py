@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from sqlalchemy.engine import Connection
 
 from scanner.errors import UsageError
 from scanner.model.scan import Lane, ScanRequest
@@ -19,20 +18,10 @@ from scanner.store.schema import running_workload
 from scanner.store.session import Database
 from tests.actors import ownerless
 from tests.databases import migrated_url
+from tests.scanner.services.interleaved import Interleaved
 from tests.scanner.store import factories as make
 
-T = TypeVar("T")
 AGENT = ownerless("agent", "inventory")
-
-
-class Interleaved(Database):
-    """A database where another process writes just before this one does."""
-
-    meanwhile: Callable[[], object] = staticmethod(lambda: None)
-
-    def uncrossed(self, work: Callable[[Connection], T]) -> T:
-        self.meanwhile()
-        return super().uncrossed(work)
 
 
 @pytest.fixture

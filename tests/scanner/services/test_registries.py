@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
-from scanner.errors import UsageError
+from scanner.errors import NotFoundError, UsageError
 from scanner.model.actor import COMMAND_LINE
 from scanner.model.cloud_registry import EXAMPLES
 from scanner.services import registries as use_cases
@@ -157,3 +157,28 @@ def test_other_changes_keep_the_credentials(session: Connection) -> None:
         session, COMMAND_LINE, KEY, made.id, credentials="static", username="", password=Secret("")
     )
     assert (anonymous.username, anonymous.has_password) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"harbor": "sometimes"}, "harbor"),
+        ({"username": "robot", "password": Secret("x" * 20_000)}, "password"),
+        ({"ca_pem": "no certificate"}, "ca_pem"),
+        ({"aliases": ["not a host"]}, "aliases"),
+    ],
+)
+def test_a_change_that_cannot_be_names_its_field(session: Connection, given: dict[str, Any], field: str) -> None:
+    made = use_cases.add(session, COMMAND_LINE, KEY, "registry.example.com")
+    with pytest.raises(UsageError) as raised:
+        use_cases.change(session, COMMAND_LINE, KEY, made.id, **given)
+    assert raised.value.field == field
+    assert registries.get(session, made.id) == made
+
+
+def test_a_registry_is_found_by_its_host(session: Connection) -> None:
+    made = use_cases.add(session, COMMAND_LINE, KEY, "registry.example.com")
+    assert use_cases.by_host(session, "registry.example.com") == made
+    with pytest.raises(NotFoundError) as raised:
+        use_cases.by_host(session, "other.example.com")
+    assert raised.value.field == "host"

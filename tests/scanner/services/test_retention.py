@@ -168,3 +168,28 @@ def test_it_is_due_once_a_day(database: Database) -> None:
         yesterday = moment(session) - timedelta(hours=25)
         session.execute(schema.job.update().values(created_at=yesterday))
         assert retention.is_due(session, jobs.ANYWHERE)
+
+
+def test_what_is_kept_for_ever_is_in_no_plan(database: Database, later: datetime) -> None:
+    settings = Settings(home=Path("/nonexistent"), retention_outbox=Retention())
+    with database.read() as session:
+        planned = {line.table for line in retention.plan(session, settings, later)}
+    assert "listing" in planned
+    assert not planned & {"audit_log", "outbox"}
+    pruning(database, claimed(database), later, settings).run()
+    with database.read() as session:
+        assert session.execute(sa.select(sa.func.count()).select_from(schema.outbox)).scalar_one() > 0
+
+
+def test_files_are_counted_once_however_often_they_are_linked(database: Database, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    deep = settings.blobs_dir / "sha256" / "ab"
+    deep.mkdir(parents=True)
+    (deep / "blob").write_bytes(b"x" * 100_000)
+    with database.read() as session:
+        alone = retention.storage(session, settings).directories["Layers"]
+        (settings.blobs_dir / "again").hardlink_to(deep / "blob")
+        (settings.blobs_dir / "gone").symlink_to("nowhere")
+        linked = retention.storage(session, settings).directories["Layers"]
+    assert alone >= 100_000
+    assert linked - alone < 10_000

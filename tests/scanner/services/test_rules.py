@@ -189,3 +189,27 @@ def test_a_webhook_of_another_projects_registry_does_not_exist(session: Connecti
     ):
         with pytest.raises(NotFoundError):
             work()
+
+
+def test_a_policy_that_is_written_unchanged_is_no_change(session: Connection) -> None:
+    """A pipeline writes its policies at each commit. Every image would be decided about again each time."""
+    text = (
+        "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: mine}\n"
+        "rules: [{id: not-root, check: root-user, action: deny}]\n"
+    )
+    for _ in range(2):
+        written = policies.write(session, COMMAND_LINE, "mine", text, if_version=None)
+        assert written.version == 1
+    assert len(audit.list_(session, audit.Filter(action="policy.write")).items) == 1
+
+
+def test_a_project_is_changed_to_what_there_is(session: Connection) -> None:
+    projects.create(session, COMMAND_LINE, "shop")
+    changed = projects.change(session, COMMAND_LINE, "shop", patterns=["registry.example.com/shop/**"])
+    assert changed.patterns == ("registry.example.com/shop/**",)
+    for given, field in (({"engine": "clamav"}, "engine"), ({"patterns": ["a/" + "*a" * 40]}, "patterns")):
+        with pytest.raises(UsageError) as refused:
+            projects.change(session, COMMAND_LINE, "shop", **given)  # type: ignore[arg-type]
+        assert refused.value.field == field
+    (entry,) = audit.list_(session, audit.Filter(action="project.change")).items
+    assert entry.detail == {"patterns": {"before": [], "after": ["registry.example.com/shop/**"]}}

@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from scanner.config import Secret
-from scanner.errors import UsageError
+from scanner.errors import ConflictError, UsageError
 from scanner.model.actor import COMMAND_LINE, SERVICE
-from scanner.services import trust_roots
+from scanner.services import policies, trust_roots
 from scanner.store import audit, trust
 from scanner.store.session import Database
 from tests.databases import migrated_url
@@ -65,3 +65,28 @@ def test_a_scope_that_is_no_pattern_is_refused(database: Database, pattern: str)
     with database.session() as session, pytest.raises(UsageError, match="not a pattern") as refused:
         trust_roots.write(session, "root", "cosign", pem(ec_key("a")), [pattern], COMMAND_LINE)
     assert refused.value.field == "scope"
+
+
+POLICY = """\
+apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: signed}
+rules:
+  - {id: not-root, check: root-user, action: deny}
+  - {id: by-release, signature: {scheme: cosign, signers: [release]}, action: deny}
+"""
+
+
+def test_a_root_that_a_policy_names_stays(database: Database) -> None:
+    """Without it, the policy would deny every image, and nobody who removes a root expects that."""
+    public = pem(ec_key("a"))
+    with database.session() as session:
+        for name in ("release", "other"):
+            trust_roots.write(session, name, "cosign", public, [], COMMAND_LINE)
+        policies.write(session, COMMAND_LINE, "signed", POLICY, if_version=None)
+        with pytest.raises(ConflictError, match="by-release") as refused:
+            trust_roots.remove(session, "release", COMMAND_LINE)
+        assert refused.value.reason == "in_use"
+        trust_roots.remove(session, "other", COMMAND_LINE)
+        assert [root.name for root in trust.list_(session)] == ["release"]
+        assert trust_roots.depends_on_notary(session) == ()

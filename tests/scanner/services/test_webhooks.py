@@ -111,3 +111,14 @@ def test_the_host_of_refused_events_becomes_an_alias_and_their_images_are_scanne
     webhooks.remove(session, COMMAND_LINE, hook.id)
     assert deliveries.list_(session, None).items == ()
     assert scans.get(session, ticket.scan_id, None).id == ticket.scan_id, "the scans stay"
+
+
+def test_a_host_that_is_an_alias_by_now_only_has_its_images_scanned(session: Connection) -> None:
+    hook = create(session)
+    event = deliveries.RefusedEvent(deliveries.UNKNOWN_REGISTRY, "unknown", OTHER_HOST, "shop/cart", "1", key="k")
+    first, second = (deliveries.record(session, hook.id, key, 1, "", [event]) for key in ("d", "e"))
+    for delivery in (first, second):
+        webhooks.add_alias(session, COMMAND_LINE, KEY, delivery.id, OTHER_HOST, "trivy")
+    (registry,) = stored.list_(session)
+    assert registry.aliases == (OTHER_HOST,)
+    assert deliveries.get(session, second.id, None).refused == ()

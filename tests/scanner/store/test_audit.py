@@ -349,3 +349,13 @@ def test_a_log_that_was_emptied_after_a_pruning_shows(
     superuser("DELETE FROM audit_log")
     found = verified(database)
     assert (found.broken, found.why) == (4, "the entries after the checkpoint were deleted")
+
+
+def test_an_empty_file_of_anchors_is_begun(database: Database, settings: Settings, written: None) -> None:
+    """As ``touch`` leaves it, with the rights that an administrator gave it."""
+    file = audit_anchors.anchor_file(settings)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert audit_anchors.append_anchor(settings, database)
+    assert [anchor.seq for anchor in audit_anchors.read(settings)] == [5]
+    assert file.read_text().startswith("{")
