@@ -191,9 +191,12 @@ class ImageCheck(Check):
     """A check of one image.
 
     ``wants``: globs (fnmatch on the whole path, ``**`` for any depth) of small files whose content it needs.
+    ``looks_at_reference``: whether it looks at the reference by which the image was scanned; other checks are not given
+    it. Such a check must not look at files: it is repeated for each reference of an image whose result is remembered.
     """
 
     wants: ClassVar[tuple[str, ...]] = ()
+    looks_at_reference: ClassVar[bool] = False
 
     @abstractmethod
     def examine(self, subject: ImageSubject) -> Outcome:

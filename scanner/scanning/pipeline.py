@@ -36,7 +36,7 @@ from scanner.model.finding import (
 )
 from scanner.model.image import Image, Layer
 from scanner.model.lineage import BaseImage, declared
-from scanner.model.reference import Descriptor
+from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.model.untrusted import escaped
 from scanner.policy.context import Context
@@ -46,7 +46,7 @@ from scanner.registry.sources import AccessTo, RegistrySource, Source, open_targ
 from scanner.registry.work_directories import sweep, work_directory
 from scanner.scanning import posture, verification
 from scanner.scanning.posture import PostureOf
-from scanner.scanning.results import Results, key_of
+from scanner.scanning.results import Remembered, Results, key_of
 from scanner.scanning.verification import Trust
 
 if TYPE_CHECKING:
@@ -264,15 +264,30 @@ def examine_image(
     if services.results is None:
         return escaped(examine_content(source, image, config, base, request, services, report, deadline))
     engines = catalog.chosen_engines(request.engine)
-    key = key_of(image, base, source.reference, engines, services.settings)
+    key = key_of(image, base, engines, services.settings)
     known = services.results.get(key) if key and not request.force else None
     if known is not None:
-        return known
+        return for_reference(known, source.reference)
     found = escaped(examine_content(source, image, config, base, request, services, report, deadline))
     # The database may have been replaced while the engine ran: then the answer belongs to neither key.
-    if key and key == key_of(image, base, source.reference, engines, services.settings):
-        services.results.put(key, found)
+    if key and key == key_of(image, base, engines, services.settings):
+        named = tuple(check.id for check in catalog.image_checks().values() if check.looks_at_reference)
+        services.results.put(key, Remembered(found, str(source.reference or ""), named))
     return found
+
+
+def for_reference(known: Remembered, reference: Reference | None) -> ImageReport:
+    """Return a remembered result for this reference: the checks that look at it are repeated for another one."""
+    if str(reference or "") == known.reference:
+        return known.report
+    from scanner.checks.base import ImageSubject
+
+    image = known.report.image
+    subject = ImageSubject(image, None, "the layers are not read again", reference, base=known.report.base)
+    checks = [catalog.image_checks()[name] for name in known.checks_of_reference]
+    again = {check.id: CheckResult(check.id, outcome_of(check, subject), check.severity) for check in checks}
+    found = tuple(again.get(result.check, result) for result in known.report.checks)
+    return replace(known.report, checks=escaped(found))
 
 
 def examine_content(
@@ -560,7 +575,8 @@ def run_checks(
 def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
     """Run a check. An exception makes the outcome ``Incomplete``, never passed."""
     try:
-        return _redacted(check.examine(replace(subject, parameters=check.parameters)))
+        reference = subject.reference if check.looks_at_reference else None
+        return _redacted(check.examine(replace(subject, parameters=check.parameters, reference=reference)))
     except Exception as error:  # the stage boundary: a bug in one check must not hide what the others found
         log.exception("check %s failed", check.id)
         return Incomplete("check_failed", f"{check.id} failed on this image ({type(error).__name__})")

@@ -1,8 +1,9 @@
 """Results of images that are remembered: an unchanged image under an unchanged database costs a look-up and the policy.
 
 The key contains everything that a result depends on: what the layers and the config hold (their digests were verified
-when they were read), our code, the engines with their binaries, the advisory database, the feeds, the limits and the
-day. Only complete answers are remembered, sealed (``scanner.sealed``): what was planted or changed is not believed.
+when they were read), the base image, our code, the engines with their binaries, the advisory database, the feeds, the
+limits and the day. It has no reference, so projects and tags share a result: the few checks of a reference are repeated
+for each. Only complete answers are remembered, sealed (``scanner.sealed``): nothing planted or changed is believed.
 Signatures, the registry's posture and attached SBOMs are asked for again by every scan.
 """
 
@@ -27,7 +28,7 @@ from scanner.model.finding import Incomplete
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
 from scanner.model.records import reader, to_json
-from scanner.model.reference import Digest, Reference
+from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import escaped
 from scanner.sealed import SealedFiles, derived
@@ -40,24 +41,34 @@ _LASTING = frozenset({"no_advisories"})
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """The result of an image, the reference of that scan (empty: none), and the ids of the checks that looked at it."""
+
+    report: ImageReport
+    reference: str = ""
+    checks_of_reference: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Results:
-    """The remembered results of an installation, shared by all its processes."""
+    """The remembered results of an installation, shared by all its processes and the slots of its workers."""
 
     kept: SealedFiles
     derived_files: SealedFiles
 
     @classmethod
     def under(cls, home: Path) -> Results:
+        _code()  # now: a worker may run for weeks, and an upgrade on the disk must not name what its former code found
         return cls(SealedFiles(home / "results", _MAX_BYTES), derived(home))
 
-    def get(self, key: str) -> ImageReport | None:
-        return _read(self.kept, key, ImageReport)
+    def get(self, key: str) -> Remembered | None:
+        return _read(self.kept, key, Remembered)
 
-    def put(self, key: str, found: ImageReport) -> None:
+    def put(self, key: str, found: Remembered) -> None:
         """Remember a complete result that was ``escaped``. Gaps may have passed by the next scan, so an incomplete one
         is not kept.
         """
-        if is_complete(found):
+        if is_complete(found.report):
             _write(self.kept, key, found)
 
     def derived(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
@@ -95,9 +106,7 @@ def is_complete(found: ImageReport) -> bool:
     return bool(found.engines) and all(gap.reason in _LASTING for gap in gaps) and not failed
 
 
-def key_of(
-    image: Image, base: BaseImage | None, reference: Reference | None, engines: Sequence[str], settings: Settings
-) -> str:
+def key_of(image: Image, base: BaseImage | None, engines: Sequence[str], settings: Settings) -> str:
     """Return what a result depends on; empty if it cannot be known, as for an engine on another machine."""
     if settings.attached_sboms:
         return ""
@@ -113,7 +122,6 @@ def key_of(
         _code(),
         image,
         base,
-        reference,
         versions,
         about,
         settings.limits,

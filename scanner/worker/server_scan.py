@@ -39,6 +39,7 @@ from scanner.scanning.pipeline import (
     make_services,
     verify_signatures,
 )
+from scanner.scanning.results import Results
 from scanner.services import decisions
 from scanner.services.harbor import parse_authorization
 from scanner.store import bases, harbor, images, projects, pulls, registries, registry_checks, scans, trust
@@ -62,7 +63,10 @@ class ServerServices:
     @classmethod
     def make(cls, settings: Settings, database: Database, slot: str, key: Secret) -> ServerServices:
         services = make_services(settings, slot)
-        return cls(replace(services, posture=stored_posture(settings, database)), database, key)
+        # The evidence in the store answers for an unchanged subject in its project. Results answer for each image: in
+        # another project, and in an index of which one platform was built again.
+        services = replace(services, posture=stored_posture(settings, database), results=Results.under(settings.home))
+        return cls(services, database, key)
 
     def with_trust(self) -> Services:
         """The services for one scan, with the trust roots at its start."""

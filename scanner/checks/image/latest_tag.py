@@ -19,6 +19,7 @@ class LatestTag(ConfigCheck):
     trivy = ("DS-0001",)
     article = ("Image Management: Tag Immutably",)
     tags = ("naming",)
+    looks_at_reference = True
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""

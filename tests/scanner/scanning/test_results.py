@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from scanner import catalog
 from scanner.advisories import database
+from scanner.checks.base import ConfigCheck, ImageSubject
+from scanner.checks.image.latest_tag import LatestTag
 from scanner.config import Settings
 from scanner.demo import samples
 from scanner.errors import EngineError
-from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete
+from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, NotApplicable, Outcome, Passed, Severity
+from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.scanning import results
-from scanner.scanning.pipeline import local_services, run
-from scanner.scanning.results import Results, is_complete, key_of
+from scanner.scanning.pipeline import for_reference, local_services, outcome_of, run
+from scanner.scanning.results import Remembered, Results, is_complete, key_of
 
 
 @pytest.fixture(scope="module")
@@ -80,27 +84,27 @@ def test_the_key_contains_what_a_result_depends_on(
     settings: Settings, first: ScanReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = first.images[0].image
-    own = key_of(image, None, None, ("trivy",), settings)
+    own = key_of(image, None, ("trivy",), settings)
     assert own
-    assert own == key_of(image, None, None, ("trivy",), settings)
+    assert own == key_of(image, None, ("trivy",), settings)
     other_layer = replace(image.layers[0], digest=image.config.digest)
     others = {
-        key_of(replace(image, layers=(other_layer, *image.layers[1:])), None, None, ("trivy",), settings),
-        key_of(image, None, None, ("trivy",), replace(settings, engine_secrets=True)),
-        key_of(image, None, None, ("trivy",), replace(settings, limits=replace(settings.limits, packages=7))),
+        key_of(replace(image, layers=(other_layer, *image.layers[1:])), None, ("trivy",), settings),
+        key_of(image, None, ("trivy",), replace(settings, engine_secrets=True)),
+        key_of(image, None, ("trivy",), replace(settings, limits=replace(settings.limits, packages=7))),
     }
     monkeypatch.setattr(results, "_code", lambda: "another check")
-    others.add(key_of(image, None, None, ("trivy",), settings))
+    others.add(key_of(image, None, ("trivy",), settings))
     assert len(others) == 4
     assert own not in others
 
 
 def test_nothing_is_remembered_of_what_cannot_be_known(settings: Settings, first: ScanReport, tmp_path: Path) -> None:
     image = first.images[0].image
-    assert key_of(image, None, None, ("clair",), settings) == "", "its database is on another machine"
-    assert key_of(image, None, None, (), settings) == ""
-    assert key_of(image, None, None, ("trivy",), Settings(home=tmp_path)) == "", "no advisory database"
-    assert key_of(image, None, None, ("trivy",), replace(settings, attached_sboms=True)) == ""
+    assert key_of(image, None, ("clair",), settings) == "", "its database is on another machine"
+    assert key_of(image, None, (), settings) == ""
+    assert key_of(image, None, ("trivy",), Settings(home=tmp_path)) == "", "no advisory database"
+    assert key_of(image, None, ("trivy",), replace(settings, attached_sboms=True)) == ""
 
 
 def test_an_incomplete_result_is_not_kept(first: ScanReport, tmp_path: Path) -> None:
@@ -116,10 +120,10 @@ def test_an_incomplete_result_is_not_kept(first: ScanReport, tmp_path: Path) -> 
     )
     kept = Results.under(tmp_path)
     for number, found in enumerate(partial):
-        kept.put(str(number), found)
+        kept.put(str(number), Remembered(found))
         assert kept.get(str(number)) is None
-    kept.put("whole", whole)
-    assert kept.get("whole") == whole
+    kept.put("whole", Remembered(whole, "a/b:1", ("latest-tag",)))
+    assert kept.get("whole") == Remembered(whole, "a/b:1", ("latest-tag",))
 
 
 def test_an_entry_that_cannot_be_read_is_absent(tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_a_missing_engine_is_found_out_by_the_scan(
         raise EngineError(f"{name} is not installed", reason="engine_missing")
 
     monkeypatch.setattr(results, "_engine", missing)
-    assert key_of(first.images[0].image, None, None, ("trivy",), settings) == ""
+    assert key_of(first.images[0].image, None, ("trivy",), settings) == ""
 
 
 def test_a_derived_value_is_made_once_and_a_planted_one_is_not_believed(tmp_path: Path) -> None:
@@ -171,3 +175,39 @@ def test_a_gap_of_the_database_is_remembered_with_the_result(first: ScanReport) 
         engine = replace(image.engines[0], incomplete=(Incomplete(reason, "why"),))
         assert is_complete(replace(image, engines=(engine,))) is kept
         assert is_complete(replace(image, incomplete=(Incomplete(reason, "why"),))) is kept
+
+
+def test_checks_of_a_reference_are_repeated_for_another_one(first: ScanReport) -> None:
+    whole = replace(first.images[0], checks=(*first.images[0].checks[:1], CheckResult("latest-tag", Passed())))
+    known = Remembered(whole, "registry.example.com/shop/app:1", ("latest-tag",))
+    assert for_reference(known, Reference.parse("registry.example.com/shop/app:1")) == whole
+    assert for_reference(known, None).checks[1].outcome == NotApplicable("the image is not from a registry")
+    moved = for_reference(known, Reference.parse("registry.example.com/shop/app:latest"))
+    assert isinstance(moved.checks[1].outcome, Failed)
+    assert moved.checks[1].severity is LatestTag.severity
+    assert replace(moved, checks=whole.checks) == whole
+
+
+def test_a_check_sees_the_reference_only_if_it_says_so(first: ScanReport) -> None:
+    """Otherwise its remembered outcome would be that of another reference."""
+
+    class Curious(ConfigCheck):
+        id = "curious"
+        severity = Severity.LOW
+
+        def examine(self, subject: ImageSubject) -> Outcome:
+            return Passed() if subject.reference is None else Incomplete("seen", "it looked")
+
+    class Declared(Curious):
+        looks_at_reference = True
+
+    subject = ImageSubject(first.images[0].image, None, reference=Reference.parse("registry.example.com/shop/app:1"))
+    assert outcome_of(Curious(), subject) == Passed()
+    assert outcome_of(Declared(), subject) == Incomplete("seen", "it looked")
+
+
+def test_checks_that_look_at_the_reference_look_at_no_file() -> None:
+    """The layers are not read again for another reference."""
+    marked = [check for check in catalog.image_checks().values() if check.looks_at_reference]
+    assert "latest-tag" in {check.id for check in marked}
+    assert all(isinstance(check, ConfigCheck) for check in marked)
