@@ -100,7 +100,7 @@ def browsers(
 def test_triage_of_a_new_critical(browsers: Browsers) -> None:
     page = browsers.sign_in("sam")
     page.get_by_role("region", name="New critical and high vulnerabilities").get_by_role("link", name=CRITICAL).click()
-    page.get_by_role("heading", name="Applies to").wait_for()
+    page.get_by_role("heading", name="Affected images by project").wait_for()
     browsers.keep(page, "triage")
     page.get_by_role("link", name="shop/cart").click()
     page.get_by_role("heading", name="What to do").wait_for()
