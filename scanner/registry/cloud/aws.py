@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from scanner.config import Secret
@@ -42,7 +42,12 @@ _ECR, _STS, _METADATA = "Amazon ECR", "AWS STS", "the instance metadata service"
 _CONTAINER = "the container credentials service"
 _SESSION = "dockwarden"  # as CloudTrail shows it
 _ROLE = lazy(r"[\w+=,.@-]{1,128}", re.ASCII)
+_REGION = lazy(r"[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}")
 _HOPS = "allow IMDSv2, in a container with a hop limit of 2"
+
+INSTANCE, CONTAINER = ("http://169.254.169.254", "http://[fd00:ec2::254]"), "http://169.254.170.2"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class Endpoints:
     ecr: str
     sts: str
     region: str
-    instance: tuple[str, ...] = ("http://169.254.169.254", "http://[fd00:ec2::254]")
-    container: str = "http://169.254.170.2"
+    instance: tuple[str, ...] = INSTANCE
+    container: str = CONTAINER
 
     @classmethod
     def of(cls, host: str) -> Endpoints:
@@ -146,7 +151,7 @@ def machine_keys(around: Surroundings, places: Endpoints) -> Keys:
         return _web_identity(around, places)
     if given.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") or given.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
         return _container(around, places)
-    return _instance(around, places)
+    return _at_instance(around, places.instance, _instance_keys)
 
 
 def _web_identity(around: Surroundings, places: Endpoints) -> Keys:
@@ -199,9 +204,29 @@ def _container(around: Surroundings, places: Endpoints) -> Keys:
     )
 
 
-def _instance(around: Surroundings, places: Endpoints) -> Keys:
+def machine_region(around: Surroundings, instance: Iterable[str]) -> str:
+    """Return the region of this machine: of its environment, as the SDKs do, or of the instance's metadata.
+
+    ``instance``: addresses of the metadata service. Raises RemoteError.
+    """
+    given = around.environment
+    region = given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or _at_instance(around, instance, _region)
+    if not _REGION.fullmatch(region):
+        raise RemoteError(f"the region of this machine is not one of AWS: {region[:40]!r}", retryable=False)
+    return region
+
+
+def _region(http: HttpClient, base: str, headers: Mapping[str, str]) -> str:
+    answer = ask(http, _METADATA, "GET", f"{base}/latest/meta-data/placement/region", headers=headers)
+    require_success(answer, _METADATA, "the request for the region", _HOPS)
+    return answer.body.decode("ascii", "replace").strip()
+
+
+def _at_instance(
+    around: Surroundings, instance: Iterable[str], read: Callable[[HttpClient, str, Mapping[str, str]], T]
+) -> T:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html, IMDSv2 only."""
-    for base in places.instance:
+    for base in instance:
         with ExitStack() as opened:
             http = opened.enter_context(around.machine(base))
             try:
@@ -216,15 +241,14 @@ def _instance(around: Surroundings, places: Endpoints) -> Keys:
                 if error.reason == "registry_timeout":
                     continue  # no such service here, or only by the other version of IP
                 raise
-            return _instance_keys(http, base, answer.body if answer.status == 200 else b"")
+            text = answer.body.decode("ascii", "replace").strip() if answer.status == 200 else ""
+            if not is_token(text):
+                raise RemoteError(f"{_METADATA} gave no session token", hint=_HOPS, retryable=False)
+            return read(http, base, {"X-aws-ec2-metadata-token": text})
     raise no_identity("AWS", f"web identity, container credentials, instance metadata ({_HOPS})")
 
 
-def _instance_keys(http: HttpClient, base: str, session: bytes) -> Keys:
-    text = session.decode("ascii", "replace").strip()
-    if not is_token(text):
-        raise RemoteError(f"{_METADATA} gave no session token", hint=_HOPS, retryable=False)
-    headers = {"X-aws-ec2-metadata-token": text}
+def _instance_keys(http: HttpClient, base: str, headers: Mapping[str, str]) -> Keys:
     path = f"{base}/latest/meta-data/iam/security-credentials/"
     answer = ask(http, _METADATA, "GET", path, headers=headers)
     if answer.status == 404:

@@ -9,11 +9,14 @@ https://cloud.google.com/iam/docs/workload-identity-federation), by the file tha
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from joserfc import jwt
 
@@ -24,6 +27,7 @@ from scanner.model.service_account import TOKEN_URL, read_key
 from scanner.model.untrusted import load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.auth import Credentials
+from scanner.registry.cloud import aws
 from scanner.registry.cloud.base import (
     CloudAccess,
     Surroundings,
@@ -36,6 +40,7 @@ from scanner.registry.cloud.base import (
     require_success,
     secret_of,
 )
+from scanner.registry.cloud.sigv4 import Keys, signed
 
 _GOOGLE, _METADATA = "Google's token service", "the metadata server"
 _STS, _IAM = "Google's security token service", "Google's IAM service"
@@ -45,6 +50,8 @@ _MAX_FILE = 32 << 10
 _IMPERSONATION = lazy(
     r"https://iamcredentials\.googleapis\.com(/v1/projects/-/serviceAccounts/[a-z0-9.@_-]{1,200}:generateAccessToken)"
 )
+# The documented value; Google replaces no part of it, so the request must be signed for this address.
+_CALLER = "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS = 3600
 
@@ -55,6 +62,9 @@ class Endpoints:
     metadata: str = "http://metadata.google.internal"
     sts: str = "https://sts.googleapis.com/v1/token"
     iam: str = "https://iamcredentials.googleapis.com"
+    aws_instance: tuple[str, ...] = aws.INSTANCE
+    aws_container: str = aws.CONTAINER
+    aws_sts: str = ""  # empty: of this machine's region
 
 
 def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None = None) -> Token:
@@ -90,7 +100,7 @@ def _federated(around: Surroundings, places: Endpoints) -> Token:
         "audience": audience,
         "scope": _SCOPE,
         "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
-        "subject_token": _subject_token(config.get("credential_source"), around).reveal(),
+        "subject_token": _subject_token(config.get("credential_source"), audience, around, places).reveal(),
         "subject_token_type": kind,
     }
     with around.cloud(places.sts) as http:
@@ -116,9 +126,18 @@ def _impersonated(url: object, secret: Secret, around: Surroundings, places: End
     return _token(secret_of(found, "accessToken", _IAM), lifetime(found.get("expireTime"), _IAM, time.time()))
 
 
-def _subject_token(source: object, around: Surroundings) -> Secret:
-    """The token of this machine's own identity provider, from a file or from an address of this machine."""
+def _subject_token(source: object, audience: str, around: Surroundings, places: Endpoints) -> Secret:
+    """The token of this machine's own identity provider: from a file, from an address of this machine, or of AWS."""
     given = source if isinstance(source, dict) else {}
+    if "executable" in given:
+        # Whoever can change the file, or have it copied from elsewhere, would run programs as the worker, which has
+        # every registry's secrets. Google's libraries also refuse it unless a variable allows it.
+        raise _unusable(
+            "its credential_source is a program, and no program is run because a file names it",
+            "let the program write its token to a file before it ends, and name that file: --credential-source-file",
+        )
+    if "environment_id" in given:
+        return _aws_token(given, audience, around, places)
     path, url = given.get("file"), given.get("url")
     if isinstance(path, str) and path:
         data = read_whole(Path(path), _MAX_FILE, "the token file of credential_source:")
@@ -130,7 +149,7 @@ def _subject_token(source: object, around: Surroundings) -> Secret:
         require_success(answer, _PROVIDER, "the request for a token", "check credential_source of the file")
         data = answer.body
     else:
-        raise _unusable("its credential_source is neither a file nor a URL")
+        raise _unusable("its credential_source is neither a file nor a URL nor AWS")
     form = given.get("format")
     if isinstance(form, dict) and form.get("type") == "json":
         found = load_untrusted_json(data, limit=_MAX_FILE, error=RemoteError)
@@ -139,8 +158,36 @@ def _subject_token(source: object, around: Surroundings) -> Secret:
     return secret_of({"token": data.decode("ascii", "replace").strip()}, "token", _PROVIDER)
 
 
-def _unusable(why: str) -> UsageError:
-    hint = "create it with: gcloud iam workload-identity-pools create-cred-config"
+def _aws_token(source: Mapping[str, Any], audience: str, around: Surroundings, places: Endpoints) -> Secret:
+    """A signed request of GetCallerIdentity, which Google sends to AWS to learn who signed it.
+
+    https://cloud.google.com/iam/docs/workload-identity-federation-with-other-clouds#advanced_scenarios_2. The addresses
+    in the file are not used: the keys and the region are those that the SDKs of AWS find on this machine.
+    """
+    if source["environment_id"] != "aws1":
+        raise _unusable("its environment_id is not aws1")
+    if source.get("regional_cred_verification_url", _CALLER) != _CALLER:
+        raise _unusable(f"its regional_cred_verification_url is not {_CALLER}")
+    region = aws.machine_region(around, places.aws_instance)
+    given = around.environment
+    if given.get("AWS_ACCESS_KEY_ID") and given.get("AWS_SECRET_ACCESS_KEY"):
+        session = Secret(given.get("AWS_SESSION_TOKEN", ""))
+        keys = Keys(given["AWS_ACCESS_KEY_ID"], Secret(given["AWS_SECRET_ACCESS_KEY"]), session)
+    else:
+        sts = places.aws_sts or f"https://sts.{region}.amazonaws.com"
+        there = aws.Endpoints("", sts, region, places.aws_instance, places.aws_container)
+        keys = aws.machine_keys(around, there)
+    url = _CALLER.replace("{region}", region)
+    # The signature covers the audience, so that no other pool accepts the request if it is stolen.
+    target = {"x-goog-cloud-target-resource": audience}
+    headers = signed("POST", url, target, b"", keys, region, "sts", datetime.now(UTC))
+    names = {"authorization": "Authorization"}
+    listed = [{"key": names.get(name, name), "value": value} for name, value in sorted(headers.items())]
+    return Secret(quote(json.dumps({"url": url, "method": "POST", "headers": listed}, separators=(",", ":"))))
+
+
+def _unusable(why: str, hint: str = "") -> UsageError:
+    hint = hint or "create it with: gcloud iam workload-identity-pools create-cred-config"
     return UsageError(f"the file of {_FILE} cannot be used: {why}", reason="invalid", hint=hint, field="machine_role")
 
 

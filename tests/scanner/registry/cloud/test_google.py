@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,6 +24,7 @@ from scanner.registry.auth import Credentials
 from scanner.registry.cloud import google
 from scanner.registry.cloud.base import CloudAccess, Surroundings
 from scanner.registry.cloud.google import Endpoints
+from scanner.registry.cloud.sigv4 import Keys, signed
 from tests.scanner.registry.cloud.fakes import SECRET, hostile, surroundings
 
 HOST = "europe-docker.pkg.dev"
@@ -151,6 +155,7 @@ FEDERATED = {
     "token_url": "https://sts.googleapis.com/v1/token",
 }
 ACCOUNT = "/v1/projects/-/serviceAccounts/scan@example.iam.gserviceaccount.com:generateAccessToken"
+AWS_REQUEST = "urn:ietf:params:aws:token-type:aws4_request"
 IAM = "https://iamcredentials.googleapis.com"
 
 
@@ -224,12 +229,88 @@ def test_the_token_comes_from_an_address_of_this_machine(httpserver: HTTPServer,
         google.token(ROLE, around, there)
 
 
+# As `gcloud iam workload-identity-pools create-cred-config --aws --enable-imdsv2` writes it.
+AWS_SOURCE = {
+    "environment_id": "aws1",
+    "region_url": "http://169.254.169.254/latest/meta-data/placement/availability-zone",
+    "url": "http://169.254.169.254/latest/meta-data/iam/security-credentials",
+    "regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+    "imdsv2_session_token_url": "http://169.254.169.254/latest/api/token",
+}
+
+
+@pytest.mark.parametrize("source", ["environment", "instance", "container"])
+def test_a_machine_of_aws_proves_who_it_is_by_a_signed_request(
+    httpserver: HTTPServer, tmp_path: Path, source: str
+) -> None:
+    """Signed again as AWS would, by what was sent alone."""
+    around, there = federated(tmp_path, httpserver, credential_source=AWS_SOURCE, subject_token_type=AWS_REQUEST)
+    there = replace(there, aws_instance=(there.iam,), aws_container=there.iam)
+    keys = {"AccessKeyId": "ASIAEXAMPLE00000", "SecretAccessKey": SECRET, "Token": "session+/=token"}
+    keys["Expiration"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    given = dict(around.environment)
+    if source == "environment":
+        given |= {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "ASIAEXAMPLE00000"}
+        given |= {"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": "session+/=token"}
+    elif source == "container":
+        given |= {"AWS_REGION": "eu-west-1", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/1"}
+        httpserver.expect_request("/v2/credentials/1").respond_with_json(keys)
+    else:
+        session = {"X-aws-ec2-metadata-token": "imds-session"}
+        meta = "/latest/meta-data"
+        httpserver.expect_request("/latest/api/token", method="PUT").respond_with_data("imds-session")
+        httpserver.expect_request(f"{meta}/placement/region", headers=session).respond_with_data("eu-west-1")
+        httpserver.expect_request(f"{meta}/iam/security-credentials/", headers=session).respond_with_data("scan")
+        httpserver.expect_request(f"{meta}/iam/security-credentials/scan", headers=session).respond_with_json(keys)
+
+    def answer(request: Request) -> Response:
+        assert request.form["subject_token_type"] == AWS_REQUEST
+        sent = json.loads(unquote(request.form["subject_token"]))
+        headers = {entry["key"]: entry["value"] for entry in sent["headers"]}
+        url = "https://sts.eu-west-1.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"
+        assert (sent["url"], sent["method"]) == (url, "POST")
+        assert headers["host"] == "sts.eu-west-1.amazonaws.com"
+        assert headers["x-amz-security-token"] == "session+/=token"
+        assert headers["x-goog-cloud-target-resource"] == FEDERATED["audience"]
+        at = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        again = signed(
+            "POST",
+            url,
+            {"x-goog-cloud-target-resource": FEDERATED["audience"]},
+            b"",
+            Keys("ASIAEXAMPLE00000", Secret(SECRET), Secret("session+/=token")),
+            "eu-west-1",
+            "sts",
+            at,
+        )
+        assert headers["Authorization"] == again["authorization"]
+        assert SECRET not in request.form["subject_token"]
+        return Response(json.dumps(TOKEN))
+
+    httpserver.expect_oneshot_request("/sts", method="POST").respond_with_handler(answer)
+    found = google.token(ROLE, replace(around, environment=given), there)
+    httpserver.check()
+    assert found.credentials.password.reveal() == "ya29.token"
+
+
+def test_a_region_that_is_none_chooses_no_host(httpserver: HTTPServer, tmp_path: Path) -> None:
+    around, there = federated(tmp_path, httpserver, credential_source=AWS_SOURCE)
+    given = {**around.environment, "AWS_REGION": "eu-west-1.evil.example/"}
+    with pytest.raises(RemoteError, match="is not one of AWS"):
+        google.token(ROLE, replace(around, environment=given), there)
+    assert httpserver.log == []
+
+
 UNUSABLE: dict[str, dict[str, Any]] = {
     "type is not external_account": {"type": "authorized_user"},
     "token_url is not": {"token_url": "https://evil.example/v1/token"},
     "audience or subject_token_type": {"audience": 7},
-    "neither a file nor a URL": {"credential_source": {"executable": {"command": "/bin/sh"}}},
-    "neither a file nor": {"credential_source": {"environment_id": "aws1"}},
+    "neither a file nor a URL": {"credential_source": {"certificate": {}}},
+    "no program is run because a file names it": {"credential_source": {"executable": {"command": "/bin/sh"}}},
+    "environment_id is not aws1": {"credential_source": {"environment_id": "aws2"}},
+    "regional_cred_verification_url is not": {
+        "credential_source": {"environment_id": "aws1", "regional_cred_verification_url": "https://evil.example"}
+    },
 }
 
 
