@@ -19,7 +19,7 @@ from scanner.errors import RemoteError, UsageError
 from scanner.model.decision import Verdict
 from scanner.model.lineage import BaseImage
 from scanner.model.reference import Digest
-from scanner.store import base_watch, gate, images, inventory, listings, receipts, registries, scans
+from scanner.store import base_watch, gate, images, inventory, listings, receipts, reconciliation, registries, scans
 from scanner.store.schema import image_blob, image_stack, metadata, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
@@ -143,6 +143,19 @@ def test_a_registry_survives_receipts_and_takes_none_until_it_is_set(database: D
         assert (kept.host, kept.username, kept.write_receipts) == ("registry.example.com", "ci", False)
         assert receipts.keys(session) == ()
         assert receipts.of_image(session, found.digest, None) == ()
+
+
+def test_a_registrys_polls_survive_the_choice_of_a_list(database: Database) -> None:
+    """Down to a version without the choice, and up again: the best list that answers, and the rest as it was."""
+    database.upgrade()
+    with database.session() as session:
+        registry = registries.add(session, "registry.example.com", SECRET)
+        reconciliation.put_settings(session, registry.id, 900, ["shop/**"], [], reconciliation.ListBy.KNOWN)
+    database.downgrade("0037")
+    database.upgrade()
+    with database.session() as session:
+        kept = reconciliation.get(session, registry.id)
+        assert (kept.seconds, kept.include, kept.list_by) == (900, ("shop/**",), reconciliation.ListBy.AUTO)
 
 
 def test_a_clouds_secret_does_not_become_a_password(database: Database) -> None:

@@ -36,6 +36,7 @@ from scanner.services import reconciliation as polls
 from scanner.services import registries as use_cases
 from scanner.store import reconciliation, registries
 from scanner.store.jobs import JobView
+from scanner.store.reconciliation import ListBy
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
 _HARBOR = "It is a Harbor that may request scans. Reports to it hold vulnerabilities, or also the failed checks."
@@ -211,18 +212,30 @@ def remove(settings: Settings, host: str) -> None:
 @click.option("--every", metavar="PERIOD", help="Poll at this interval from now on: 15m, 1h, 1d; off: no polls.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Poll these repositories only; '' selects all.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out these repositories; '' leaves out none.")
+@click.option(
+    "--list-by",
+    type=click.Choice([one.value for one in ListBy]),
+    help="Where polls and imports list repositories: the best list that answers, the registry's own API, /v2/_catalog, "
+    "or what pushes and scans have named.",
+)
 @click.option("--status", is_flag=True, help="Show the settings and the last result.")
 @pass_settings
 def poll(
-    settings: Settings, host: str, every: str | None, include: tuple[str, ...], exclude: tuple[str, ...], status: bool
+    settings: Settings,
+    host: str,
+    every: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    list_by: str | None,
+    status: bool,
 ) -> None:
     """Find pushes to the registry HOST that its webhooks lost, and scan them.
 
     Without options, a worker polls now. A pattern selects repositories without the host: shop/**.
     """
-    if status and (every or include or exclude):
+    if status and (every or include or exclude or list_by):
         raise UsageError("give --status alone")
-    changed = every is not None or include or exclude
+    changed = every is not None or include or exclude or list_by
     with administration(settings) as session:
         found = use_cases.by_host(session, host)
         if changed:
@@ -233,6 +246,7 @@ def poll(
                 seconds=None if every is None else polls.interval(every),
                 include=[pattern for pattern in include if pattern] if include else None,
                 exclude=[pattern for pattern in exclude if pattern] if exclude else None,
+                list_by=ListBy(list_by) if list_by else None,
             )
         elif status:
             view = polls.settings(session, COMMAND_LINE, found.id)
@@ -247,6 +261,8 @@ def poll(
     for label, patterns in (("only", view.include), ("except", view.exclude)):
         if patterns:
             click.echo(f"  {label}: {', '.join(patterns)}")
+    if view.list_by is not ListBy.AUTO:
+        click.echo(f"  repositories listed by: {view.list_by}")
     if run is not None:
         click.echo(f"  last poll: {_run_text(run)}")
         _tell_listed_by(view.listed_by)

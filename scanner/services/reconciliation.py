@@ -70,6 +70,7 @@ def change(
     seconds: int | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    list_by: reconciliation.ListBy | None = None,
 ) -> reconciliation.PollView:
     """Change the given fields. ``seconds`` 0: no polls. Raises UsageError naming the field, NotFoundError."""
     actor.require_every_project()
@@ -87,8 +88,9 @@ def change(
         former.seconds if seconds is None else seconds,
         former.include if include is None else include,
         former.exclude if exclude is None else exclude,
+        former.list_by if list_by is None else list_by,
     )
-    detail = {"host": registry.host, "members": ["poll"], "interval": found.seconds}
+    detail = {"host": registry.host, "members": ["poll"], "interval": found.seconds, "list_by": found.list_by.value}
     audit.record(session, actor, Action.REGISTRY_CHANGE, registry.id, detail=detail)
     return found
 
@@ -103,6 +105,15 @@ def interval(text: str) -> int:
         raise fields.invalid(
             "interval", f"not an interval: {text[:40]!r}", "write for example 15m, 1h, 1d or off"
         ) from None
+
+
+def list_by(text: str) -> reconciliation.ListBy:
+    """Parse where repositories are to be listed. Raises UsageError."""
+    try:
+        return reconciliation.ListBy(text)
+    except ValueError:
+        hint = "one of " + ", ".join(reconciliation.ListBy)
+        raise fields.invalid("list_by", f"not a list of repositories: {text[:40]!r}", hint) from None
 
 
 def duration(seconds: int) -> str:

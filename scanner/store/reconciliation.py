@@ -42,6 +42,18 @@ class Found(StrEnum):
     IMPORT = "import"
 
 
+class ListBy(StrEnum):
+    """Where the repositories of a registry are to be listed.
+
+    auto: the best list that answers. own: the API of the registry. catalog: ``/v2/_catalog``. known: the tag ledger.
+    """
+
+    AUTO = "auto"
+    OWN = "own"
+    CATALOG = "catalog"
+    KNOWN = "known"
+
+
 @dataclass(frozen=True)
 class ListedBy:
     """Where the repositories of a poll or an import were listed.
@@ -65,7 +77,8 @@ def listed_by(parameters: Mapping[str, Any]) -> ListedBy:
 class PollView:
     """How a registry is polled.
 
-    ``seconds``: the interval; 0: no polls. ``include`` and ``exclude``: patterns over repositories. ``last``: the
+    ``seconds``: the interval; 0: no polls. ``include`` and ``exclude``: patterns over repositories. ``list_by``: where
+    they are to be listed, also by an import; ``listed_by``: where the last poll listed them. ``last``: the
     counts of the last poll (``repositories``, ``tags``, ``lost``, ``unannounced``, ``first``, ``errors`` …);
     ``problems``: its first errors.
     """
@@ -79,6 +92,7 @@ class PollView:
     last: Mapping[str, int] | None = None
     problems: tuple[str, ...] = ()
     listed_by: ListedBy = ListedBy()
+    list_by: ListBy = ListBy.AUTO
 
 
 @dataclass(frozen=True)
@@ -131,23 +145,31 @@ def _poll(row: RowMapping) -> PollView:
         last.get("counts"),
         tuple(last.get("problems", ())),
         ListedBy(*last.get("listed_by", ())),
+        ListBy(row["list_by"]),
     )
 
 
 def put_settings(
-    session: Connection, registry_id: str, seconds: int, include: Sequence[str], exclude: Sequence[str]
+    session: Connection,
+    registry_id: str,
+    seconds: int,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    list_by: ListBy = ListBy.AUTO,
 ) -> PollView:
     """Store how a registry is polled. The next poll is due at once.
 
-    With other patterns, the next complete poll is the first again: it may see repositories for the first time.
+    With other patterns, or another list, the next complete poll is the first again: it may see repositories for the
+    first time.
     """
     former = get(session, registry_id)
-    same = (former.include, former.exclude) == (tuple(include), tuple(exclude))
+    same = (former.include, former.exclude, former.list_by) == (tuple(include), tuple(exclude), list_by)
     values = {
         "registry_id": registry_id,
         "seconds": seconds,
         "include": list(include),
         "exclude": list(exclude),
+        "list_by": list_by.value,
         "next_epoch": epoch(session),
         "baseline_at": former.baseline_at if same else None,
         "last_at": former.last_at,

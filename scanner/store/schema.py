@@ -252,6 +252,7 @@ registry_poll = sa.Table(
     sa.Column("seconds", sa.Integer, nullable=False, default=0),  # the interval; 0: no polls
     sa.Column("include", sa.JSON, nullable=False),  # patterns over repositories; none: all
     sa.Column("exclude", sa.JSON, nullable=False),
+    sa.Column("list_by", sa.String(16), nullable=False, default="auto"),  # where repositories are listed: ListBy
     sa.Column("next_epoch", sa.Float, nullable=False, default=0.0),
     sa.Column("baseline_at", Moment),  # the end of the first complete poll: tags that are new since were pushed since
     sa.Column("last_at", Moment),  # the end of the last poll

@@ -34,7 +34,7 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.client import Names, RegistryClient
 from scanner.registry.listings.base import REFUSED
 from scanner.store import base_watch, image_events, jobs, outbox, projects, reconciliation, registries, scans, tags
-from scanner.store.reconciliation import Found, listed_by
+from scanner.store.reconciliation import Found, ListBy, listed_by
 from scanner.store.session import Database, epoch
 from scanner.worker import server_scan
 from scanner.worker.own_lists import OwnLists, is_repository
@@ -77,6 +77,7 @@ class Walk:
     exclude: list[str] = field(default_factory=list)
     phase: str = ""
     candidates: list[str] | None = None  # where repositories could be listed, best first; None: not known yet
+    chosen: bool = False  # an administrator chose the list: no other kind is tried
     listing: str = ""  # where they are listed: the id of an own list, catalog, or known (the tag ledger)
     listing_title: str = ""
     listing_note: str = ""  # why a better one is not used
@@ -235,7 +236,10 @@ class _Slice:
             return
         if not walk.candidates:
             # A job from before an upgrade has chosen already.
-            walk.candidates = [walk.listing] if walk.listing else [*self._asked(self._lists.find), CATALOG]
+            walk.candidates = [walk.listing] if walk.listing else self._sources()
+            if walk.candidates == [KNOWN]:
+                walk.listing, walk.listing_title = KNOWN, _TITLES[KNOWN]
+                return
         source = walk.listing or walk.candidates[0]
         try:
             found = self._page_of(client, source)
@@ -246,7 +250,7 @@ class _Slice:
             return
         walk.listing, walk.listing_title = source, self._title(source)
         walk.listed += len(found.names)
-        if not walk.listed and not found.following:
+        if not walk.listed and not found.following and not self._is_last(source):
             self._next_source(source, None)
             return
         self._check_that_it_ends(found)
@@ -259,6 +263,32 @@ class _Slice:
         if walk.page is None and source != CATALOG:
             walk.rest, walk.page = True, ""
         self._take(names)
+
+    def _sources(self) -> list[str]:
+        """Return where repositories could be listed, best first. Raises RemoteError if there is no such list."""
+        walk = self.walk
+        with self.database.read() as session:
+            chosen = reconciliation.get(session, self.registry.id).list_by
+        walk.chosen = chosen is not ListBy.AUTO
+        if chosen is ListBy.KNOWN:
+            return [KNOWN]
+        if chosen is ListBy.CATALOG:
+            return [CATALOG]
+        own = self._asked(self._lists.find)
+        if chosen is ListBy.AUTO:
+            return [*own, CATALOG]
+        if not own:
+            raise RemoteError(
+                f"{self.registry.host} has no list of its own that Dockwarden can read",
+                reason="no_own_list",
+                hint=f"choose another list: dockwarden registry poll {self.registry.host} --list-by auto",
+                retryable=False,
+            )
+        return own
+
+    def _is_last(self, source: str) -> bool:
+        """Whether an administrator chose the list, and there is no other one of the kind."""
+        return self.walk.chosen and self.walk.candidates == [source]
 
     def _page_of(self, client: RegistryClient, source: str) -> Names:
         position = self.walk.page or ""
@@ -279,7 +309,7 @@ class _Slice:
         """Whether another source is tried after an error. Not if this one listed anything: its repositories would be
         walked twice, and the rest would be missed without a word.
         """
-        if self.walk.listed or error.reason == "registry_rate_limited":
+        if self.walk.listed or error.reason == "registry_rate_limited" or self._is_last(source):
             return False
         # Docker Hub, GHCR and others have no catalogue, or show it to administrators only.
         return source != CATALOG or isinstance(error, NotFoundError) or not error.retryable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Response
@@ -23,6 +23,7 @@ api = blueprint("reconciliation", "Polls and imports", "Find pushes that webhook
 Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=500), Field(examples=["shop/**"], description="Without the host.")
 ]
+_ListBy = Literal["auto", "own", "catalog", "known"]
 Patterns = Annotated[list[Pattern], Field(max_length=use_cases.PATTERNS_MOST)]
 
 
@@ -77,6 +78,7 @@ class PollOut(Model):
     interval_seconds: int
     include: list[str]
     exclude: list[str]
+    list_by: _ListBy
     last_at: datetime | None
     last: PollCounts | None
     problems: list[str]
@@ -99,6 +101,12 @@ class PollIn(Body):
     interval_seconds: Interval | None = Field(None, description=f"0: no polls; else {use_cases.SHORTEST} or more.")
     include: Patterns | None = Field(None, description="Repositories to poll. Empty: all.")
     exclude: Patterns | None = Field(None, description="Repositories to leave out.")
+    list_by: _ListBy | None = Field(
+        None,
+        description="Where polls and imports list repositories. auto: the best list that answers; own: the registry's "
+        "own API; catalog: /v2/_catalog; known: what pushes and scans have named. If the chosen one does not answer, "
+        "the poll or import fails.",
+    )
 
 
 class FoundOut(Model):
@@ -174,6 +182,7 @@ def change_poll(path: RegistryPath, body: PollIn) -> Response:
             seconds=body.interval_seconds,
             include=body.include,
             exclude=body.exclude,
+            list_by=None if body.list_by is None else use_cases.list_by(body.list_by),
         )
         run = use_cases.last_poll(session, principal(), str(path.registry_id))
     return answer(_poll(found, run))
@@ -258,6 +267,7 @@ def _poll(found: reconciliation.PollView, run: jobs.JobView | None) -> PollOut:
         interval_seconds=found.seconds,
         include=list(found.include),
         exclude=list(found.exclude),
+        list_by=found.list_by.value,
         last_at=found.last_at,
         last=PollCounts(**{name: counts.get(name, 0) for name in PollCounts.model_fields}) if counts else None,
         problems=list(found.problems),

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from scanner.errors import NotFoundError
 from scanner.services import reconciliation as use_cases
 from scanner.store import deliveries, reconciliation, registries
-from scanner.store.reconciliation import Found
+from scanner.store.reconciliation import Found, ListBy
 from web.auth import permission, principal
 from web.pages.base import here, page
 from web.pages.forms import carry_out, showable, whole_number
@@ -27,6 +27,13 @@ INTERVALS = {
     86400: "every day",
 }
 
+LISTS = {
+    ListBy.AUTO.value: "the best list that answers",
+    ListBy.OWN.value: "the registry's own API",
+    ListBy.CATALOG.value: "the catalogue (/v2/_catalog)",
+    ListBy.KNOWN.value: "what pushes and scans have named",
+}
+
 
 @bp.get("/registries/<registry_id>/polls")
 @permission("manage")
@@ -38,14 +45,16 @@ def index(registry_id: str) -> str:
 @bp.post("/registries/<registry_id>/polls")
 @permission("manage")
 def change(registry_id: str) -> Response:
-    """Change the interval and the patterns."""
+    """Change the interval, the patterns and the list."""
     given = {"include": request.form.get("include", "").split(), "exclude": request.form.get("exclude", "").split()}
     seconds = whole_number(request.form.get("interval", ""))
-    return _done(
-        registry_id,
-        lambda session: use_cases.change(session, principal(), registry_id, seconds=seconds, **given),
-        {**given, "interval": seconds},
-    )
+    chosen = request.form.get("list_by", ListBy.AUTO.value)
+
+    def work(session: Connection) -> object:
+        list_by = use_cases.list_by(chosen)
+        return use_cases.change(session, principal(), registry_id, seconds=seconds, list_by=list_by, **given)
+
+    return _done(registry_id, work, {**given, "interval": seconds, "list_by": chosen})
 
 
 @bp.post("/registries/<registry_id>/polls/<action>")
@@ -120,7 +129,8 @@ def _page(
         hooks = [h for h in deliveries.list_hooks(session, principal().projects) if h.registry_id == registry_id]
         lost = reconciliation.lost_by_webhook(session)
     poll: reconciliation.PollView = runs["poll"]
-    values = {"interval": poll.seconds, "include": poll.include, "exclude": poll.exclude, **showable(kept)}
+    values = {"interval": poll.seconds, "include": poll.include, "exclude": poll.exclude, "list_by": poll.list_by}
+    values |= showable(kept)
     intervals = INTERVALS | (
         {} if poll.seconds in INTERVALS else {poll.seconds: f"every {use_cases.duration(poll.seconds)}"}
     )
@@ -132,6 +142,7 @@ def _page(
         lost=lost,
         values=values,
         intervals=dict(sorted(intervals.items())),
+        lists=LISTS,
         problems=problems,
         wrong=wrong,
         here=here,

@@ -130,8 +130,8 @@ def _subject_token(source: object, audience: str, around: Surroundings, places: 
     """The token of this machine's own identity provider: from a file, from an address of this machine, or of AWS."""
     given = source if isinstance(source, dict) else {}
     if "executable" in given:
-        # Whoever can change the file, or have it copied from elsewhere, would run programs as the worker, which has
-        # every registry's secrets. Google's libraries also refuse it unless a variable allows it.
+        # A changed or copied file would run programs as the worker, which has the secrets of every registry. Google's
+        # libraries refuse it too, unless a variable allows it.
         raise _unusable(
             "its credential_source is a program, and no program is run because a file names it",
             "let the program write its token to a file before it ends, and name that file: --credential-source-file",

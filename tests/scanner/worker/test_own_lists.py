@@ -18,6 +18,7 @@ from scanner.model.actor import COMMAND_LINE
 from scanner.model.scan import ScanState
 from scanner.services import reconciliation as use_cases
 from scanner.store import jobs, reconciliation, registries, tags
+from scanner.store.reconciliation import ListBy
 from scanner.store.session import Database
 from scanner.worker import reconciliation as slices
 from scanner.worker.own_lists import is_repository, namespaces
@@ -148,6 +149,78 @@ def test_without_its_own_list_the_next_source_is_used_and_named(
     assert view.listed_by.id == ("catalog" if catalog else "known")
     assert reason in view.listed_by.note
     assert view.problems == (), "a list that is not offered is no error"
+
+
+def choose(polled: Polled, list_by: ListBy) -> None:
+    with polled.database.session() as session:
+        use_cases.change(session, COMMAND_LINE, polled.registry_id, list_by=list_by)
+
+
+@pytest.mark.parametrize(
+    ("list_by", "message", "listed_by"),
+    [
+        (ListBy.AUTO, "2 tags in 2 repositories", "harbor"),
+        (ListBy.OWN, "2 tags in 2 repositories", "harbor"),
+        (ListBy.CATALOG, "1 tag in 1 repository", "catalog"),
+        (ListBy.KNOWN, "1 tag in 1 repository", "known"),
+    ],
+)
+def test_an_administrator_chooses_the_list(
+    polled: Polled, httpserver: HTTPServer, list_by: ListBy, message: str, listed_by: str
+) -> None:
+    there = Harbor(pages(("shop/a",)), ("shop/b",), dict.fromkeys(("shop/a", "shop/b", "shop/c"), ("1",)))
+    serve(httpserver, there)
+    polled.know("shop/c")
+    choose(polled, list_by)
+    assert polled.poll().message.startswith(message)
+    assert (polled.view().listed_by.id, polled.view().listed_by.note) == (listed_by, "")
+    assert (LIST in there.asked, "/v2/_catalog" in there.asked) == (listed_by == "harbor", listed_by == "catalog")
+
+
+@pytest.mark.parametrize(
+    ("answer", "list_by", "problem"),
+    [
+        (Response("", 403), ListBy.OWN, "does not list repositories for us"),
+        (Response("", 404), ListBy.OWN, "has no such list"),
+        (Response("", 404), ListBy.CATALOG, "refused"),
+    ],
+)
+def test_no_other_list_is_used_than_the_chosen_one(
+    polled: Polled, httpserver: HTTPServer, answer: Response, list_by: ListBy, problem: str
+) -> None:
+    there = serve(httpserver, Harbor(lambda page: answer, None, {"shop/a": ("1",)}))
+    polled.know("shop/a")
+    choose(polled, list_by)
+    done = polled.poll()
+    assert done.state is ScanState.FAILED
+    assert problem in done.message
+    assert "/v2/shop/a/tags/list" not in there.asked
+    assert (LIST in there.asked, "/v2/_catalog" in there.asked) == (list_by is ListBy.OWN, list_by is ListBy.CATALOG)
+
+
+def test_a_chosen_list_without_repositories_is_empty(polled: Polled, httpserver: HTTPServer) -> None:
+    serve(httpserver, Harbor(pages(()), ("shop/a",), {"shop/a": ("1",)}))
+    choose(polled, ListBy.OWN)
+    assert polled.poll().message == "0 tags in 0 repositories"
+
+
+def test_a_registry_without_a_list_of_its_own_says_so(polled: Polled, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v2/").respond_with_data("")
+    choose(polled, ListBy.OWN)
+    done = polled.poll()
+    assert (done.state, done.reason) == (ScanState.FAILED, "no_own_list")
+    assert "has no list of its own" in done.message
+
+
+def test_another_list_makes_the_next_poll_the_first(polled: Polled, httpserver: HTTPServer) -> None:
+    """It may show repositories that the former one did not: their tags are no lost pushes."""
+    serve(httpserver, Harbor(pages(("shop/a",)), ("shop/b",), dict.fromkeys(("shop/a", "shop/b"), ("1",))))
+    polled.poll()
+    assert polled.view().baseline_at is not None
+    choose(polled, ListBy.AUTO)
+    assert polled.view().baseline_at is not None
+    choose(polled, ListBy.CATALOG)
+    assert polled.view().baseline_at is None
 
 
 def test_an_unusable_list_is_an_error_that_is_shown_and_the_catalogue_is_used(

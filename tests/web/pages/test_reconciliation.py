@@ -42,6 +42,11 @@ def test_settings_are_kept_and_a_mistake_is_marked(admin: Somebody, place: str, 
     seen = admin.see(place)
     assert '<option value="3600" selected>every hour' in seen
     assert "shop/**\nteam/app" in seen
+    assert admin(place, interval="3600", list_by="catalog").status_code == 303
+    assert '<option value="catalog" selected>' in admin.see(place)
+    answer = admin(place, interval="3600", list_by="guess")
+    assert (answer.status_code, "one of auto, own, catalog, known" in answer.text) == (422, True)
+    assert admin(place, interval="3600", include="shop/**\r\nteam/app").status_code == 303
     answer = admin(place, interval="3600", include="a" * 600)
     assert answer.status_code == 422
     assert "at most 500 characters" in answer.text
@@ -97,6 +102,10 @@ def test_the_api_polls_imports_and_lists(call: Callable[..., Api], place: str, d
     assert (settings.status_code, settings.json["interval_seconds"], settings.json["last"]) == (200, 900, None)
     assert api("PUT", f"{path}/poll", {"interval_seconds": 10}).status_code == 422
     assert api("PUT", f"{path}/poll", {"exclude": ["x"]}).json["include"] == ["shop/**"]
+    assert settings.json["list_by"] == "auto"
+    assert api("PUT", f"{path}/poll", {"list_by": "catalog"}).json["list_by"] == "catalog"
+    assert api("PUT", f"{path}/poll", {"exclude": []}).json["list_by"] == "catalog"
+    assert api("PUT", f"{path}/poll", {"list_by": "best"}).status_code == 422
     assert api("GET", f"{path}/import").status_code == 204
     assert api("POST", f"{path}/poll").json["state"] == "queued"
     started = api("POST", f"{path}/import", {"dry_run": True})
@@ -141,6 +150,9 @@ def test_the_command_line_does_the_same(
 
     assert "polled every 15 min" in run("poll", "--every", "15m", "--include", "shop/**")
     assert "not polled" in run("poll", "--every", "off")
+    assert "repositories listed by: known" in run("poll", "--list-by", "known")
+    assert "listed by" not in run("poll", "--list-by", "auto")
+    assert "give --status alone" in run("poll", "--list-by", "own", "--status")
     assert "only: shop/**" in run("poll", "--status")
     assert "5 minutes to 7 days" in run("poll", "--every", "1m")
     assert "not an interval" in run("poll", "--every", "often")
