@@ -47,6 +47,7 @@ def page(template: str, **values: Any) -> str:
     """Render a whole page with the frame's values."""
     who: Actor | None = g.get("principal")
     items: list[NavigationItem] = current_app.extensions["navigation"]
+    # What the caller may not open is not offered. The views check the permission themselves.
     navigation = [item for item in items if who and who.may(item.permission)]
     theme = request.cookies.get("theme", "")
     return render_template(
@@ -70,6 +71,7 @@ def error_page(document: Mapping[str, Any]) -> Response:
 
     A caller who is not signed in is sent to the sign-in form first.
     """
+    # Only after a GET: the address of a form's POST cannot be opened afterwards.
     if document["status"] == 401 and request.method == "GET":
         target = request.full_path.rstrip("?")
         location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
@@ -100,6 +102,8 @@ def safe_next(target: str) -> str:
     """Return the target if it is a path of this site, otherwise an empty text: a link must never redirect to another
     site (tests cover 20 spellings of ``//evil``).
     """
+    # Browsers take a backslash for a slash and drop tabs and line breaks within an address (WHATWG URL, 4.4), so
+    # ``/\evil`` leads to another site, too.
     parts = urlsplit(target)
     plain = (
         target.startswith("/")

@@ -65,6 +65,7 @@ def compare_images(digest: str) -> str:
         repository = names[0].repository if names else ""
         narrowed = listings.Filter(search=search) if search else listings.Filter(repository=repository)
         others = listings.list_(session, projects, narrowed, limit=_OFFERED + 1).items
+        # The other digest comes from the address. It is looked up among the caller's projects as well.
         before = listings.newest_report(session, other, projects)[1] if other else None
         before_names = listings.names(session, other, projects) if other else ()
     offered = [item for item in others if item.digest != digest][:_OFFERED]
@@ -96,6 +97,7 @@ def compare(before: ImageReport | None, after: ImageReport | None) -> Comparison
         if old.get(name) != new.get(name)
     ]
     passed, passes = _checks(before), _checks(after)
+    # A check that ran on one image only (an older version did not have it) says nothing about a change.
     judged = sorted(passed.keys() & passes.keys())
     return Comparison(
         fixed=_worst(v for key, v in was.items() if key not in now),

@@ -75,7 +75,8 @@ def new() -> str:
     """
     values = {name: request.args.get(name, "")[:1000] for name in ("project", "images", "rule", "subject", "purl")}
     if request.args.get("affected") == "1" and not values["images"]:
-        projects_of_page = frozenset({values["project"]}) & (principal().projects or {values["project"]})
+        # A caller of no project sees an empty set, which must not be mistaken for None, every project.
+        projects_of_page = frozenset({values["project"]} if principal().sees(values["project"]) else ())
         with resources().database.read() as session:
             _, found = listings.affected(session, values["subject"], projects_of_page, limit=_AFFECTED)
         values["images"] = "\n".join(dict.fromkeys(item.repository or item.digest for item in found))
@@ -140,6 +141,8 @@ def one(exemption_id: UUID) -> str:
         found=found,
         concerned=concerned,
         own=own,
+        # What the use case would refuse is not offered: nobody decides about their own request, and a token decides
+        # nothing.
         decides=who.may("triage") and bool(who.user_id) and not own,
         ends=who.may("propose") and (own or who.may("triage")),
         soon=datetime.now(UTC) + SOON,

@@ -69,6 +69,7 @@ class Asked:
     @classmethod
     def of(cls, given: Any) -> Asked:
         """Parse a query string (a werkzeug MultiDict). Unknown values are ignored."""
+        # The length is limited below, because int() raises for a number of thousands of digits.
         number = given.get("page", "1")
         return cls(
             search=given.get("q", "").strip().lower()[:200],

@@ -43,6 +43,8 @@ def carried() -> dict[str, str]:
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_name(), ""))
         found: dict[str, str] = orjson.loads(secrets.unseal(sealed, resources().secret_key, _place()).reveal())
+    # Expired, of another session, or changed by hand. The page is then shown without the values: they cannot be had
+    # again.
     except (ValueError, ScannerError):
         return {}
     return found

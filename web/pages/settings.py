@@ -41,7 +41,7 @@ def index() -> str:
     try:
         version = engine.version(settings) if engine else ""
     except ScannerError:
-        version = ""
+        version = ""  # the page is needed most when an engine is broken; the check of readiness says why
     facts = {
         "Version": __version__,
         "Database": "SQLite" if resources().database.is_sqlite else "PostgreSQL",
@@ -239,6 +239,7 @@ def _people(problems: Sequence[str] = (), kept: dict[str, str] | None = None, wr
     everywhere()
     with resources().database.read() as session:
         found = accounts.list_users(session)
+    # Roles that may do more than the caller are refused by the use case, so they are not offered.
     may = [role for role, scopes in ROLES.items() if scopes <= principal().permissions]
     return page(
         "settings_people.html",

@@ -30,6 +30,7 @@ def form() -> str:
 def enter() -> Response:
     """Check the credentials. A wrong name, password or token gets the same answer."""
     token, name = request.form.get("token", "").strip(), request.form.get("name", "").strip()
+    # Checked again: the hidden field comes from the browser.
     target = safe_next(request.form.get("next", "")) or url_for("overview_page.index")
     try:
         with_cookie = (

@@ -89,6 +89,7 @@ def one(name: str) -> str | Response:
     shown = affected[:_MOST]
     if wanted := export.asked():
         rows = [{column: getattr(item, column) for column in _COLUMNS} for item in shown]
+        # The name of the file is in a header, and the vulnerability's name is what an advisory says.
         return export.answer(
             name if name.isascii() and name.replace("-", "").isalnum() else "vulnerability", _COLUMNS, rows, wanted
         )
@@ -101,6 +102,7 @@ def one(name: str) -> str | Response:
         truncated=len(affected) > _MOST,
         owners=owners,
         statements=statements,
+        # The name goes into an expression. One with a quote could end the string and add a condition of its own.
         condition=f'event.vulnerability == "{name}"' if name.replace("-", "").isalnum() else "",
         running=running,
         environments=environments,

@@ -69,6 +69,7 @@ def receive(format_id: str, path_token: str = "") -> Response:
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     body = read_body(_LIMIT)
+    # The same request, answered again after its group failed, was counted when it came.
     if not is_again():
         _throttle()
     return _checked(lambda known: _receive(format_, known, body, path_token))
@@ -113,6 +114,8 @@ def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str)
     pushes = [format_.named_at(hook.host, e) for e in events if isinstance(e, PushEvent) and e.concerns_us]
     refused = [deliveries.RefusedEvent("invalid", e.problem) for e in events if isinstance(e, UnreadableEvent)]
     is_test = any(isinstance(event, PushEvent) and event.action == PING for event in events)
+    # Nothing will be written, so the write cannot find out that ``known`` is outdated. Taken for foreign by mistake,
+    # a push would be lost: its sender does not repeat what was accepted.
     if is_test or not (pushes or refused):
         _confirm(known)
     if is_test:
@@ -165,6 +168,7 @@ def _unrecorded(events: int, status: int = 202) -> Response:
 
 
 def _notify(used: Resources, recorded: Recorded) -> None:
+    # Two events of a delivery can ask for one scan, which takes one message.
     for scan_id in dict.fromkeys(ticket.scan_id for ticket in recorded.tickets if ticket.created):
         queue.enqueue(used.celery, scan_id, Lane.PUSH)
 

@@ -66,16 +66,6 @@ class PushEvent:
         fields = "\n".join((self.id, self.repository, self.tag, self.digest))
         return hashlib.sha256(fields.encode("utf-8", "surrogatepass")).hexdigest()
 
-    @property
-    def key(self) -> str:
-        """A key shared by two reports of the same event: the sender's id, otherwise its fields."""
-        return (
-            self.id
-            or hashlib.sha256(
-                "\n".join((self.host, self.repository, self.tag, self.digest, self.action)).encode()
-            ).hexdigest()
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEvent:
@@ -292,6 +282,7 @@ def each(values: Iterable[Any], read: Callable[[Any], PushEvent]) -> list[PushEv
     """
     listed = list(values)
     found: list[PushEvent | UnreadableEvent] = []
+    # Each event can become a scan. The limit keeps one delivery from filling the queue.
     for value in listed[:MAX_EVENTS]:
         try:
             found.append(read(value))

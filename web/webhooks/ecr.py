@@ -87,8 +87,11 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
         """
         try:
             messages = [_opened(record) for record in _records(load(body))]
+        # Nothing was signed, and nothing can be read. Without a topic, ``parse`` refuses the body with its own error.
         except UsageError:
             return not sender
+        # A message of SNS needs a topic to be checked against. Otherwise any AWS account could send one by its own
+        # topic.
         if not sender:
             return not any(_is_sns(message) for message in messages)
         return bool(messages) and all(_is_sns(one) and _signed(one, sender, fetch) for one in messages)
@@ -188,6 +191,8 @@ def _signed(message: dict[str, Any], topic: str, fetch: Fetch) -> bool:
     digest = _HASHES.get(str(message.get("SignatureVersion")))
     if message.get("TopicArn") != topic or names is None or digest is None or not _TOPIC.fullmatch(topic):
         return False
+    # The sender names the certificate's address. Only a host of SNS in the topic's region is asked (SSRF), and a
+    # certificate of another region proves nothing about this topic.
     if address is None or address[1] != _host(topic):
         return False
     parts = [(name, message.get(name)) for name in names if name != "Subject" or message.get(name) is not None]
@@ -202,6 +207,7 @@ def _signed(message: dict[str, Any], topic: str, fetch: Fetch) -> bool:
         signed_text = "".join(f"{name}\n{value}\n" for name, value in parts)
         key.verify(signature, signed_text.encode(), padding.PKCS1v15(), digest)
     except RemoteError as error:
+        # SNS could not be asked. An error makes the sender repeat the delivery, where a refusal would lose it.
         if error.retryable:
             raise
         return False

@@ -70,6 +70,8 @@ gcloud pubsub subscriptions create dockwarden --topic=gcr --ack-deadline=30 \\
     def verify_sender(self, body: bytes, headers: Headers, sender: str, fetch: Fetch) -> bool:
         """See `WebhookFormat.verify_sender`. For an unknown key id the keys are fetched again."""
         token, now = _token(headers), time.time()
+        # Any Google account can have a token signed for any audience, so a token without a known sender proves
+        # nothing.
         if not sender:
             return False
         return verify(token, _keys(fetch(KEYS, _KEPT)), sender, now) or verify(
@@ -90,6 +92,7 @@ def verify(token: str, keys: KeySet, sender: str, now: float) -> bool:
     return (
         claims.get("iss") in _ISSUERS
         and claims.get("email") == sender
+        # Google signs unverified addresses too. Anyone may claim those.
         and claims.get("email_verified") is True
         and expires is not None
         and expires + _LEEWAY > now
@@ -115,6 +118,7 @@ def _event(document: dict[str, Any]) -> PushEvent:
     host, repository, tag, digest = split_image(image, "digest")
     if event.get("tag"):
         tagged_host, tagged, tag, more = split_image(text(event.get("tag"), "tag"), "tag")
+        # The digest would be scanned under the tag's repository, and its evidence would count for another image.
         if (tagged_host, tagged, more) != (host, repository, ""):
             raise UsageError("the tag and the digest name different repositories", reason="invalid")
     return PushEvent(host, repository, tag, digest, id=text(message.get("messageId"), "messageId"))

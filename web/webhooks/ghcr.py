@@ -51,6 +51,8 @@ Events: Packages, Registry packages
         if not key and "hook_id" in document:
             return [PushEvent("", "", action=PING)]
         if not key:
+            # A body without a sender is no event of GitHub. It is refused, instead of being passed over as an event
+            # of another kind.
             envelope(body, "sender")
             return [PushEvent("", "", action="other")]
         return each([document], lambda one: _event(one, key))

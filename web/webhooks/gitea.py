@@ -35,6 +35,7 @@ Trigger on: Custom events, Package
         """See `WebhookFormat.parse`. Gitea's test delivery is a Git push event, which has no package."""
         document = envelope(body)
         if "package" not in document:
+            # A body without a sender is no event of Gitea. Taken for a test delivery, it would turn the tick green.
             envelope(body, "sender")
             return [PushEvent("", "", action=PING)]
         return each([document], _event)

@@ -20,6 +20,7 @@ from scanner.store.session import Database
 from tests.reports_factory import engine, image_report, report, vulnerability
 from tests.web.conftest import Worker
 from tests.web.pages.test_policies import Form
+from tests.web.people import PASSWORD, person
 from web.pages.vulnerabilities import Known
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -90,6 +91,17 @@ def test_an_exemption_is_asked_for_all_that_are_affected(form: Form) -> None:
     assert set(images) == {"registry.example.com/shop/app", "registry.example.com/shop/job"}
     other = form.client.get("/exemptions/new?project=others&subject=CVE-2026-7&affected=1", headers=form.headers)
     assert other.status_code == 404
+
+
+def test_who_is_in_no_project_is_shown_no_project_s_images(app: OpenAPI, form: Form, database: Database) -> None:
+    person(database, "eve", "developer")
+    client = app.test_client()
+    signed_in = client.post(
+        "/sign-in", data={"name": "eve", "password": PASSWORD}, headers={"Sec-Fetch-Site": "same-origin"}
+    )
+    assert signed_in.status_code == 303
+    asked = client.get("/exemptions/new?project=default&subject=CVE-2026-7&affected=1")
+    assert "registry.example.com/shop" not in asked.text
 
 
 def test_a_watch_is_a_subscription_with_its_condition(form: Form, database: Database) -> None:

@@ -180,8 +180,8 @@ def test_an_empty_secret_lets_nobody_in() -> None:
     assert not FORMAT.authenticate(b"", Headers({"Authorization": ""}), "", Secret(""), "Authorization")
 
 
-def test_two_tellings_of_one_event_share_a_key() -> None:
+def test_two_reports_of_one_push_share_an_identity() -> None:
     (event,) = FORMAT.parse(body(envelope()))
-    assert event.key == "6f1e0c52-0000-4000-8000-000000000001"
-    one, two = PushEvent("h", "r", "t", DIGEST), PushEvent("h", "r", "t", DIGEST, MANIFEST)
-    assert one.key == two.key != PushEvent("h", "r", "u", DIGEST).key
+    assert event.id == "6f1e0c52-0000-4000-8000-000000000001"
+    one, two = PushEvent("h", "r", "t", DIGEST), PushEvent("other name", "r", "t", DIGEST, MANIFEST)
+    assert one.identity == two.identity != PushEvent("h", "r", "u", DIGEST).identity
