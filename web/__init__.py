@@ -34,6 +34,21 @@ class App(OpenAPI):
         return func
 
 
+_DESCRIPTION = """Container image scanning and hardening: evidence and decisions.
+
+**Sign in** with `Authorization: Bearer dw_…` (`dockwarden token create NAME`). `x-permission` of an operation is the
+scope that a token needs.
+
+**Errors** are problem documents (`application/problem+json`, RFC 9457): `reason` is a stable slug for programs,
+`detail` and `hint` are for people, `errors` names each wrong member by a JSON pointer.
+
+**Lists** are sorted as their summary says and come in pages: repeat the request with `cursor` set to `next_cursor`
+until that is null. Unknown query parameters are refused.
+
+**Repeat** a POST safely with the same `Idempotency-Key`. Where an answer has an `ETag`, send it as `If-Match` with a
+change, so that changes by others are not overwritten."""
+
+
 def create_app(
     settings: Settings | None = None, database: Database | None = None, celery: Celery | None = None
 ) -> OpenAPI:
@@ -52,7 +67,7 @@ def create_app(
         info=Info(
             title="Dockwarden",
             version=__version__,
-            description="Container image scanning and hardening: evidence and decisions.",
+            description=_DESCRIPTION,
         ),
         security_schemes=_SECURITY_SCHEMES,
         validation_error_model=Problem,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +31,14 @@ from web.security import request_id
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+# What a member must look like, instead of the regular expression that it does not match.
+_FORMS = {
+    "image": "an image reference: host/repository:tag or host/repository@sha256:…",
+    "host": "host[:port], without https://",
+    "version": "a version range: <2.17.1, or >=2.0,<2.17.1, or one version",
+    "digest": "a digest: sha256: and 64 lower-case hex digits",
+}
 
 # Reasons with a more specific status than their error class. The first match wins, then the classes below, in order.
 _BY_REASON = {
@@ -130,13 +138,18 @@ def problem(
 def invalid(error: ValidationError) -> Response:
     """Answer 422 and name every wrong member. Sent values are not repeated: they may hold a secret."""
     places = [
-        {"pointer": "/" + "/".join(map(str, one["loc"])), "message": plain_message(one)}
+        {"pointer": "/" + "/".join(map(str, one["loc"])), "message": _message(one)}
         for one in error.errors(include_input=False, include_url=False)
     ]
     first = places[0] if places else {"pointer": "", "message": "not valid"}
     return problem(
         422, f"{first['pointer']}: {first['message']}", "invalid", hint="see /api/v1/openapi.json", errors=places
     )
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    form = _FORMS.get(str(error["loc"][-1])) if error["loc"] and error["type"] == "string_pattern_mismatch" else None
+    return f"must be {form}" if form else plain_message(error)
 
 
 def install(app: Flask) -> None:
@@ -169,7 +182,9 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     detail, hint = error.description or "", ""
     if detail == NotFound.description:  # a route that does not exist: the library's text is long, and says nothing more
-        detail, hint = "there is nothing at this address", "check the address, or start from the overview"
+        detail = "there is nothing at this address"
+        api = request.path.startswith("/api/")
+        hint = "see /api/v1/openapi.json" if api else "check the address, or start from the overview"
     response = problem(status, detail, _HTTP_REASONS.get(status, "bad_request"), hint=hint)
     if isinstance(error, (MethodNotAllowed, Unauthorized, TooManyRequests)):
         response.headers.update({name: value for name, value in error.get_headers() if name != "Content-Type"})

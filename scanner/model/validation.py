@@ -8,6 +8,8 @@ from typing import Any
 from scanner.patterns import lazy
 
 _MEMBER = lazy(r"<[A-Za-z_.]+: ('[^']*')>")  # how Python shows a member of an enum: <Verdict.DENY: 'deny'>
+_SHOULD = lazy(r"^(Input|String|List|Tuple|Set|Dictionary|Value) should ")
+_LONGEST_PATTERN = 120  # the pattern of an image reference has 600 characters: nobody reads that in an error
 _MESSAGES: Mapping[str, str] = {
     "missing": "is missing",
     "extra_forbidden": "unknown field",
@@ -34,7 +36,8 @@ def plain_message(error: Mapping[str, Any]) -> str:
     """Say what is wrong with a value, without the value: it may be a secret. ``error``: of Pydantic's ``errors()``."""
     if message := _MESSAGES.get(error["type"]):
         return message
+    if error["type"] == "string_pattern_mismatch" and len(error["msg"]) > _LONGEST_PATTERN:
+        return "does not have the required form"
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if text.startswith("Input should "):
-        text = "must " + text.removeprefix("Input should ")
+    text = _SHOULD.sub("must ", text).partition(" after validation")[0]
     return _MEMBER.sub(r"\1", text)

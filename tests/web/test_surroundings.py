@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -181,6 +182,32 @@ def test_no_two_schemas_of_the_api_share_a_name() -> None:
     models = dict(_models(Model))
     names = [model.__name__ for model in models.values()]
     assert sorted(names) == sorted(set(names))
+
+
+def test_every_operation_and_parameter_is_described(api: Api) -> None:
+    document = api("GET", "/openapi.json").json
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    assert all(one.get("summary") for one in operations)
+    parameters = [each for one in operations for each in one.get("parameters", [])]
+    assert {each["name"] for each in parameters if not each.get("description")} == set()
+    assert "next_cursor" in document["info"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("POST", "/scans", {"image": "x y"}, "/image: must be an image reference"),
+        ("POST", "/registries", {"host": "https://x"}, "/host: must be host[:port]"),
+        ("GET", "/components?version=%3E%3E1", None, "/version: must be a version range"),
+        ("GET", "/images?limit=0", None, "/limit: must be greater than or equal to 1"),
+        ("GET", "/nothing", None, "there is nothing at this address"),
+    ],
+)
+def test_an_error_is_read_by_a_person(api: Api, method: str, path: str, body: Any, expected: str) -> None:
+    answer = api(method, path, body)
+    assert answer.mimetype == "application/problem+json"
+    assert str(answer.json["detail"]).startswith(expected)
+    assert "[A-Za-z0-9]" not in answer.text, "a pattern"
 
 
 def _models(base: type[Model]) -> Iterator[tuple[str, type[Model]]]:

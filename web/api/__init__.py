@@ -84,7 +84,29 @@ def describe(app: OpenAPI) -> dict[str, Any]:
         if operation is not None:
             operation["x-permission"] = view.permission
             operation["security"] = [] if view.permission == PUBLIC else [{"token": []}, {"session": []}]
+            for parameter in operation.get("parameters", []):
+                parameter.setdefault("description", _described(parameter["name"], parameter["in"]))
     return spec
+
+
+# Parameters that mean the same in every operation. One with a meaning of its own is described in its model.
+_PARAMETERS = {
+    "limit": "The most items in one answer.",
+    "cursor": "`next_cursor` of the previous answer, with the same filters. Without it: the first page.",
+    "since": "Only entries since this time (RFC 3339).",
+    "fixable": "`true`: only what has a fix. `false`: only what has none.",
+    "digest": "Digest of the image.",
+    "state": "Only items in this state.",
+}
+
+
+def _described(name: str, place: str) -> str:
+    noun = name.removesuffix("_id").replace("_", " ")
+    if name in _PARAMETERS:
+        return _PARAMETERS[name]
+    if place == "path":
+        return f"Id of the {noun}." if name.endswith("_id") else f"The {noun}."
+    return f"Only items with this {noun}."
 
 
 def _operations(app: OpenAPI) -> list[tuple[str, str, Any]]:

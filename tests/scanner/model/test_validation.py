@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from scanner.model.untrusted import network_reason
 from scanner.model.validation import plain_message
@@ -28,6 +28,9 @@ class Subject(BaseModel):
     on: bool = True
     part: Part = Part()
     title: str = ""
+    code: str = Field("1", pattern="^[0-9]+$")
+    form: str = Field("1", pattern="^" + "[0-9]?" * 40 + "$")
+    some_names: list[str] = Field(["a"], min_length=1)
 
     @field_validator("title")
     @classmethod
@@ -48,6 +51,9 @@ class Subject(BaseModel):
         ({"title": 3}, "must be a string"),
         ({"title": "hunter2"}, "at most 3 characters"),
         ({"other": 1}, "unknown field"),
+        ({"code": "x"}, "must match pattern '^[0-9]+$'"),
+        ({"form": "x"}, "does not have the required form"),
+        ({"some_names": []}, "must have at least 1 item"),
     ],
 )
 def test_no_word_of_python(given: dict[str, object], expected: str) -> None:
