@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from flask_openapi3.openapi import OpenAPI
 
-from scanner.errors import RemoteError, UsageError
+from scanner.advisories import database as advisories
+from scanner.config import Settings
+from scanner.errors import EngineError, RemoteError, UsageError
 from scanner.model.finding import Severity, Signer, TrustStatus, Verification
 from scanner.model.reference import Digest
-from scanner.model.scan import ScanReport
+from scanner.model.scan import ScanReport, ScanRequest
+from scanner.scanning.pipeline import local_services, run
 from scanner.store import accounts, gate, policies, projects, scans
 from scanner.store.schema import verdict
 from scanner.store.session import Database
@@ -571,3 +575,42 @@ def test_another_digest_of_the_same_repository_is_another_image(api: Api, worker
     released = pod(containers=[{"name": "app", "image": f"{REPOSITORY}:of-the-last-release"}])
     answer = api("POST", "/gate", {"image": pinned(), "workload": released}).json
     assert (answer["verdict"], answer["workload_images"]) == ("allow", [])
+
+
+HOSTILE = Path(__file__).parents[2] / "data/hostile/reports"
+# How the engine that printed a report ended, and what the gate says of a report that is not believed.
+ENDED = {"E19_ok_exit2.json": "exit 2", "E20_ok_sigkill.json": "kill -9 $$"}
+REFUSED = {
+    "E01_empty.json": "scanner_output_invalid",
+    "E02_truncated.json": "scanner_output_invalid",
+    "E05_no_os.json": "nothing_to_scan",
+    "E16_deep.json": "scanner_output_invalid",
+    "E19_ok_exit2.json": "scanner_failed",
+    "E20_ok_sigkill.json": "scanner_oom",
+}
+
+
+def test_a_report_of_a_broken_engine_opens_no_gate(
+    api: Api, worker: Worker, settings: Settings, sample_layouts: Path, tmp_path: Path
+) -> None:
+    """Engines that print the hostile reports, the whole pipeline, the database, and the gate's answer."""
+    advisories.import_file(settings, sample_layouts / "advisories")
+    engine = tmp_path / "trivy"
+    for name in sorted(path.name for path in HOSTILE.iterdir()):
+        engine.unlink(missing_ok=True)  # another inode is another binary
+        version = 'if [ "$1" = --version ]; then echo "Version: 0.76.0"; exit; fi'
+        engine.write_text(f"#!/bin/sh\n{version}\ncat {HOSTILE / name}\n{ENDED.get(name, 'exit 0')}\n")
+        engine.chmod(0o755)
+        image = f"{REPOSITORY}@{Digest.of(name.encode())}"
+        assert api("POST", "/gate", {"image": image}).status_code == 202
+        with local_services(replace(settings, trivy=engine)) as services:
+            try:
+                found = run(ScanRequest(f"oci:{sample_layouts / 'shop/good'}"), services, lambda progress: None)
+            except EngineError as error:
+                worker.fail(error)
+            else:
+                worker.finish(replace(found, subject=replace(found.subject, digest=Digest.of(name.encode()))))
+        answer = api("POST", "/gate", {"image": image}).get_json()
+        assert (answer["verdict"], answer["undecided"]) == ("deny", name != "E13_severity.json"), name
+        slugs = {reason["slug"] for reason in answer["reasons"]}
+        assert REFUSED.get(name, "nothing_to_scan") in slugs, (name, slugs)
