@@ -18,6 +18,8 @@ def main() -> NoReturn:
             sys.stdout.write(f"dockwarden, version {__version__}\n")
             sys.stdout.flush()
             sys.exit(0)
+    # Modules, settings and evidence stay until the end. Python would search them for cycles after each 700 objects.
+    gc.set_threshold(50_000)
     from scanner.cli import main as command_line
 
     try:

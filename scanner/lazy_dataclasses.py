@@ -50,9 +50,9 @@ def _decorated(cls: type, options: dict[str, bool], slots: bool) -> type:
     body = {name: value for name, value in vars(cls).items() if name not in _NOT_COPIED}
     if body.get("__hash__", ...) is None and "__eq__" in body:
         del body["__hash__"]  # written by Python because of ``__eq__``, not by the class
-    names = tuple(name for name, kind in get_annotations(cls).items() if not _is_class_variable(kind))
-    made = _with_slots(cls, body, names, options["frozen"]) if slots else _without_defaults(cls, names)
-    recipe = _Recipe(made, body, names, options)
+    types = _field_types(cls)
+    made = _with_slots(cls, body, tuple(types), options["frozen"]) if slots else _without_defaults(cls, tuple(types))
+    recipe = _Recipe(made, body, types, options)
     for name in _methods(options):
         if name not in body:
             setattr(made, name, _stand_in(recipe, name))
@@ -62,12 +62,20 @@ def _decorated(cls: type, options: dict[str, bool], slots: bool) -> type:
         if name not in body:
             setattr(made, name, _Attribute(recipe, name))
     if options["frozen"]:
-        _freeze(made, frozenset(names))
+        _freeze(made, frozenset(types))
     return made
 
 
-def _is_class_variable(kind: Any) -> bool:
-    return "ClassVar" in (kind if isinstance(kind, str) else repr(kind))
+def _field_types(cls: type) -> dict[str, Any]:
+    """Return the annotations of the fields that the class itself has. Raises TypeError for other kinds of them."""
+    found = {}
+    for name, kind in get_annotations(cls).items():
+        text = kind if isinstance(kind, str) else repr(kind)
+        if "InitVar" in text or "KW_ONLY" in text:
+            raise TypeError(f"{cls.__name__}.{name} is a kind of field that is unknown here")
+        if "ClassVar" not in text:
+            found[name] = kind
+    return found
 
 
 def _methods(options: dict[str, bool]) -> tuple[str, ...]:
@@ -131,8 +139,8 @@ class _Recipe:
     Most objects are never printed, compared or hashed.
     """
 
-    def __init__(self, cls: type, body: dict[str, Any], names: tuple[str, ...], options: dict[str, bool]) -> None:
-        self.cls, self._body, self._names, self._options = cls, body, names, options
+    def __init__(self, cls: type, body: dict[str, Any], types: dict[str, Any], options: dict[str, bool]) -> None:
+        self.cls, self._body, self._types, self._options = cls, body, types, options
         self._done: set[bool] = set()
 
     def complete(self, name: str) -> None:
@@ -147,12 +155,17 @@ class _Recipe:
             cls, options = self.cls, dict(self._options)
             if creates:
                 options |= {"repr": False, "eq": False, "order": False}
-            # Without a docstring the decorator would write the signature, which takes longer than everything else.
-            twin = type(cls)(cls.__name__, cls.__bases__, {**self._body, "__doc__": cls.__doc__ or "-"})
+            # Without a docstring the decorator would write the signature, and it searches each annotation that is text
+            # for class variables three times. Both take longer than the rest.
+            plain = {"__doc__": cls.__doc__ or "-", "__annotations__": dict.fromkeys(self._types, object)}
+            twin: Any = type(cls)(cls.__name__, cls.__bases__, {**self._body, **plain})
             twin.__qualname__ = cls.__qualname__
             dataclasses.dataclass(**options)(twin)
-            if not {field.name for field in dataclasses.fields(twin)}.issuperset(self._names):
-                raise TypeError(f"{cls.__name__} has a kind of field that is unknown here")
+            for field in dataclasses.fields(twin):
+                field.type = self._types.get(field.name, field.type)
+            if creates and "__init__" not in self._body:
+                stated = twin.__init__.__annotations__
+                stated |= {name: kind for name, kind in self._types.items() if name in stated}
             # ``__init__`` last: a thread that can call it must find the rest.
             for made in _CREATION if creates else ("__dataclass_params__", *_methods(self._options)[1:]):
                 if made not in self._body:

@@ -7,6 +7,7 @@ use it for input.
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
@@ -110,8 +111,24 @@ def _union(inner: tuple[Any, ...]) -> Convert | None:
 
 def _hints(kind: Any) -> dict[str, Any]:
     """Return the types of the fields that JSON may hold in another form. Evaluating a type takes as long as reading."""
+    names = vars(sys.modules[kind.__module__])
     stated = {field.name: field.type for field in dataclasses.fields(kind) if field.type not in _SAME}
-    return get_type_hints(SimpleNamespace(__annotations__=stated), vars(sys.modules[kind.__module__]))
+    found = {name: _named(text, names) for name, text in stated.items() if isinstance(text, str)}
+    rest = {name: text for name, text in stated.items() if found.get(name) is None}
+    others = get_type_hints(SimpleNamespace(__annotations__=rest), names) if rest else {}
+    return {name: found.get(name) or others[name] for name in stated}
+
+
+def _named(text: str, names: Mapping[str, Any]) -> Any:
+    """Return the type that a usual annotation names: ``Kind``, ``Kind | None``, ``tuple[Kind, ...]``; else None."""
+    bare = text.removesuffix(" | None")
+    is_tuple = bare.startswith("tuple[")
+    inner = bare.removeprefix("tuple[").removesuffix(", ...]") if is_tuple else bare
+    found = names.get(inner, getattr(builtins, inner, None)) if inner.isidentifier() else None
+    if not isinstance(found, type):
+        return None
+    kind = tuple[found, ...] if is_tuple else found  # type: ignore[valid-type]
+    return kind if bare == text else Union[kind, None]  # noqa: UP007
 
 
 @cache

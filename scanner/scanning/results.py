@@ -24,7 +24,7 @@ from scanner.advisories import feeds
 from scanner.config import Settings
 from scanner.errors import ScannerError
 from scanner.lazy_dataclasses import dataclass
-from scanner.model.finding import Incomplete
+from scanner.model.finding import AdvisoryStatus, Incomplete
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
 from scanner.model.records import reader, to_json
@@ -128,13 +128,16 @@ def key_of(image: Image, base: BaseImage | None, engines: Sequence[str], setting
         settings.engine_secrets,
         datetime.now(UTC).date(),
     )
-    return repr(parts)
+    try:
+        return to_json(parts).decode()
+    except TypeError:  # an integer of more than 64 bits: its result could not be kept either
+        return ""
 
 
-def _engine(name: str, settings: Settings) -> tuple[str, str, Digest, str] | None:
+def _engine(name: str, settings: Settings) -> tuple[str, str, Digest, AdvisoryStatus] | None:
     engine = catalog.engines()[name]
     binary = engine.binary(settings)
-    return None if binary is None else (name, engine.version(settings), binary, repr(engine.advisories(settings)))
+    return None if binary is None else (name, engine.version(settings), binary, engine.advisories(settings))
 
 
 @lru_cache(maxsize=1)

@@ -77,7 +77,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "equal": lambda kind: kind(name="a") == kind(name="a", tags=["x"]),
     "other class": lambda kind: kind(name="a") == "a",
     "unequal": lambda kind: kind(name="a") != kind(name="b"),
-    "hash": lambda kind: hash(kind(name="a")) == hash(kind(name="a", tags=["x"])),
+    "hash": lambda kind: len({kind(name="a"), kind(name="a", tags=["x"])}),
     "no hash": lambda kind: kind.__hash__ is None,
     "own list": lambda kind: kind(name="a").tags is kind(name="a").tags,
     "less": lambda kind: kind(name="a") < kind(name="b"),
@@ -87,6 +87,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "deleted": lambda kind: delattr(kind(name="a"), "name"),
     "replaced": lambda kind: replace(kind(name="a"), size=9).twice(),
     "fields": lambda kind: [(f.name, f.default, f.repr, f.kw_only) for f in fields(kind)],
+    "types of fields": lambda kind: [f.type for f in fields(kind)],
     "fields of an object": lambda kind: [f.name for f in fields(kind(name="a"))],
     "is one": is_dataclass,
     "class variable": lambda kind: kind.known,
@@ -193,12 +194,11 @@ def test_a_frozen_class_cannot_set_attributes_in_a_way_of_its_own() -> None:
 def test_an_argument_of_init_alone_is_refused() -> None:
     """It would be a slot that stays empty."""
 
-    @lazy_dataclasses.dataclass(slots=True)
-    class Wrong:
-        a: dataclasses.InitVar[int]
+    with pytest.raises(TypeError, match="kind of field that is unknown here"):
 
-    with pytest.raises(TypeError, match="unknown here"):
-        Wrong(1)
+        @lazy_dataclasses.dataclass(slots=True)
+        class Wrong:
+            a: dataclasses.InitVar[int]
 
 
 def test_a_pickled_object_is_read_by_a_process_that_has_used_no_class() -> None:

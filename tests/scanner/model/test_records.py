@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from scanner import catalog
-from scanner.model.finding import CVSS, CheckResult, Coverage, Evidence, Failed, Incomplete, NotApplicable, Passed
+from scanner.model.finding import (
+    CVSS,
+    CheckResult,
+    Coverage,
+    Evidence,
+    Failed,
+    Incomplete,
+    NotApplicable,
+    Passed,
+    Severity,
+)
 from scanner.model.records import reader, to_json
+from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport, report_adapter, report_json
 from scanner.policy.rules import Policy, default_policy
 from tests.scanner.reports import subjects
@@ -83,3 +95,43 @@ def test_a_policy_is_read_back() -> None:
 def test_what_is_not_a_report_is_refused(data: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         reader(ScanReport)(data)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Annotations of every form that evidence uses, and some that need an evaluation."""
+
+    name: str
+    count: int | None
+    digest: Digest
+    other: Digest | None
+    tags: tuple[str, ...]
+    digests: tuple[Digest, ...] | None
+    pairs: tuple[tuple[str, Digest], ...]
+    severity: Severity
+    seen: datetime | None
+    by_name: Mapping[str, Digest]
+    exact: tuple[str, int]
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_each_form_of_annotation_is_read_as_its_type(absent: bool) -> None:
+    digest = Digest.of(b"x")
+    value = Stated(
+        "a",
+        None if absent else 1,
+        digest,
+        None if absent else digest,
+        () if absent else ("x", "y"),
+        None if absent else (digest,),
+        (("a", digest),),
+        Severity.HIGH,
+        None if absent else datetime(2026, 1, 2, tzinfo=UTC),
+        {"a": digest},
+        ("a", 1),
+    )
+    found = reader(Stated)(to_json(value))
+    assert found == value
+    assert type(found.digest) is type(found.pairs[0][1]) is type(found.by_name["a"]) is Digest
+    assert absent or type(found.digests[0]) is Digest  # type: ignore[index]
+    assert found.severity is Severity.HIGH
