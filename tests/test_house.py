@@ -254,7 +254,6 @@ TESTED_IN = {
     "scanner/model/notification.py": "tests/scanner/notify/test_channels.py",
     "scanner/model/posture.py": "tests/scanner/scanning/test_posture.py",
     "scanner/model/pull_proof.py": "tests/web/adapters/test_registry.py",
-    "scanner/model/reference.py": "tests/scanner/registry/test_sources.py",
     "scanner/model/scan.py": "tests/scanner/store/test_scans.py",
     "scanner/model/vex.py": "tests/scanner/policy/test_openvex.py",
     "scanner/model/workload.py": "tests/scanner/checks/workload/test_containers.py",

@@ -165,15 +165,15 @@ def bad_token() -> RefusedError:
 
 
 def throttle_bad_tokens(found: bool) -> None:
-    """Count a failed token against its address."""
+    """Count a failed token against its address. Raises RefusedError (429) for an address with too many.
+
+    Called after a token was looked up, so that a valid one is never refused: strangers behind the same proxy or NAT
+    could otherwise stop the gate and the doors with wrong tokens.
+    """
     if not found and resources().settings.rate_limits:
-        resources().throttle.spend("bad-token", request_source(), BAD_TOKEN_ADDRESS)
-
-
-def check_bad_tokens() -> None:
-    """Raise 429 for an address with too many failed attempts."""
-    if resources().settings.rate_limits:
-        resources().throttle.check("bad-token", request_source(), BAD_TOKEN_ADDRESS)
+        throttle, source = resources().throttle, request_source()
+        throttle.check("bad-token", source, BAD_TOKEN_ADDRESS)
+        throttle.spend("bad-token", source, BAD_TOKEN_ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class GateCaller:
 def gate_caller(text: str, digest: str = "", repository: str = "", environment: str = "") -> GateCaller:
     """Authenticate a token, and in the same query read the current decision about ``digest``.
 
-    Call ``check_bad_tokens`` before. Raises RefusedError (401).
+    Raises RefusedError (401, or 429 after many wrong ones).
     """
     # Several hashes while the secret key is being rotated: the current key's first, which nearly always finds it.
     known = accounts.hashes(text, resources().secret_key)
@@ -212,7 +212,6 @@ def gate_caller(text: str, digest: str = "", repository: str = "", environment: 
 
 
 def _of_token(text: str) -> Actor:
-    check_bad_tokens()
     with resources().database.read() as session:
         token = accounts.find_token(session, text, resources().secret_key)
     throttle_bad_tokens(token is not None)

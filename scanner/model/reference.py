@@ -117,7 +117,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A repository with a tag and/or a digest. ``host``: as written; Docker Hub's short names are expanded."""
+    """A repository with a tag and/or a digest. ``host``: in lower case; Docker Hub's short names are expanded."""
 
     host: str
     repository: str
@@ -147,13 +147,14 @@ class Reference:
             digest = Digest(digest_text)
         first, slash, path = rest.partition("/")
         if slash and (first == "localhost" or any(c in first for c in ".:") or first != first.lower()):
-            host = first
+            # Names of hosts have no case: a policy for docker.io holds for Docker.IO, too.
+            host = first.lower()
         else:
             host, path = DOCKER_HUB, rest
         name, colon, tag = path.partition(":")
         if not _HOST.fullmatch(host) or len(host) > 261:
             raise refused("registry host", host, "write host[:port], without https://")
-        if host in (DOCKER_HUB, "index.docker.io", "registry-1.docker.io"):
+        if host.removesuffix(":443") in (DOCKER_HUB, "index.docker.io", "registry-1.docker.io"):
             host = DOCKER_HUB
             name = name if "/" in name else f"library/{name}"
         if not _REPOSITORY.fullmatch(name) or len(name) > _MAX_REPOSITORY:

@@ -379,8 +379,12 @@ def verify(signed: Signed, keys: Sequence[PublicKey], expected: Expected) -> Ver
 def decide(receipts: Sequence[Verified], now: datetime) -> Verified:
     """Return the receipt that counts: the newest. Of two of the same second, the one that refuses.
 
-    Raises SignatureRefused(reason="expired") if it has ended. An older one that has not ended is revoked by it.
+    Raises SignatureRefused(reason="expired") if it has ended, and (reason="ambiguous") if they are about several
+    images. An older one that has not ended is revoked by it.
     """
+    # A file can hold any. The newest would speak for an image that another receipt in the file denies.
+    if len({(each.repository, each.digest) for each in receipts}) > 1:
+        raise SignatureRefused("the receipts are about several images; name one with --image", reason="ambiguous")
     newest = max(receipts, key=lambda each: (each.issued_at, not each.passed, each.predicate_type == DECISION))
     if newest.valid_until <= now:
         raise SignatureRefused(f"the receipt ended at {_time(newest.valid_until)}", reason="expired")

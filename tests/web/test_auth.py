@@ -329,8 +329,27 @@ def test_guessing_tokens_is_slow_and_does_not_hurt_others(limited: OpenAPI, make
     assert [a.status_code for a in answers[:60]] == [401] * 60
     assert answers[61].status_code == 429
     assert int(answers[61].headers["Retry-After"]) >= 1
-    elsewhere = {"REMOTE_ADDR": "192.0.2.9"}
-    assert client.get("/api/v1/images", headers=good, environ_overrides=elsewhere).status_code == 200
+    # Everybody has one address behind a proxy or a NAT: guesses of a stranger there must not stop the others.
+    assert client.get("/api/v1/images", headers=good).status_code == 200
+    assert client.get("/api/v1/images", headers={"Authorization": "Bearer dw_x"}).status_code == 429
+
+
+def test_guessing_tokens_stops_neither_the_gate_nor_a_door(limited: OpenAPI, make_token: Callable[..., str]) -> None:
+    """An API server takes 429 for a webhook that is away, and with failurePolicy Ignore admits anything."""
+    client, question = limited.test_client(), {"image": "registry.example.com/shop/cart@sha256:" + "1" * 64}
+    gate, admission, pull = (make_token(scope) for scope in ("gate", "admission", "pull"))
+    calls = {
+        "/api/v1/gate": (gate, "post"),
+        f"/adapters/kubernetes/admit/{admission}": ("", "post"),
+        f"/adapters/registry/authorize/{pull}": ("", "get"),
+    }
+    for _ in range(62):
+        last = client.post("/adapters/kubernetes/admit/dw_wrong", json={})
+    assert last.status_code == 429
+    for path, (token, method) in calls.items():
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = client.open(path, method=method, json=question, headers=headers)
+        assert answer.status_code not in (401, 429), path
 
 
 def test_one_token_cannot_take_the_whole_service(limited: OpenAPI, make_token: Callable[..., str]) -> None:

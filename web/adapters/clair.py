@@ -56,16 +56,16 @@ def notify() -> Response:
 
 def _authenticate() -> None:
     source, limited = request_source(), resources().settings.rate_limits
-    if limited:
-        resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
-        resources().throttle.take("webhook", source, WEBHOOK)
     header = request.headers.get("Authorization", "")
     # Clair appends its own Authorization header to a configured one; both arrive as one, separated by a comma.
     tokens = [bearer_or_plain(part.strip()) for part in (header, *header.split(",")[:4])]
     if not any(_is_token(one) or _is_signed(one) for one in tokens):
-        if limited:
+        if limited:  # only now: a stranger at Clair's address must not stop its notifications
+            resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
             resources().throttle.spend("bad-webhook", source, BAD_TOKEN_ADDRESS)
         raise RefusedError("the request is not from the configured Clair", reason="bad_token", hint="see docs/clair.md")
+    if limited:
+        resources().throttle.take("webhook", source, WEBHOOK)
 
 
 def _is_token(sent: str) -> bool:

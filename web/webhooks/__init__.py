@@ -54,7 +54,7 @@ def _admit() -> int:
     format_ = formats().get(arguments["format_id"])
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
-    _throttle()
+    _take("late-body")
     if not format_.signs_body:
         _checked(lambda known: _admitted(format_, known, arguments.get("path_token", "")))
     return _LIMIT
@@ -69,9 +69,6 @@ def receive(format_id: str, path_token: str = "") -> Response:
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     body = read_body(_LIMIT)
-    # The same request, answered again after its group failed, was counted when it came.
-    if not is_again():
-        _throttle()
     return _checked(lambda known: _receive(format_, known, body, path_token))
 
 
@@ -107,6 +104,9 @@ def _admitted(format_: WebhookFormat, known: Known, path_token: str) -> None:
 def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str) -> Response:
     """Process a delivery that is checked against ``known``. Raises Outdated: nothing was done."""
     hook = _verified(format_, known, body, _authenticate(format_, known, body, path_token))
+    # The same request, answered again after its group failed, was counted when it came.
+    if not is_again():
+        _take("webhook")
     if format_.media_types and request.mimetype not in format_.media_types:
         raise UsageError("not a media type of this format", reason="unsupported_media_type")
     own_id = request.headers.get(format_.delivery_header, "")[:200] if format_.delivery_header else ""
@@ -184,12 +184,9 @@ def _with_id(event: PushEvent | UnreadableEvent, delivery: str) -> PushEvent | U
     return replace(event, id=delivery) if isinstance(event, PushEvent) and not event.id else event
 
 
-def _throttle() -> None:
+def _take(bucket: str) -> None:
     if resources().settings.rate_limits:
-        source = request_source()
-        # Wrong secrets are counted apart: a registry's burst of pushes is not an attack, and guesses are few.
-        resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
-        resources().throttle.take("webhook", source, WEBHOOK)
+        resources().throttle.take(bucket, request_source(), WEBHOOK)
 
 
 def _authenticate(format_: WebhookFormat, known: Known, body: bytes, path_token: str) -> list[deliveries.Hook]:
@@ -205,6 +202,7 @@ def _authenticate(format_: WebhookFormat, known: Known, body: bytes, path_token:
         if format_.authenticate(body, request.headers, path_token, secret, hook.header or format_.header)
     ]
     if not found:
+        _check_failures()  # first: the database is not asked about each guess of a flood
         _confirm(known)  # the secret may be new
         _spend()
         raise RefusedError("no webhook of this format has that secret", reason="bad_token")
@@ -223,6 +221,15 @@ def _verified(format_: WebhookFormat, current: Known, body: bytes, known: Sequen
         reason="bad_token",
         hint="check the sender that is configured for the webhook; see docs/webhooks.md",
     )
+
+
+def _check_failures() -> None:
+    """Raise RefusedError (429) for an address with too many wrong secrets.
+
+    Only called for a wrong one: a stranger at the registry's address (a proxy, a NAT) must not stop its deliveries.
+    """
+    if resources().settings.rate_limits:
+        resources().throttle.check("bad-webhook", request_source(), BAD_TOKEN_ADDRESS)
 
 
 def _spend() -> None:

@@ -238,6 +238,23 @@ def test_the_newest_receipt_counts_even_after_its_end() -> None:
     assert not receipts.decide([old, same], NOW).passed
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"digest": OTHER}, {"repository": "registry.example.com/shop/cart"}, {"digest": OTHER, "repository": "a.io/b"}],
+)
+def test_the_newest_receipt_speaks_for_no_other_image(other: dict[str, Any]) -> None:
+    """A file can hold the denial of one image, and a newer receipt that admits another."""
+    anything = replace(EXPECTED, digest=None, repository="", platform="")
+    denied = verified(envelope(facts("deny")), anything)
+    admitted = verified(envelope(facts(issued_at=ISSUED + timedelta(minutes=1), **other)), anything)
+    assert denied is not None
+    assert admitted is not None
+    with pytest.raises(SignatureRefused, match="several images") as refused:
+        receipts.decide([denied, admitted], NOW)
+    assert refused.value.reason == "ambiguous"
+    assert receipts.decide([admitted], NOW).passed
+
+
 def test_a_receipt_ends() -> None:
     found = verified(envelope(facts()), replace(EXPECTED, now=ENDS))
     assert found is not None
