@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import Rootfs
+from scanner.model.reference import Platform
 from scanner.patterns import lazy
 
 PASSWD, GROUP, SHADOW = "etc/passwd", "etc/group", "etc/shadow"
@@ -74,6 +75,17 @@ def is_unread(rootfs: Rootfs, path: str) -> bool:
     kept.
     """
     return rootfs.resolve(path) is not None and _lines(rootfs, path) is None
+
+
+def is_windows(platform: Platform, rootfs: Rootfs) -> bool:
+    """Return whether an image is for Windows, by its config and by its files.
+
+    The config is its author's word: containerd runs an image that calls itself one for Windows on Linux, and there the
+    users are those of etc/passwd. Layers for Windows hold their files below ``Files/``.
+    """
+    if platform.os != "windows" or rootfs.resolve(PASSWD) is not None:
+        return False
+    return any(path.startswith("Files/") for path in rootfs.files)
 
 
 def layer_of(rootfs: Rootfs, path: str) -> int | None:

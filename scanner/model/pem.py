@@ -20,7 +20,9 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.patterns import lazy
 
 _LABEL = lazy(
-    r"BEGIN [A-Z0-9 ]{0,60}PRIVATE\s{1,4}KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(?:minisign encrypted|signify) secret key", re.I
+    r"BEGIN [A-Z0-9 ]{0,60}PRIVATE\s{1,4}KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1"
+    r"|(?:minisign encrypted|signify) secret key",
+    re.I,
 )
 _BLOCK = lazy(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN = lazy(r"-----BEGIN ([^\n-]{0,60})")

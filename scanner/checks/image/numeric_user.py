@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanner.checks._passwd import PASSWD, accounts, is_unread, runtime_id
+from scanner.checks._passwd import PASSWD, accounts, is_unread, is_windows, runtime_id
 from scanner.checks.base import FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Passed, Severity
@@ -24,7 +24,7 @@ class NumericUser(FilesCheck):
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
         name = subject.image.config.user.partition(":")[0]
-        if subject.image.platform.os == "windows":
+        if is_windows(subject.image.platform, rootfs):
             return NotApplicable("Windows users have names only")
         if name in ("", "root") or runtime_id(name) == 0:
             return NotApplicable("the image runs as root: see root-user")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanner.checks._passwd import MAX_ID, PASSWD, accounts, is_unread, runtime_id
+from scanner.checks._passwd import MAX_ID, PASSWD, accounts, is_unread, is_windows, runtime_id
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
 
@@ -30,7 +30,9 @@ class RootUser(ImageCheck):
         """See ``ImageCheck.examine``."""
         user = subject.image.config.user
         name = user.partition(":")[0]
-        if subject.image.platform.os == "windows":
+        if subject.image.platform.os == "windows" and subject.rootfs is None:
+            return Incomplete("layers_unreadable", subject.rootfs_reason)
+        if subject.rootfs is not None and is_windows(subject.image.platform, subject.rootfs):
             return self._on_windows(subject, name)
         if not name.strip():
             return self._root(subject, "no USER is set, so the container starts as root")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from scanner.checks.base import ImageSubject
 from scanner.checks.image.root_user import RootUser
 from scanner.model.filesystem import FileType
 from scanner.model.finding import Failed, Incomplete, Passed
@@ -91,10 +92,25 @@ def test_the_remedy_names_the_user_that_the_image_has() -> None:
     assert outcome.remedy == "USER 1000:1000"
 
 
+WINDOWS = layer(entry("Files/Windows/System32/cmd.exe"), entry("Hives/Sam_Base"))
+
+
+def for_windows(made: ImageSubject) -> ImageSubject:
+    config = replace(made.image.config, platform=Platform("windows", "amd64"))
+    return replace(made, image=replace(made.image, config=config))
+
+
 @pytest.mark.parametrize(
     ("user", "kind"), [("", Failed), ("ContainerAdministrator", Failed), ("ContainerUser", Passed), ("me", Incomplete)]
 )
 def test_windows(user: str, kind: type) -> None:
-    made = subject(user=user)
-    config = replace(made.image.config, platform=Platform("windows", "amd64"))
-    assert isinstance(RootUser().examine(replace(made, image=replace(made.image, config=config))), kind)
+    assert isinstance(RootUser().examine(for_windows(subject(WINDOWS, user=user))), kind)
+
+
+@pytest.mark.parametrize("user", ["ContainerUser", "containeruser", "root", "0", "", "ghost"])
+def test_an_image_for_linux_that_calls_itself_one_for_windows(user: str) -> None:
+    """containerd does not compare the config of an image with its own system: ContainerUser is whom passwd says."""
+    passwd = layer(contents={"etc/passwd": b"ContainerUser:x:0:0::/:/bin/sh\ncontaineruser:x:0:0::/:/bin/sh\n"})
+    for layers in ((passwd,), (WINDOWS, passwd), (layer(entry("bin/sh")),)):
+        assert isinstance(RootUser().examine(for_windows(subject(*layers, user=user))), Failed)
+    assert isinstance(RootUser().examine(for_windows(unreadable(user="ContainerUser"))), Incomplete)
