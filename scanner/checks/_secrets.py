@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -40,8 +41,8 @@ from scanner.checks._secret_search import (
     WIDE,
     Candidates,
     Select,
+    by_fastest,
     by_literals,
-    by_re2,
     selection,
 )
 from scanner.checks._secret_shapes import Shape
@@ -107,7 +108,8 @@ _ENCODED_KEY = lazy(r"(client-key-data|token):[ \t]*([A-Za-z0-9+/=._-]{40,})")
 
 _DOCUMENTATION = lazy(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[\d.]{1,5}/test|proc|sys)/")
 _PACKAGES = lazy(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
-_TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/|[._-]examples?\.json$")
+_TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
+_EXAMPLE = lazy(r"[._-]examples?\.json$")
 _NAMES = lazy(
     r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key|access_?key(?:_?id)?|private_?key|credentials?"
     r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
@@ -206,7 +208,7 @@ class SecretScanner:
         rule = _key_stores.rule(data, whole=True)
         if rule is not None and not _documented(data):
             found.append(ContentMatch(rule, path, 1, f"DER… ({len(data)} bytes)"))
-        if _CONFIGURATIONS.search(path) is not None:
+        if _is_configuration(path):
             lines = {match.line for match in found}
             # A line that a pattern has matched already is not reported again by the name of its setting.
             found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
@@ -242,7 +244,7 @@ class LargeFile:
         self._budget = _Budget()
         self._found: dict[tuple[str, int], ContentMatch] = {}
         self._before: set[tuple[str, str]] = set()  # what the window before had found
-        self._is_configuration = _CONFIGURATIONS.search(path) is not None
+        self._is_configuration = _is_configuration(path)
 
     def feed(self, data: memoryview) -> None:
         """Read the next bytes."""
@@ -316,7 +318,7 @@ class _Secret(NamedTuple):
 
 def _plain(data: bytes, shapes: Sequence[Shape] | None = None) -> Iterator[_Secret]:
     if shapes is None:
-        shapes = SHAPES if len(data) < _LONG else by_re2(data).shapes
+        shapes = SHAPES if len(data) < _LONG else by_fastest(data).shapes
     for shape in shapes:
         for match in shape.matches(data):
             start, end = shape.span(match)
@@ -493,11 +495,30 @@ def title(rule: str) -> str:
 
 def is_ignored(path: str) -> bool:
     """Return whether a file is documentation or a test of a dependency, which contain example secrets."""
-    if _DOCUMENTATION.match(path) is not None:
-        return True
+    directory, _, name = path.rpartition("/")
+    ignored, in_package = _ignored_directory(directory)
     # Tests of a dependency contain keys that its authors published. Tests of the application itself are searched.
+    return ignored or (in_package and _EXAMPLE.search(name) is not None)
+
+
+@lru_cache(maxsize=1024)
+def _ignored_directory(directory: str) -> tuple[bool, bool]:
+    """Return whether all files in a directory are ignored, and whether it belongs to a dependency.
+
+    Files come by directory, so most answers are known.
+    """
+    path = f"{directory}/"
+    if _DOCUMENTATION.match(path) is not None:
+        return True, False
     package = _PACKAGES.search(path)
-    return package is not None and _TESTS.search(path, package.end() - 1) is not None
+    if package is None:
+        return False, False
+    return _TESTS.search(path, package.end() - 1) is not None, True
+
+
+def _is_configuration(path: str) -> bool:
+    """Return whether a file often contains credentials. Only the last two parts of its path are looked at."""
+    return _CONFIGURATIONS.search(path, max(0, path.rfind("/", 0, max(0, path.rfind("/"))))) is not None
 
 
 def is_placeholder(value: str) -> bool:

@@ -132,6 +132,13 @@ class TarReader:
         while position < end:
             if self._left:
                 take = min(self._left, end - position)
+                if self._body is not None and take == self._left and not self._body:
+                    # All of it in one piece, as most files are: copied once, without the padding.
+                    data = bytes(view[position : position + take - self._padding])
+                    self._left, self._body = 0, None
+                    position += take
+                    self._deliver(data)
+                    continue
                 if self._body is not None:
                     self._body.append(bytes(view[position : position + take]))
                 elif self._pieces is not None and self._left > self._padding:
@@ -299,14 +306,18 @@ class TarReader:
 
     def _end_of_body(self) -> None:
         body, self._body = self._body, None
-        entry, self._entry = self._entry, None
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
             pieces.close()
         if body is None:
+            self._entry = None
             return
         data = body[0] if len(body) == 1 else b"".join(body)
-        data = data[: len(data) - self._padding] if self._padding else data
+        self._deliver(data[: len(data) - self._padding] if self._padding else data)
+
+    def _deliver(self, data: bytes) -> None:
+        """Pass on the content of a file, or read the values for the next entry."""
+        entry, self._entry = self._entry, None
         if entry is not None:
             self._visitor.content(entry, data)
         elif self._kind == _LONG_NAME:

@@ -7,6 +7,7 @@ everything that could not be examined.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,9 +150,20 @@ def local_services(settings: Settings, *, remember: bool = False) -> Iterator[Se
     from scanner.scanning.slots import claim_slot
 
     sweep(settings)  # without a server, nothing else removes work directories of killed scans
-    with claim_slot(settings.home / "slots") as slot:
+    with claim_slot(settings.home / "slots") as slot, _few_collections():
         results = Results.under(settings.home) if remember else None
         yield replace(make_services(settings, slot, lasting=False), trust=_stored_trust(settings), results=results)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Search for cycles less often. The files of an image are many objects, and none of them is part of a cycle."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _stored_trust(settings: Settings) -> Trust:
