@@ -108,6 +108,8 @@ def needs(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
 def smallest(found: Iterator[Need]) -> list[Need]:
     """Return one need per directory, without subdirectories. The most certain reason is kept."""
     kept: dict[str, Need] = {}
+    # Parents first, so that a subdirectory finds its parent kept. Of one directory the certain reason comes first:
+    # the two words sort in that order.
     for need in sorted(found, key=lambda n: (n.path.count("/"), n.path, n.confidence)):
         parents = need.path.split("/")
         if not any("/".join(parents[:n]) in kept for n in range(1, len(parents) + 1)):
@@ -160,6 +162,7 @@ def _nginx(rootfs: Rootfs) -> Iterator[Need]:
     if not any(name.endswith("_temp_path") for name in kinds):
         path = next((path for path in _NGINX_SCRATCH if path in rootfs.files), _NGINX_SCRATCH[0])
         yield Need(path, TMPFS, "nginx buffers requests and responses there by default", CERTAIN, _layer(rootfs, path))
+    # The official images link these files to the console. Nothing is written to the directory then.
     logs = [f"/var/log/nginx/{name}.log" for name in ("access", "error")]
     if not kinds & {"access_log", "error_log"} and not all(_is_console(rootfs, path) for path in logs):
         yield Need("var/log/nginx", TMPFS, "nginx writes its logs there by default", CERTAIN)
@@ -209,6 +212,7 @@ def _logs(rootfs: Rootfs) -> Iterator[Need]:
             and not _BUILD_LOGS.match(path)
             and placed.layer > 0
         ):
+            # A log in the first layer was written when the distribution built its image, not by this image's program.
             directory = posixpath.dirname(path)
             yield Need(directory, TMPFS, f"contains the log file {path.rpartition('/')[2]}", LIKELY, placed.layer)
 

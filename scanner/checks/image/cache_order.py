@@ -63,6 +63,7 @@ def _late(subject: ImageSubject, instructions: tuple[Instruction, ...]) -> Itera
             kind = _installs(command)
             if kind and copied is None:
                 before.add(kind)
+            # What was installed before the copy is in the cache already, and one report for each ecosystem is enough.
             elif kind and copied is not None and kind not in before:
                 before.add(kind)
                 text = f"{copied.name} {copied.text}"[:80]

@@ -52,6 +52,7 @@ class SensitiveVolumes(ConfigCheck):
 
     def _sensitive(self, subject: ImageSubject) -> Iterator[Evidence]:
         for volume in subject.image.config.volumes:
+            # Runtimes clean the path: ``/data/../etc`` is mounted on ``/etc``.
             path = posixpath.normpath("/" + volume).strip("/")
             if why := _why(path):
                 yield subject.setting(

@@ -84,7 +84,7 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "ALLOW_ANONYMOUS_LOGIN": (_on, "no password is needed"),
 }
 _PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PERL5LIB", "RUBYLIB")
-_WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_WRITABLE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # noqa: S108
 _LESSER = ("DOCKER_CONTENT_TRUST", "COMPOSER_ALLOW_SUPERUSER", "RAILS_ENV", "ASPNETCORE_ENVIRONMENT")
 
 
@@ -115,9 +115,10 @@ class WeakenedEnvironment(ConfigCheck):
             test, effect = _KNOWN.get(name.upper(), (None, ""))
             if test is not None and test(value):
                 yield self._evidence(subject, name, f"{name}={value[:60]}: {effect}")
-            if name in _PATHS:
+            # On Windows the separator is ";", and each part begins with a drive: all would look relative.
+            if name in _PATHS and subject.image.platform.os != "windows":
                 for part in value.split(":") if value else ():
-                    if not part.startswith("/") or part.startswith(_WRITABLE):
+                    if not part.startswith("/") or f"{part}/".startswith(_WRITABLE):
                         yield self._evidence(
                             subject, name, f"{name} contains {part!r}, where other users can place programs"
                         )

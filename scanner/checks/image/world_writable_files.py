@@ -66,6 +66,7 @@ def _is_writable(path: str, entry: FileEntry) -> bool:
         return False
     if entry.type is FileType.DIRECTORY:
         return not entry.mode & 0o1000
+    # A symbolic link has the mode 0777 always, and it means nothing (symlink(7)).
     return entry.type in (FileType.FILE, FileType.HARDLINK, FileType.FIFO)
 
 

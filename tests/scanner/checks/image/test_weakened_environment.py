@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scanner.checks.image.weakened_environment import WeakenedEnvironment
 from scanner.model.finding import Failed, Passed, Severity
+from scanner.model.reference import Platform
 from tests.scanner.checks.factory import subject
 
 
@@ -58,3 +61,15 @@ def test_what_is_less_severe() -> None:
     outcome = WeakenedEnvironment().examine(subject(env=(("DOCKER_CONTENT_TRUST", "0"),)))
     assert isinstance(outcome, Failed)
     assert outcome.severity is Severity.LOW
+
+
+def test_search_paths_of_windows_are_absolute_in_another_way() -> None:
+    made = subject(env=(("PATH", "C:\\Windows\\system32;C:\\app"), ("NODE_TLS_REJECT_UNAUTHORIZED", "0")))
+    config = replace(made.image.config, platform=Platform("windows", "amd64"))
+    outcome = WeakenedEnvironment().examine(replace(made, image=replace(made.image, config=config)))
+    assert isinstance(outcome, Failed)
+    assert [each.name for each in outcome.evidence] == ["NODE_TLS_REJECT_UNAUTHORIZED"]
+
+
+def test_a_directory_whose_name_begins_like_that_of_a_writable_one() -> None:
+    assert WeakenedEnvironment().examine(subject(env=(("PATH", "/tmpl/bin:/bin"),))) == Passed()
