@@ -20,7 +20,7 @@ from scanner.model.decision import Verdict
 from scanner.model.lineage import BaseImage
 from scanner.model.reference import Digest
 from scanner.store import base_watch, gate, images, inventory, listings, receipts, reconciliation, registries, scans
-from scanner.store.schema import image_blob, image_stack, metadata, scan
+from scanner.store.schema import image_blob, image_stack, metadata, running_workload, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
 from tests.scanner.store import factories
@@ -255,6 +255,18 @@ def _run(session: Connection, digest: str) -> None:
     )
     one = inventory.NewWorkload("web", "0" * 64, b"{}", "shop", "Deployment", "", "h/r:1", judged)
     inventory.replace(session, where, 1, "0" * 64, "agent", [one], [])
+
+
+def test_images_that_were_mounted_before_count_as_running(database: Database) -> None:
+    database.upgrade()
+    digest = _fill(database)
+    mounted = [{"image": "h/r:1", "repository": "h/r", "tag": "1", "digest": digest}]
+    with database.session() as session:
+        session.execute(running_workload.update().values(digest="", mounted=mounted))
+    database.downgrade("0039")
+    database.upgrade()
+    with database.read() as session:
+        assert inventory.running_in(session, [digest], None) == {digest: {"production": 1}}
 
 
 def test_what_runs_is_forgotten_below_the_revision_that_knows_it(database: Database) -> None:

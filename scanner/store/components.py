@@ -15,7 +15,7 @@ from scanner.store import inventory
 from scanner.store.images import purl_key
 from scanner.store.listings import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import component, image, image_component, image_stack, listing, running_workload
+from scanner.store.schema import component, image, image_component, image_stack, listing
 
 T = TypeVar("T")
 
@@ -171,10 +171,7 @@ def _holders(
         query = query.where(listing.c.project.in_(projects))
     if running:
         # A workload can name the index or the image of its platform.
-        own = sa.select(running_workload.c.id).where(running_workload.c.digest.in_((listing.c.digest, image.c.digest)))
-        if projects is not None:
-            own = own.where(running_workload.c.project.in_(projects))
-        query = query.where(own.exists())
+        query = query.where(inventory.runs(listing.c.digest, image.c.digest, projects=projects))
     return query
 
 

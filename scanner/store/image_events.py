@@ -13,7 +13,8 @@ from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import Severity, Vulnerability
 from scanner.model.notification import Event, EventKind, Level
 from scanner.model.scan import ScanReport
-from scanner.store.schema import finding, image, running_workload, vulnerability
+from scanner.store import inventory
+from scanner.store.schema import finding, image, vulnerability
 
 _TOLD = 50  # of one image's new vulnerabilities, the worst first
 _REASONS = 5
@@ -137,8 +138,7 @@ def tag_moved(repository: str, tag: str, digest: str, former: str, project: str)
 
 def _is_running(session: Connection, found: ScanReport) -> bool:
     digests = {str(found.digest), *(str(item.image.digest) for item in found.images)}
-    query = sa.select(running_workload.c.id).where(running_workload.c.digest.in_(list(digests))).limit(1)
-    return session.execute(query).first() is not None
+    return bool(session.execute(sa.select(inventory.runs(*sorted(digests)))).scalar_one())
 
 
 def _name(found: ScanReport) -> str:

@@ -26,6 +26,7 @@ from scanner.store.schema import (
     image_stack,
     inventory_source,
     listing,
+    running_mount,
     running_workload,
     scan,
     tag_move,
@@ -207,12 +208,14 @@ class Filter:
             ("environment", self.environment),
             ("source_id", self.source),
             ("namespace", self.namespace),
-            ("repository", self.image),
             ("owner", self.owner),
-            ("digest", self.digest),
         ):
             if value:
                 query = query.where(columns[name] == value)
+        for name, value in (("repository", self.image), ("digest", self.digest)):
+            if value:
+                mounts = sa.select(running_mount.c.workload_id).where(running_mount.c[name] == value)
+                query = query.where(sa.or_(columns[name] == value, columns.id.in_(mounts)))
         if self.verdicts:
             # By ranges of the rank, which has an index. The verdict of the list is the worse of two columns, which no
             # index could find.
@@ -330,6 +333,10 @@ def replace(
     if updated:
         values: dict[str, Any] = {name: sa.bindparam(name) for name in updated[0] if name != "b_id"}
         session.execute(running_workload.update().where(columns.id == sa.bindparam("b_id")).values(**values), updated)
+    mounting = [each.name for each in changed if each.judged.mounted]
+    numbers = {name: row.id for name, row in _former(session, held.id, mounting).items()}
+    mounts = {numbers[each.name]: each.judged.mounted for each in changed if each.judged.mounted}
+    _replace_mounts(session, mounts, [row.id for row in former.values()])
     _make_due_elsewhere(session, held.environment, moved)
     count = sa.select(sa.func.count()).where(columns.source_id == held.id)
     session.execute(
@@ -345,6 +352,26 @@ def replace(
         )
     )
     summarise(session, held.id)
+
+
+def _replace_mounts(
+    session: Connection, mounts: Mapping[int, Sequence[MountedImage]], former: Sequence[int] = ()
+) -> None:
+    """Record the mounted images of workloads by number. Workloads in ``former`` that mount none any more lose theirs.
+
+    Few workloads mount images, so most snapshots write nothing.
+    """
+    columns = running_mount.c
+    for chunk in _chunks(sorted({*mounts, *former})):
+        session.execute(running_mount.delete().where(columns.workload_id.in_(chunk)))
+    rows = [
+        {"workload_id": number, "position": position}
+        | {name: getattr(each, name) for name in ("repository", "tag", "digest")}
+        for number, images in sorted(mounts.items())
+        for position, each in enumerate(images)
+    ]
+    if rows:
+        session.execute(running_mount.insert(), rows)
 
 
 def remove_source(session: Connection, source_id: str) -> SourceView:
@@ -424,7 +451,10 @@ def rejudge(session: Connection, judged: Mapping[Due, WorkloadDecision]) -> int:
             moved[one.environment].add((values["repository"], values["tag"]))
         # A newer snapshot may have changed the workload since it was read. Its own transaction has judged it then.
         mine = sa.and_(columns.id == one.id, columns.facts_digest == one.facts_digest)
-        count += session.execute(running_workload.update().where(mine).values(**values)).rowcount
+        written = session.execute(running_workload.update().where(mine).values(**values)).rowcount
+        if written and judged[one].mounted:
+            _replace_mounts(session, {one.id: judged[one].mounted})
+        count += written
     for environment, pairs in sorted(moved.items()):
         _make_due_elsewhere(session, environment, pairs)
     for source_id in sorted({one.source_id for one in ordered}):
@@ -448,8 +478,8 @@ def invalidate_image(session: Connection, repository: str, tag: str, digest: str
     by_tag = sa.and_(columns.tag == tag, sa.or_(columns.by_tag.is_(True), columns.digest == "")) if tag else sa.false()
     _make_due(session, sa.and_(columns.repository == repository, sa.or_(columns.digest == digest, by_tag)))
     # Few workloads mount images. Whether it is this tag or digest is found out when they are evaluated.
-    named = sa.cast(columns.mounted, sa.Text).contains(f'"{repository}"', autoescape=True)
-    _make_due(session, sa.and_(_MOUNTS, named))
+    mounts = sa.select(running_mount.c.workload_id).where(running_mount.c.repository == repository)
+    _make_due(session, columns.id.in_(mounts))
 
 
 def _make_due(session: Connection, which: sa.ColumnElement[bool]) -> None:
@@ -667,16 +697,17 @@ def facets(session: Connection, projects: frozenset[str] | None) -> dict[str, di
 def summarise(session: Connection, source_id: str) -> None:
     """Recompute a source's counts after a change, so that pages need not count all workloads."""
     columns = running_workload.c
-    names = ("project", "rank", "namespace", "repository", "owner", "failed")
+    names = ("project", "rank", "namespace", "repository", "owner", "failed", "mounted")
     query = sa.select(*(columns[name] for name in names)).where(columns.source_id == source_id)
     counts: dict[str, dict[str, Counter[str]]] = {}
     for row in session.execute(query):
         own = counts.setdefault(row.project, {name: Counter() for name in _COUNTED})
         own["verdict"][overall(row.rank)] += 1
         own["check"].update(row.failed)
-        for name, value in (("namespace", row.namespace), ("image", row.repository), ("owner", row.owner)):
+        for name, value in (("namespace", row.namespace), ("owner", row.owner)):
             if value:
                 own[name][value] += 1
+        own["image"].update({row.repository, *(each["repository"] for each in row.mounted)} - {""})
     session.execute(inventory_source.update().where(inventory_source.c.id == source_id).values(summary=counts))
 
 
@@ -703,7 +734,35 @@ def figures(session: Connection) -> dict[tuple[str, str], int]:
     return dict(found)
 
 
-# Running images
+# Running images: those that containers run, and those whose files they mount
+
+
+def runs(*digests: Any, projects: frozenset[str] | None = None) -> sa.ColumnElement[bool]:
+    """Return the condition that a workload (of these projects) runs or mounts one of these digests.
+
+    Two EXISTS, each with its own index. Neither database looks a digest up in a UNION by an index for each row.
+    """
+    own = sa.select(running_workload.c.id).where(running_workload.c.digest.in_(digests))
+    mounts = (
+        sa.select(running_mount.c.workload_id)
+        .join(running_workload, running_workload.c.id == running_mount.c.workload_id)
+        .where(running_mount.c.digest.in_(digests))
+    )
+    if projects is not None:
+        own, mounts = (query.where(running_workload.c.project.in_(projects)) for query in (own, mounts))
+    return sa.or_(own.exists(), mounts.exists())
+
+
+def _uses(*names: str, digests: Any) -> sa.CompoundSelect[Any]:
+    """Return these columns of workloads with each of ``digests`` that they run or mount, once each."""
+    columns = [running_workload.c[name] for name in names]
+    own = sa.select(*columns, running_workload.c.digest).where(running_workload.c.digest.in_(digests))
+    mounts = (
+        sa.select(*columns, running_mount.c.digest)
+        .join(running_mount, running_mount.c.workload_id == running_workload.c.id)
+        .where(running_mount.c.digest.in_(digests))
+    )
+    return own.union(mounts)
 
 
 def digests_in(environment: str) -> sa.CompoundSelect[Any]:
@@ -711,21 +770,26 @@ def digests_in(environment: str) -> sa.CompoundSelect[Any]:
     platform.
     """
     own = sa.select(running_workload.c.digest).where(running_workload.c.environment == environment)
-    return sa.select(image_stack.c.subject).where(image_stack.c.digest.in_(own)).union(own)
+    mounts = (
+        sa.select(running_mount.c.digest)
+        .join(running_workload, running_workload.c.id == running_mount.c.workload_id)
+        .where(running_workload.c.environment == environment)
+    )
+    indexes = sa.select(image_stack.c.subject).where(image_stack.c.digest.in_(own.union(mounts)))
+    return indexes.union(own, mounts)
 
 
 def running_in(
     session: Connection, digests: Iterable[str], projects: frozenset[str] | None
 ) -> dict[str, dict[str, int]]:
-    """Return the number of workloads of each digest, by environment."""
-    columns = running_workload.c
-    query = sa.select(columns.digest, columns.environment, sa.func.count().label("n"))
-    if projects is not None:
-        query = query.where(columns.project.in_(projects))
+    """Return the number of workloads that run or mount each digest, by environment."""
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for chunk in _chunks(sorted(set(digests))):
-        rows = session.execute(query.where(columns.digest.in_(chunk)).group_by(columns.digest, columns.environment))
-        for row in rows:
+        each = _uses("id", "environment", "project", digests=chunk).subquery().c
+        query = sa.select(each.digest, each.environment, sa.func.count().label("n"))
+        if projects is not None:
+            query = query.where(each.project.in_(projects))
+        for row in session.execute(query.group_by(each.digest, each.environment)):
             found[row.digest][row.environment] = row.n
     return dict(found)
 
@@ -754,8 +818,8 @@ def other_digests(session: Connection, row: WorkloadRow, projects: frozenset[str
 def affected(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
 ) -> tuple[tuple[WorkloadRow, ...], dict[str, int], int]:
-    """Return what a vulnerability affects: workloads (the worst first), number of running images by environment, number
-    of all images.
+    """Return what a vulnerability affects: workloads that run or mount an image with it (the worst first), number of
+    running images by environment, number of all images.
     """
     own = (
         sa.select(image.c.digest)
@@ -766,14 +830,18 @@ def affected(
     # A workload may refer to an index that contains the affected image.
     touched = own.union(sa.select(image_stack.c.subject).where(image_stack.c.digest.in_(own)))
     columns = running_workload.c
+    uses = _uses("id", "environment", "project", digests=touched).subquery().c
     rows = session.execute(
-        _rows(projects).where(columns.digest.in_(touched)).order_by(columns.rank.desc(), columns.id.desc()).limit(limit)
+        _rows(projects)
+        .where(columns.id.in_(sa.select(uses.id)))
+        .order_by(columns.rank.desc(), columns.id.desc())
+        .limit(limit)
     )
-    counted = sa.select(columns.environment, sa.func.count(sa.distinct(columns.digest)).label("n"))
-    counted = counted.where(columns.digest.in_(touched)).group_by(columns.environment)
+    counted = sa.select(uses.environment, sa.func.count(sa.distinct(uses.digest)).label("n"))
+    counted = counted.group_by(uses.environment)
     total = sa.select(sa.func.count(sa.distinct(listing.c.digest))).where(listing.c.digest.in_(touched))
     if projects is not None:
-        counted = counted.where(columns.project.in_(projects))
+        counted = counted.where(uses.project.in_(projects))
         total = total.where(listing.c.project.in_(projects))
     by_environment = {row.environment: row.n for row in session.execute(counted)}
     return tuple(_view(row) for row in rows), by_environment, session.execute(total).scalar_one()

@@ -6,13 +6,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.decision import Verdict
-from scanner.store import tags
+from scanner.store import inventory, tags
 from scanner.store.schema import (
     finding,
     image,
     image_stack,
     listing,
-    running_workload,
     verdict,
     vulnerability,
 )
@@ -60,5 +59,4 @@ def is_denied(session: Connection, project: str, policy: str, rule: str) -> bool
 
 def _is_current() -> sa.ColumnElement[bool]:
     """Select listings whose tag has not been moved to another image, or whose image is running."""
-    running = sa.exists().where(running_workload.c.digest == listing.c.digest)
-    return sa.or_(tags.is_named_last(), running)
+    return sa.or_(tags.is_named_last(), inventory.runs(listing.c.digest))

@@ -50,6 +50,7 @@ from scanner.store.schema import (
     registry_check,
     report,
     rests_on,
+    running_mount,
     running_workload,
     scan,
     scan_attempt,
@@ -67,7 +68,10 @@ _COUNTED_BYTES = 64 << 20  # smaller tables are counted exactly
 _BASES_KEPT = 50  # `matches.is_newest` compares with as many
 
 # SELECTs of digests (images or indexes) that must be kept. Add the table of a new kind of reference here.
-IN_USE: list[sa.Select[Any]] = [sa.select(running_workload.c.digest).where(running_workload.c.digest != "")]
+IN_USE: list[sa.Select[Any]] = [
+    sa.select(running_workload.c.digest).where(running_workload.c.digest != ""),
+    sa.select(running_mount.c.digest).where(running_mount.c.digest != ""),
+]
 
 Condition = sa.ColumnElement[bool]
 
@@ -262,13 +266,8 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
     last_good = sa.and_(t.verdict != "deny", ~sa.exists().where(later, other.c.verdict != "deny"))
     stays = [tagged, sa.and_(t.tag != "", ~moved_on), last_decided, last_good]
     # A source that reports only a tag may run any image that had the tag.
-    stays.append(
-        sa.exists().where(
-            running_workload.c.digest == "",
-            running_workload.c.repository == t.repository,
-            running_workload.c.tag == t.tag,
-        )
-    )
+    for uses in (running_workload.c, running_mount.c):
+        stays.append(sa.exists().where(uses.digest == "", uses.repository == t.repository, uses.tag == t.tag))
     for digests in IN_USE:
         # A workload runs one platform of an index. The listing is that of the index, and has to stay for it.
         part = sa.exists().where(image_stack.c.subject == t.digest, image_stack.c.digest.in_(digests))

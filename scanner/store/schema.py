@@ -1200,3 +1200,20 @@ running_workload = sa.Table(
     sa.Index("ix_running_workload_image", "repository", "tag"),
     sa.Index("ix_running_workload_valid_until", "valid_until"),
 )
+# The images in ``running_workload.mounted``, one a row: a list in JSON has no index.
+running_mount = sa.Table(
+    "running_mount",
+    metadata,
+    sa.Column(
+        "workload_id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("running_workload.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Index("ix_running_mount_digest", "digest"),
+    sa.Index("ix_running_mount_image", "repository", "tag"),
+)

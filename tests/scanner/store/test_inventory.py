@@ -14,9 +14,9 @@ from scanner.model.decision import Verdict
 from scanner.model.reference import Descriptor, Digest
 from scanner.policy.evaluate import evidence_digest
 from scanner.services import decisions, inventory, policies, workload_documents
-from scanner.store import images, listings, scans
+from scanner.store import components, images, listings, retention, scans
 from scanner.store import inventory as store
-from scanner.store.schema import audit_log, running_workload
+from scanner.store.schema import audit_log, running_mount, running_workload
 from scanner.store.session import Database
 from tests.actors import ownerless, person
 from tests.scanner.store import factories
@@ -313,3 +313,62 @@ def test_other_environments_and_affected_workloads_are_of_the_projects_that_may_
         hidden = store.affected(session, "CVE-2026-00001", nobodys)
     assert seen[2] == 1
     assert hidden == ((), {}, 0)
+
+
+def mounting(digest: str) -> list[dict[str, Any]]:
+    """Workloads that run other images: one mounts the image, a sidecar of the next pod runs it, one does neither."""
+    mounts = [{"kind": "image", "target": "/tool", "source": f"{factories.REPOSITORY}@{digest}"}]
+    sidecar = {"container_kind": "sidecar", "image": f"{factories.REPOSITORY}@{digest}"}
+    return [
+        *named("mounts", image="h/own:1", mounts=mounts * 2),
+        *named("sidecar", **sidecar),
+        *named("another", image="h/own:1"),
+    ]
+
+
+def test_an_image_that_is_mounted_counts_as_one_that_runs(database: Database) -> None:
+    flaw = factories.package(1)
+    found = factories.report(packages=[flaw], vulnerabilities=[factories.vulnerability(1, flaw)])
+    digest = scanned(database, found)
+    report(database, mounting(digest))
+    search = components.Search(flaw.name, running=True)
+    with database.read() as session:
+        running, by_environment, total = store.affected(session, "CVE-2026-00001", None)
+        where = store.running_in(session, [digest], None)
+        listed = listings.list_(session, None, listings.Filter(running_in="production"))
+        (holder,) = components.search(session, search, None).holders.items
+        kept = session.execute(sa.union(*retention.IN_USE)).scalars().all()
+        facets = store.facets(session, None)
+        assert store.affected(session, "CVE-2026-00001", frozenset({"another"}))[:2] == ((), {})
+        assert components.search(session, search, frozenset({"another"})).holders.items == ()
+    assert {row.name for row in running} == {"mounts", "sidecar"}
+    assert (by_environment, total) == ({"production": 1}, 1)
+    assert where == {digest: {"production": 2}}
+    assert [each.digest for each in listed.items] == [digest]
+    assert (holder.digest, holder.environments) == (digest, ("production",))
+    assert digest in kept
+    assert facets["image"] == {factories.REPOSITORY: 2, "docker.io/h/own": 2}
+    for narrowed in ({"digest": digest}, {"image": factories.REPOSITORY}):
+        assert rows(database, **narrowed).keys() == {"mounts", "sidecar"}
+
+
+def test_a_mount_that_is_gone_counts_no_more(database: Database) -> None:
+    digest = scanned(database)
+    report(database, mounting(digest))
+    report(database, named("mounts", "another", image="h/own:1"), 2)
+    assert rows(database, digest=digest) == {}
+    report(database, mounting(digest), 3)
+    with database.session() as session:
+        source = store.source_of(session, "production", "kubernetes", "cluster")
+        assert source is not None
+        store.remove_source(session, source.id)
+        assert session.execute(sa.select(running_mount)).all() == []
+
+
+def test_a_mounted_tag_counts_for_the_image_that_it_names_since(database: Database) -> None:
+    mounts = [{"kind": "image", "target": "/tool", "source": f"{factories.REPOSITORY}:1"}]
+    report(database, named("mounts", image="h/own:1", mounts=mounts))
+    digest = scanned(database)
+    assert rows(database, digest=digest) == {}
+    assert inventory.refresh(database, seconds=60) == 1
+    assert rows(database, digest=digest).keys() == {"mounts"}
