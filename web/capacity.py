@@ -92,6 +92,7 @@ _EXACT = {
     "/metrics": MONITORING,
     "/api/v1/gate": GATE,
     "/api/v1/inventory": INVENTORY,
+    "/api/v1/gate/workloads": INVENTORY,
 }
 _PREFIXES = (
     ("/adapters/", GATE),

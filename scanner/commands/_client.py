@@ -17,6 +17,7 @@ from scanner.addresses import web_address
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.decision import Change, Reason, ReasonKind, Verdict
+from scanner.model.finding import CheckResult
 from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.reports._decision_text import DecisionText, grouped
@@ -110,6 +111,25 @@ class Client:
             # The server says when to ask again; bounded, so that a wrong value neither floods the server nor sleeps for
             # ever.
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
+
+    def check_workloads(
+        self, documents: Sequence[Mapping[str, Any]], *, environment: str
+    ) -> list[tuple[CheckResult, ...]]:
+        """Return the results of every workload check for each document, by what the server knows."""
+        from pydantic import TypeAdapter, ValidationError
+
+        body = {"environment": environment, "workloads": list(documents)}
+        _, document = self.post("/api/v1/gate/workloads", body, limit=_MAX_REPORTS)
+        items = document.get("items")
+        checks = [each.get("checks") for each in items if isinstance(each, dict)] if isinstance(items, list) else []
+        try:
+            # Not strict: in JSON an enumeration is a text and a tuple is a list.
+            found = TypeAdapter(list[tuple[CheckResult, ...]]).validate_python(checks)
+        except ValidationError:
+            found = []
+        if len(found) != len(documents):
+            raise RemoteError("the server's answer has no results for the workloads", reason="server_error")
+        return found
 
     def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> dict[str, Any]:
         """Return which images a policy would newly deny or release, by the evidence that the server has.

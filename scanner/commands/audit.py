@@ -32,16 +32,18 @@ from scanner.commands._console import (
 from scanner.config import Secret, Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.model.decision import Verdict
+from scanner.model.finding import CheckResult, Failed
 from scanner.model.untrusted import clean_text
 from scanner.model.workload import ImageUse, Workload
 from scanner.model.workload_audit import AuditReport, ImageAnswer
 from scanner.patterns import lazy
 from scanner.policy.rules import Policy
 from scanner.reports.base import AuditSubject, ReportFormat
-from scanner.services import dockerfiles, workloads
+from scanner.services import dockerfiles, workload_documents, workloads
 
 _VERSION = lazy(r"v?1\.(\d{1,3})")
 _REASONS = 3
+_CHECKED_AT_ONCE = 100  # workloads in one question to a server
 
 
 def _formats() -> Mapping[str, ReportFormat]:
@@ -137,9 +139,10 @@ def audit(
         builds, found = _read(targets, version)
         reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
         with answers as asked:
-            for workload in found:
-                image, subject = asked.answer(workload)
-                reports.append(replace(workloads.judge(workload, policy, subject, now, environment), image=image))
+            images = [asked.answer(workload) for workload in found]
+            checked = [workloads.check(each, subject) for each, (_, subject) in zip(found, images, strict=True)]
+            for each, results, (image, _) in zip(found, asked.joined(found, checked), images, strict=True):
+                reports.append(replace(workloads.decide(each, results, policy, now, environment), image=image))
     report = AuditReport(targets, tuple(reports), policy.name, now, __version__, environment)
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     titles = {identifier: check.title for identifier, check in catalog.checks().items()}
@@ -204,6 +207,12 @@ class _Answers(nullcontext["_Answers"]):
             if (found := self._lookup(named)[0]) is not None:
                 own = _joined(own, use, found)
         return own, subject
+
+    def joined(
+        self, found: Sequence[Workload], checked: Sequence[tuple[CheckResult, ...]]
+    ) -> Sequence[tuple[CheckResult, ...]]:
+        """Return the results of the checks with what is known elsewhere."""
+        return checked
 
     def _lookup(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
         if image not in self._known:
@@ -279,6 +288,29 @@ class _Server(_Answers):
         digest = answer.document.get("digest")
         reasons = tuple(_messages(answer.document.get("reasons"), verdict))
         return ImageAnswer(verdict, answer.undecided, digest if isinstance(digest, str) else "", reasons=reasons), None
+
+    def joined(
+        self, found: Sequence[Workload], checked: Sequence[tuple[CheckResult, ...]]
+    ) -> Sequence[tuple[CheckResult, ...]]:
+        """See ``_Answers.joined``. The server knows the images' evidence and what other environments run."""
+        answers: list[tuple[CheckResult, ...]] = []
+        for start in range(0, len(found), _CHECKED_AT_ONCE):
+            documents = [workload_documents.document(each) for each in found[start : start + _CHECKED_AT_ONCE]]
+            answers += self._client.check_workloads(documents, environment=self._environment)
+        return [
+            tuple(_joined_result(each, theirs) for each in ours) for ours, theirs in zip(checked, answers, strict=True)
+        ]
+
+
+def _joined_result(own: CheckResult, answer: Sequence[CheckResult]) -> CheckResult:
+    """Return the server's result where it knows more. Where both say the same, the own one has every position."""
+    theirs = next((each for each in answer if each.check == own.check), own)
+    return own if _said(own) == _said(theirs) else theirs
+
+
+def _said(result: CheckResult) -> tuple[str, ...]:
+    evidence = result.outcome.evidence if isinstance(result.outcome, Failed) else ()
+    return (result.outcome.kind, *(each.message for each in evidence))
 
 
 def _messages(reasons: object, verdict: Verdict) -> Iterator[str]:

@@ -43,6 +43,7 @@ from scanner.store.session import Database, moment
 from scanner.workloads.base import NoFiles
 
 ENVIRONMENT = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+_ENVIRONMENT_HINT = "lower-case letters, digits, and . _ - between them, such as production"
 NAME_LENGTH = 200
 MOST_WORKLOADS = 10_000
 MOST_GENERATION = (1 << 53) - 1  # what every JSON reader can hold
@@ -166,6 +167,28 @@ def _write(
     return SnapshotResult(_reloaded(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
 
 
+def examine(
+    session: Connection, actor: Actor, environment: str, documents: Sequence[Mapping[str, Any]]
+) -> list[tuple[CheckResult, ...]]:
+    """Check workloads with the evidence of their images and what other environments run, as a snapshot is checked.
+
+    Nothing is recorded. Images of projects that the actor does not see count as unknown. If ``environment`` is empty,
+    nothing is compared with other environments. Raises UsageError naming the field.
+    """
+    if environment:
+        fields.matching(
+            "environment", environment, ENVIRONMENT, 63, "lower-case letters, digits, and . _ - between them"
+        )
+    read = []
+    for each in documents:
+        data = workload_documents.encode(workload_documents.stripped(each))
+        if len(data) > workload_documents.MOST_BYTES:
+            raise fields.invalid("workloads", f"a workload is larger than {workload_documents.MOST_BYTES >> 10} KiB")
+        read.append(workload_documents.workload(data))
+    judge = _Judge(session, environment, read)
+    return [judge.results(each, actor) for each in read]
+
+
 def remove(session: Connection, actor: Actor, source_id: str) -> None:
     """Remove a source and its workloads. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
@@ -194,8 +217,7 @@ def refresh(database: Database, *, seconds: float) -> int:
 
 
 def _check(snapshot: Snapshot) -> None:
-    hint = "lower-case letters, digits, and . _ - between them, such as production"
-    fields.matching("environment", snapshot.environment, ENVIRONMENT, 63, hint)
+    fields.matching("environment", snapshot.environment, ENVIRONMENT, 63, _ENVIRONMENT_HINT)
     if snapshot.source not in catalog.workload_sources():
         raise _unknown_source(snapshot.source)
     fields.text("name", snapshot.name, NAME_LENGTH, shortest=1)
@@ -339,6 +361,17 @@ class _Judge:
             decided_at=decision.decided_at,
             valid_until=decision.valid_until.timestamp() if decision.valid_until else None,
         )
+
+    def results(self, workload: Workload, actor: Actor) -> tuple[CheckResult, ...]:
+        """Check only. The image's evidence and the inventory count if the actor sees the image's project."""
+        running = _Running.of(workload)
+        if not actor.sees(self._owners.get(running.repository, stored_projects.DEFAULT)):
+            return workloads.check(workload, None)
+        digest = self._digest(running)
+        state = self._states.get((running.repository, digest), ImageState())
+        if self._environment:
+            workload = replace(workload, elsewhere=self._known_elsewhere(running, digest))
+        return workloads.check(workload, self._subject(state.report_id))
 
     def _mounted(self, use: ImageUse) -> MountedImage:
         running = _Running.mounted(use.image)

@@ -214,7 +214,13 @@ def judge(
     workload: Workload, policy: Policy, subject: ImageSubject | None, now: datetime, environment: str = ""
 ) -> WorkloadReport:
     """Check one workload and decide by the rules about workloads."""
-    results = check(workload, subject)
+    return decide(workload, check(workload, subject), policy, now, environment)
+
+
+def decide(
+    workload: Workload, results: tuple[CheckResult, ...], policy: Policy, now: datetime, environment: str = ""
+) -> WorkloadReport:
+    """Decide about a workload that was checked, by the rules about workloads."""
     context = Context(now, environment=environment, remedies=catalog.remedies())
     return WorkloadReport(workload, results, evaluate_workload(workload, results, policy, context))
 

@@ -87,6 +87,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/api/v1/exemptions/<uuid:exemption_id>/reject"): ("triage", "own"),
     ("POST", "/api/v1/exemptions/<uuid:exemption_id>/revoke"): ("propose", "own"),
     ("POST", "/api/v1/gate"): ("gate", "own"),
+    ("POST", "/api/v1/gate/workloads"): ("gate", "own"),
     ("GET", "/api/v1/images"): ("read", "own"),
     ("GET", "/api/v1/images/<digest>"): ("read", "own"),
     ("GET", "/api/v1/images/<digest>/checks"): ("read", "own"),

@@ -23,6 +23,7 @@ from web.resources import resources
 api = blueprint("inventory", "Inventory", "Running workloads and how they are configured.")
 
 BODY_LIMIT = 16 << 20
+_CHECKED_AT_ONCE = 200
 _Level = Literal["allow", "warn", "undecided", "deny"]
 _Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
 
@@ -51,6 +52,25 @@ class InventoryIn(Body):
     )
     documents: list[DocumentIn] | None = Field(None, max_length=1000)
     workloads: list[dict[str, Any]] | None = Field(None, max_length=use_cases.MOST_WORKLOADS)
+
+
+class GateWorkloadsIn(Body):
+    """Workloads that will run, as `dockwarden audit --server` sends them: without values of variables."""
+
+    environment: Annotated[str, StringConstraints(max_length=63, pattern=f"^$|{use_cases.ENVIRONMENT}")] = Field(
+        "", description="Where they will run. Empty: nothing is compared with other environments."
+    )
+    workloads: list[dict[str, Any]] = Field(max_length=_CHECKED_AT_ONCE)
+
+
+class GateWorkloadOut(Model):
+    checks: list[CheckResult]
+
+
+class GateWorkloadsOut(Model):
+    """One item for each workload, in order."""
+
+    items: list[GateWorkloadOut]
 
 
 class WorkloadSourceOut(Model):
@@ -189,6 +209,19 @@ def report(body: InventoryIn) -> Response:
             scans=[UUID(ticket.scan_id) for ticket in done.tickets],
         )
     )
+
+
+@api.post("/gate/workloads", responses={"200": GateWorkloadsOut})
+@permission("gate", body=BODY_LIMIT)
+def check(body: GateWorkloadsIn) -> Response:
+    """Check workloads before they run
+
+    The results are those that the inventory would show: they include the stored evidence of the images and what other
+    environments run. Ask the gate about the images first. Nothing is recorded.
+    """
+    with resources().database.read() as session:
+        found = use_cases.examine(session, principal(), body.environment, body.workloads)
+    return answer(GateWorkloadsOut(items=[GateWorkloadOut(checks=list(each)) for each in found]))
 
 
 @api.get("/inventory", responses={"200": SourceList})

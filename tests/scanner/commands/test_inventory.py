@@ -148,3 +148,29 @@ def test_what_runs_is_listed_with_the_checks_that_failed(server: Dockwarden, tok
     assert (len(found["items"]), found["more"]) == (1, True)
     assert listed("--environment", "nowhere").stdout == "No workload matches.\n"
     assert listed("--check", "no-such-check").returncode == 2
+
+
+def test_an_audit_knows_what_the_server_knows(server: Dockwarden, token: str, tmp_path: Path) -> None:
+    """The digest that another environment runs under the same tag is a finding, at its line."""
+    gate = server.api("POST", "/api/v1/tokens", json={"name": "gate", "scopes": ["gate"]}).json()["token"]
+    image = "registry.example.com/joined/web:1.4@sha256:"
+    running, file = tmp_path / "running.yaml", tmp_path / "compose.yaml"
+    running.write_text(yaml.safe_dump({"services": {"web": {"image": image + "a" * 64}}}))
+    file.write_text(f"services:\n  web:\n    user: '1000'\n    image: {image + 'b' * 64}\n")
+    assert push(f"compose:{running}", "--server", server.url, "--name", "joined", token=token).returncode == 0
+    command = [sys.executable, "-m", "scanner.cli", "audit", f"compose:{file}", "--format", "json"]
+
+    def audited(*arguments: str) -> dict[str, Any]:
+        environ = {**os.environ, "DOCKWARDEN_TOKEN": gate}
+        done = subprocess.run([*command, *arguments], env=environ, timeout=60, check=False, capture_output=True)
+        assert done.stdout, done.stderr
+        (workload,) = json.loads(done.stdout)["audit"]["workloads"]
+        return {each["check"]: each["outcome"] for each in workload["checks"]}
+
+    asked = audited("--server", server.url, "--wait", "0", "--environment", "staging")
+    outcome = asked["digest-differs-elsewhere"]
+    assert outcome["kind"] == "failed"
+    assert (outcome["evidence"][0]["path"], outcome["evidence"][0]["line"]) == (str(file), 4)
+    alone = audited()
+    assert alone["digest-differs-elsewhere"]["kind"] == "not-applicable"
+    assert {**asked, "digest-differs-elsewhere": 0} == {**alone, "digest-differs-elsewhere": 0}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from scanner import catalog
-from scanner.model.finding import Severity
+from scanner.model.finding import CheckResult, Evidence, Failed, Severity
 from scanner.services import decisions
 from scanner.services import inventory as use_cases
-from scanner.store import gate, policies
+from scanner.store import gate, policies, scans
 from scanner.store.session import Database
 from tests.scanner.store import factories
 from tests.scanner.workloads import sins
@@ -86,7 +87,7 @@ def test_snapshots_out_of_order_are_refused(agent: Api, api: Api) -> None:
 )
 def test_what_is_no_snapshot_is_refused_with_a_reason(agent: Api, api: Api, wrong: dict[str, Any]) -> None:
     answer = agent("POST", "/inventory", {**body(1, "a"), **wrong})
-    assert answer.status_code in (400, 422), answer.text
+    assert answer.status_code == 422, answer.text
     assert answer.json["detail"]
     assert api("GET", "/workloads").json["items"] == []
 
@@ -193,3 +194,34 @@ def test_an_image_that_is_mounted_is_scanned_and_counts(
     decisions.refresh(database, catalog.known(), catalog.remedies(), seconds=60)
     use_cases.refresh(database, seconds=60)
     assert api("GET", "/workloads").json["items"][0]["overall"] == "allow"
+
+
+def test_workloads_are_checked_before_they_run_as_the_inventory_would(
+    agent: Api, call: Callable[..., Api], database: Database, worker: Worker
+) -> None:
+    deployed = f"{factories.REPOSITORY}:1@sha256:{'b' * 64}"
+    sent = body(1, environment="production", workloads=workloads("web", image=deployed))
+    assert agent("POST", "/inventory", sent).status_code == 200
+    with database.session() as session:
+        scans.request(session, factories.request(f"{factories.REPOSITORY}:1", force=True))
+    root = CheckResult("root-user", Failed((Evidence("the image runs as root"),)))
+    found = factories.report("found", packages=[factories.package(1)])
+    found = replace(found, images=(replace(found.images[0], checks=(*found.images[0].checks, root)),))
+    worker.finish(found)
+
+    def kinds(caller: Api, **asked: Any) -> dict[str, str]:
+        answer = caller("POST", "/gate/workloads", {"workloads": workloads("web"), **asked})
+        assert answer.status_code == 200, answer.text
+        (item,) = answer.json["items"]
+        return {each["check"]: each["outcome"]["kind"] for each in item["checks"]}
+
+    caller = call("gate")
+    asked = kinds(caller, environment="staging")
+    assert (asked["digest-differs-elsewhere"], asked["runs-as-root"]) == ("failed", "failed")
+    assert kinds(caller)["digest-differs-elsewhere"] == "not-applicable", "no environment to compare others with"
+    asked = kinds(call("gate", projects=["elsewhere"]), environment="staging")
+    assert (asked["digest-differs-elsewhere"], asked["runs-as-root"]) == ("not-applicable", "incomplete")
+    assert caller("POST", "/gate/workloads", {"workloads": [{"name": "a"}]}).status_code == 422
+    assert caller("POST", "/gate/workloads", {"workloads": [], "environment": "No!"}).status_code == 422
+    assert caller("POST", "/gate/workloads", {"workloads": workloads("a" * 70_000)}).status_code == 422
+    assert agent("POST", "/gate/workloads", {"workloads": []}).status_code == 403
