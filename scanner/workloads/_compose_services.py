@@ -39,10 +39,10 @@ from scanner.workloads.base import Files, Node, NodeOrigin
 T = TypeVar("T")
 _TRUE = ("true", "yes", "y", "on", "1", "t")
 _FALSE = ("false", "no", "n", "off", "0", "f")
+_MOST_JOINED = 20  # services whose namespaces are joined in a row
 _SIMPLE = (
     "image",
     "user",
-    "privileged",
     "cap_add",
     "cap_drop",
     "security_opt",
@@ -51,12 +51,10 @@ _SIMPLE = (
     "ulimits",
     "restart",
     "ports",
-    "devices",
     "environment",
     "healthcheck",
     "logging",
     "networks",
-    "network_mode",
     "labels",
 )
 _PATHS: Mapping[str, tuple[str, ...]] = {
@@ -66,6 +64,9 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "seccomp": ("security_opt",),
     "apparmor": ("security_opt",),
     "selinux": ("security_opt",),
+    "privileged": ("privileged", "post_start", "pre_stop"),
+    "devices": ("devices", "device_cgroup_rules"),
+    "network_mode": ("network_mode", "networks"),
     "pid_mode": ("pid",),
     "ipc_mode": ("ipc",),
     "uts_mode": ("uts",),
@@ -82,7 +83,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
         "deploy/resources",
         "deploy",
     ),
-    "mounts": ("volumes", "tmpfs", "secrets", "configs"),
+    "mounts": ("volumes", "tmpfs", "secrets", "configs", "volumes_from", "use_api_socket"),
     "command": ("entrypoint",),
     "arguments": ("command",),
     "replicas": ("deploy/replicas", "scale", "deploy"),
@@ -187,7 +188,9 @@ def _workload(
     limits, reservations = deploy.at("resources", "limits").mapping(), deploy.at("resources", "reservations").mapping()
     options = node.get("security_opt").texts()
     security = security_options(options)
-    network_mode = node.get("network_mode").text() or node.get("net").text()
+    network_mode = _namespace(node, project, "network_mode") or node.get("net").text()
+    if not network_mode and _joins_host_network(node, project):
+        network_mode = "host"
     test, healthcheck = _healthcheck(node.get("healthcheck"))
     restart, retries = _restart(node, deploy)
     labels = {key: value.text() or "" for key, value in as_mapping(node.get("labels")).members()}
@@ -215,8 +218,8 @@ def _workload(
         apparmor=security.apparmor,
         selinux=selinux_of(options),
         network_mode=network_mode,
-        pid_mode=node.get("pid").text(),
-        ipc_mode=node.get("ipc").text(),
+        pid_mode=_namespace(node, project, "pid"),
+        ipc_mode=_namespace(node, project, "ipc"),
         uts_mode=node.get("uts").text(),
         userns_mode=node.get("userns_mode").text(),
         cgroup_parent=node.get("cgroup_parent").text(),
@@ -248,6 +251,38 @@ def _workload(
     )
 
 
+def _namespace(node: Node, project: Node, key: str) -> str | None:
+    """Return whose namespace a service uses: ``host`` also if it joins that of a service which uses the host's."""
+    own = value = node.get(key).text()
+    for _ in range(_MOST_JOINED):
+        if value is None or not value.startswith("service:"):
+            break
+        joined = project.get("services").get(value.removeprefix("service:"))
+        value = joined.get(key).text() if joined.value is not None else None
+    return value if value == "host" else own
+
+
+def _joins_host_network(node: Node, project: Node) -> bool:
+    """Return whether one of a service's networks is the engine's own ``host``, as stack files write it:
+    ``{external: true, name: host}``.
+    """
+    declared = project.get("networks").mapping()
+    for name in _network_names(node) or ["default"]:
+        network = declared.get(name).mapping()
+        external = network.get("external")
+        nested = external.get("name").text() if isinstance(external.value, dict) else None
+        is_external = isinstance(external.value, dict) or boolean(external)
+        real = nested or network.get("name").text() or name
+        if network.get("driver").text() == "host" or (is_external and real == "host"):
+            return True
+    return False
+
+
+def _network_names(node: Node) -> list[str]:
+    value = node.get("networks")
+    return [name for name, _ in value.members()] if isinstance(value.value, dict) else list(value.texts())
+
+
 def _first(*values: T | None) -> T | None:
     return next((value for value in values if value is not None), None)
 
@@ -270,6 +305,8 @@ def _healthcheck(node: Node) -> tuple[tuple[str, ...], bool | None]:
     if boolean(node.get("disable")):
         return (), False
     test = node.get("test")
+    if test.value == "NONE":  # meant to disable; as a command it would fail
+        return ("NONE",), False
     words = ("CMD-SHELL", test.value) if isinstance(test.value, str) else test.texts()
     return (words, words[0] != "NONE") if words else ((), None)
 
@@ -284,7 +321,7 @@ def _restart(node: Node, deploy: Node) -> tuple[str | None, int | None]:
     return (kind or None), whole(most)
 
 
-def _mounts(node: Node, project: Node) -> Iterator[Mount]:
+def _mounts(node: Node, project: Node, depth: int = 0) -> Iterator[Mount]:
     volumes = project.get("volumes").mapping()
     for item in node.get("volumes").items():
         mount = _long_mount(item) if isinstance(item.value, dict) else short_mount(item.text() or "", compose=True)
@@ -299,7 +336,14 @@ def _mounts(node: Node, project: Node) -> Iterator[Mount]:
             target = (item.get("target").text() if isinstance(item.value, dict) else None) or name
             yield Mount(kind, target if target.startswith("/") else f"{place}{target}", name, True)
     for text in node.get("volumes_from").texts():
-        yield Mount("volume", "*", text, text.endswith(":ro"), volume_type="volumes_from")
+        read_only = text.endswith(":ro")
+        other = project.get("services").get(text.removesuffix(":ro").removesuffix(":rw"))
+        if other.value is None or depth >= _MOST_JOINED:  # container:NAME, whose volumes this file does not tell
+            yield Mount("volume", "*", text, read_only, volume_type="volumes_from")
+            continue
+        for mount in _mounts(other.mapping(), project, depth + 1):
+            if mount.kind in ("bind", "volume", "npipe"):
+                yield replace(mount, read_only=mount.read_only or read_only)
     if boolean(node.get("use_api_socket")):
         # https://docs.docker.com/reference/compose-file/services/#use_api_socket
         yield Mount("bind", "/var/run/docker.sock", "/var/run/docker.sock", volume_type="use_api_socket")
@@ -351,8 +395,7 @@ def _ports(node: Node) -> Iterator[PortBinding]:
 def _networks(node: Node, project: Node, network_mode: str | None) -> Iterator[Network]:
     if network_mode:
         return
-    value = node.get("networks")
-    names = [name for name, _ in value.members()] if isinstance(value.value, dict) else list(value.texts())
+    names = _network_names(node)
     declared = project.get("networks").mapping()
     for name in names or ["default"]:
         network = declared.get(name).mapping()

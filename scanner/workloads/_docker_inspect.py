@@ -6,10 +6,20 @@ https://docs.docker.com/reference/api/engine/version/v1.47/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.model.workload import (
+    Logging,
+    Mount,
+    Network,
+    PortBinding,
+    SelinuxOptions,
+    UpdateStrategy,
+    Variable,
+    Workload,
+)
 from scanner.patterns import lazy
 from scanner.workloads._docker_options import (
     bound,
@@ -25,6 +35,7 @@ from scanner.workloads.base import Node, NodeOrigin
 
 _ANONYMOUS = lazy(r"[0-9a-f]{64}")
 _UNMASKED = "systempaths=unconfined"
+_MOST_JOINED = 20  # containers that join each other's namespaces in a row
 _CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("Config/Image", "Image"),
     "user": ("Config/User", "Config"),
@@ -88,6 +99,7 @@ _SERVICE_PATHS: Mapping[str, tuple[str, ...]] = {
     "restart": ("task:RestartPolicy", "task:"),
     "logging": ("task:LogDriver", "task:"),
     "networks": ("task:Networks", "Spec/Networks"),
+    "network_mode": ("task:Networks", "Spec/Networks"),
     "ports": ("Spec/EndpointSpec/Ports", "Spec/EndpointSpec"),
     "replicas": ("Spec/Mode",),
     "update": ("Spec/UpdateConfig", "Spec"),
@@ -223,6 +235,33 @@ def container(
     )
 
 
+def with_joined_namespaces(found: Sequence[tuple[Node, Workload]]) -> Iterator[Workload]:
+    """Yield the workloads. One that joins a namespace of a container that uses the host's, uses the host's as well."""
+    by_name: dict[str, Workload] = {}
+    for node, workload in found:
+        if workload.engine is None:
+            by_name[workload.container] = by_name[node.get("Id").text() or workload.container] = workload
+    for _, workload in found:
+        yield replace(
+            workload,
+            network_mode=_host_of(workload, "network_mode", by_name),
+            pid_mode=_host_of(workload, "pid_mode", by_name),
+            ipc_mode=_host_of(workload, "ipc_mode", by_name),
+        )
+
+
+def _host_of(workload: Workload, name: str, by_name: Mapping[str, Workload]) -> str | None:
+    """Return the mode of a namespace: ``host`` also if the container that it is joined with uses the host's."""
+    own: str | None = getattr(workload, name)
+    mode = own
+    for _ in range(_MOST_JOINED):
+        if mode is None or not mode.startswith("container:"):
+            break
+        other = by_name.get(mode.removeprefix("container:"))
+        mode = getattr(other, name) if other is not None else None
+    return "host" if mode == "host" else own
+
+
 def _texts(node: Node) -> tuple[tuple[str, str], ...]:
     return tuple((key, value.text() or "") for key, value in node.members())
 
@@ -348,6 +387,7 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
     logging = task.get("LogDriver").mapping()
     image, _, pinned = (inner.get("Image").text() or "").partition("@")
     no_new = privileges.get("NoNewPrivileges").boolean()
+    joined = tuple(_service_networks(spec, task, networks))
     return Workload(
         name=name,
         image=inner.get("Image").text() or "",
@@ -365,6 +405,8 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         cap_drop=capabilities(inner.get("CapabilityDrop").texts()),
         seccomp=_confinement(privileges.get("Seccomp")),
         apparmor=_confinement(privileges.get("AppArmor")),
+        selinux=_selinux(privileges.get("SELinuxContext")),
+        network_mode="host" if any("host" in (each.name, each.driver) for each in joined) else None,
         sysctls=_texts(inner.get("Sysctls")),
         ulimits=tuple(each.get("Name").text() or "" for each in inner.get("Ulimits").items()),
         memory=limits.get("MemoryBytes").integer(),
@@ -376,7 +418,7 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         restart_max_retries=task.at("RestartPolicy", "MaxAttempts").integer(),
         mounts=tuple(_service_mounts(inner)),
         ports=tuple(_service_ports(spec)),
-        networks=tuple(_service_networks(spec, task, networks)),
+        networks=tuple(each for each in joined if "host" not in (each.name, each.driver)),
         environment=tuple(_variables(inner.get("Env"))),
         command=inner.get("Command").texts() or None,
         arguments=inner.get("Args").texts() or None,
@@ -394,6 +436,13 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
 def _confinement(node: Node) -> str | None:
     mode = node.mapping().get("Mode").text()
     return {"unconfined": "Unconfined", "disabled": "Unconfined", "default": "RuntimeDefault"}.get(mode or "", mode)
+
+
+def _selinux(node: Node) -> SelinuxOptions | None:
+    if node.mapping().get("Disable").boolean():
+        return SelinuxOptions(type="disabled")  # as `selinux_of` returns it for label=disable
+    found = {key.lower(): node.get(key).text() or "" for key in ("User", "Role", "Type", "Level")}
+    return SelinuxOptions(**found) if any(found.values()) else None
 
 
 def _nano(node: Node) -> float | None:

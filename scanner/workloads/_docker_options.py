@@ -56,10 +56,13 @@ def _split(option: str) -> tuple[str, str]:
 def bound(mount: Mount, options: Mapping[str, str]) -> Mount:
     """Return the mount of a volume with these driver options: a bind mount if they bind a path of the host.
 
-    ``{type: none, o: bind, device: /}`` mounts the host's root under the harmless name of a volume.
+    ``{type: none, o: bind, device: /}`` mounts the host's root under the harmless name of a volume, and
+    ``{type: ext4, device: /dev/sda1}`` its whole disk.
     """
-    flags = options.get("o", "").split(",")
-    if not {"bind", "rbind"} & set(flags) or not options.get("device", "").startswith("/"):
+    flags = [flag.strip() for flag in options.get("o", "").split(",")]
+    device = options.get("device", "")
+    binds = bool({"bind", "rbind"} & set(flags)) and device.startswith("/")
+    if not binds and not re.match(r"/+dev/", device):
         return mount
     read_only = mount.read_only or "ro" in flags
     return Mount("bind", mount.target, options["device"], read_only, mount.propagation, "local")

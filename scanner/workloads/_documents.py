@@ -16,6 +16,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -46,7 +47,9 @@ _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N")
 _INTEGER = lazy(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
 _FLOAT = lazy(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _DIRECTIVE = lazy(r"^%", re.MULTILINE)
-_TEMPLATE = lazy(r"\{\{|\}\}")
+_TEMPLATE = lazy(r"\{\{")
+_BLANK = lazy(r"\s*")
+_MOST_BEFORE = 1000  # characters before a JSON value in its line
 
 
 _MANY = 16  # children of one value, from which they are indexed: a List of 10,000 objects is not walked for each
@@ -255,7 +258,7 @@ def parse(
         raise UsageError(f"{where}: not YAML: {clean_text(str(error), 200)}", reason="bad_workload") from None
 
 
-def _json(text: str, file: str) -> tuple[Document, ...] | None:
+def _json(text: str, file: str, number: int = 0, first_line: int = 0) -> tuple[Document, ...] | None:
     """Parse JSON. None: not JSON, duplicate keys or too deep. The YAML parser then reports the position."""
     count = 0
 
@@ -275,9 +278,11 @@ def _json(text: str, file: str) -> tuple[Document, ...] | None:
 
     try:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except json.JSONDecodeError as error:
+        return _json_stream(text, file) if error.msg == "Extra data" and not number else None
     except (ValueError, RecursionError):
         return None
-    document = Document(value, file, 0, text)
+    document = Document(value, file, number, text, first_line)
     if _SUSPICIOUS.search(text):  # escapes that make what neither PostgreSQL nor UTF-8 can hold
         for pointer, said in _texts("", value):
             if "\0" in said:
@@ -285,6 +290,35 @@ def _json(text: str, file: str) -> tuple[Document, ...] | None:
             if _SURROGATE.search(said):
                 return None
     return (document,)
+
+
+def _json_stream(text: str, file: str) -> tuple[Document, ...] | None:
+    """Parse JSON values one after the other, as ``jq`` and the AWS command line print them and ``kubectl`` reads them.
+
+    None: not such a stream. The YAML parser then reads it (``---`` between the values), or reports the position.
+    """
+    decoder, found, at, first_line = json.JSONDecoder(), list[Document](), 0, 0
+    while at < len(text):
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return None
+        # Whole lines, so that columns are right: what stands before the value in its line becomes blank.
+        before = at - text.rfind("\n", 0, at) - 1
+        if before > _MOST_BEFORE or len(found) >= MAX_DOCUMENTS:
+            return None
+        own = " " * before + text[at:end]
+        one = _json(own, file, len(found), first_line)
+        if one is None:
+            with suppress(yaml.YAMLError):
+                list(_Reader(file, False, False).documents("\n" * first_line + own))  # names a duplicate key
+            return None
+        found += one
+        following = _BLANK.match(text, end)
+        after = following.end() if following is not None else end
+        first_line += text.count("\n", at, after)
+        at = after
+    return tuple(found)
 
 
 def _texts(pointer: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -45,7 +45,8 @@ class DockerEngine(WorkloadSource):
         nodes = [node for document in documents for node in _docker_inspect.objects(document)]
         networks = _docker_inspect.networks_by_id(n for n in nodes if _docker_inspect.is_network(n.value))
         volumes = _docker_inspect.volume_options(n for n in nodes if _docker_inspect.is_volume(n.value))
-        return tuple(workload for node in nodes for workload in self._workloads(node, networks, volumes))
+        found = [(node, workload) for node in nodes for workload in self._workloads(node, networks, volumes)]
+        return tuple(_docker_inspect.with_joined_namespaces(found))
 
     def running(self) -> tuple[Workload, ...]:
         """See ``WorkloadSource.running``: the engine itself, then its running containers."""
@@ -63,15 +64,17 @@ class DockerEngine(WorkloadSource):
             if engine.engine is not None and engine.engine.inter_container is None and bridge is not None:
                 allowed = _docker_engine.bridge_allows_traffic(bridge)
                 engine = replace(engine, engine=replace(engine.engine, inter_container=allowed))
-            return (engine, *self._containers(client, networks, volumes))
+            containers = tuple(self._containers(client, networks, volumes))
+            return (engine, *_docker_inspect.with_joined_namespaces(containers))
 
     def _containers(
         self, client: Any, networks: dict[str, Network], volumes: dict[str, Mapping[str, str]]
-    ) -> Iterator[Workload]:
+    ) -> Iterator[tuple[Node, Workload]]:
         # Containers end while they are listed. One that is gone must not end the whole audit.
         for each in client.containers.list(ignore_removed=True):
             node = _docker_engine.as_node(each.attrs, f"docker inspect {each.name}")
-            yield _docker_inspect.container(node, networks, volumes, digest=_digest(each), processes=_processes(each))
+            digest, processes = _digest(each), _processes(each)
+            yield node, _docker_inspect.container(node, networks, volumes, digest=digest, processes=processes)
 
     def _workloads(
         self, node: Node, networks: dict[str, Network], volumes: dict[str, Mapping[str, str]]

@@ -6,15 +6,17 @@ https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefini
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from scanner.model.workload import Logging, Mount, PortBinding, UpdateStrategy, Variable, Workload
-from scanner.workloads._docker_options import capabilities, security_options, selinux_of
+from scanner.workloads._docker_options import bound, capabilities, security_options, selinux_of
 from scanner.workloads._documents import Document
 from scanner.workloads._quantities import capped
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
 _MIB = 1 << 20
 _LINUX = "linuxParameters"
+_MOST_JOINED = 10  # containers of a task that take each other's volumes in a row
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("image",),
     "user": ("user",),
@@ -171,7 +173,7 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         cpus=_cores(task.get("cpu")),  # a container's ``cpu`` is a share and no limit
         cpu_reservation=_cores(node.get("cpu")),
         restart="always" if node.at("restartPolicy", "enabled").boolean() else None,
-        mounts=tuple(_mounts(node, linux, volumes)),
+        mounts=tuple(_mounts(node, task, volumes)),
         ports=tuple(_port(each, mode) for each in node.get("portMappings").items()),
         devices=tuple(each.get("hostPath").text() or "" for each in linux.get("devices").items()),
         environment=tuple(_variables(node)),
@@ -215,7 +217,7 @@ def _cores(node: Node) -> float | None:
     return (amount if lowered.endswith("vcpu") else amount / 1024) or None
 
 
-def _mounts(node: Node, linux: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
+def _mounts(node: Node, task: Node, volumes: Mapping[str, Node], depth: int = 0) -> Iterator[Mount]:
     for each in node.get("mountPoints").items():
         name = each.get("sourceVolume").text() or ""
         read_only = bool(each.get("readOnly").boolean())
@@ -236,16 +238,20 @@ def _mounts(node: Node, linux: Node, volumes: Mapping[str, Node]) -> Iterator[Mo
             for kind in kinds
             if volume is not None
         )
-        yield Mount("volume", target, name if shared else "", read_only, volume_type=kinds[0] if kinds else "task")
+        mount = Mount("volume", target, name if shared else "", read_only, volume_type=kinds[0] if kinds else "task")
+        docker = volume.get("dockerVolumeConfiguration") if volume is not None else None
+        options = docker.get("driverOpts").members() if docker is not None else ()
+        yield bound(mount, {key: value.text() or "" for key, value in options})
     for each in node.get("volumesFrom").items():
-        yield Mount(
-            "volume",
-            "*",
-            each.get("sourceContainer").text() or "",
-            bool(each.get("readOnly").boolean()),
-            volume_type="volumesFrom",
-        )
-    for each in linux.get("tmpfs").items():
+        source, read_only = each.get("sourceContainer").text() or "", bool(each.get("readOnly").boolean())
+        others = [one for one in task.get("containerDefinitions").items() if one.get("name").text() == source]
+        if not others or depth >= _MOST_JOINED:
+            yield Mount("volume", "*", source, read_only, volume_type="volumesFrom")
+            continue
+        for other in _mounts(others[0].mapping(), task, volumes, depth + 1):
+            if other.kind in ("bind", "volume"):
+                yield replace(other, read_only=other.read_only or read_only)
+    for each in node.at(_LINUX, "tmpfs").items():
         size = each.get("size").integer()
         yield Mount("tmpfs", each.get("containerPath").text() or "", size=size * _MIB if size else None)
 

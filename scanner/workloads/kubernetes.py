@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from scanner.model.workload import (
     Mount,
@@ -31,6 +32,11 @@ _TEMPLATES: Mapping[str, tuple[str, ...]] = {
 }
 _USUAL_TEMPLATE = ("spec", "template")
 _WITH_TEMPLATE = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
+_KINDS = frozenset((*_TEMPLATES, *_WITH_TEMPLATE))
+_GROUPS = ("v1", "apps/", "batch/", "extensions/")
+# Objects that hold patterns of pods, or schemas, and run none.
+_PATTERNS = ("kyverno.io/", "gatekeeper.sh/", "apiextensions.k8s.io/", "admissionregistration.k8s.io/")
+_DEPTH = 20
 _CONTAINERS = (("initContainers", "init"), ("containers", "container"), ("ephemeralContainers", "ephemeral"))
 _SECCOMP = ("seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/")
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
@@ -57,9 +63,9 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
         "securityContext/windowsOptions/hostProcess",
         "pod:securityContext/windowsOptions/hostProcess",
     ),
-    "memory": ("resources/limits/memory", "resources/limits", "resources"),
+    "memory": ("resources/limits/memory", "pod:resources/limits/memory", "resources/limits", "resources"),
     "memory_reservation": ("resources/requests/memory", "resources/requests", "resources"),
-    "cpus": ("resources/limits/cpu", "resources/limits", "resources"),
+    "cpus": ("resources/limits/cpu", "pod:resources/limits/cpu", "resources/limits", "resources"),
     "cpu_reservation": ("resources/requests/cpu", "resources/requests", "resources"),
     "mounts": ("volumeMounts",),
     "devices": ("volumeDevices",),
@@ -152,42 +158,106 @@ def _objects(node: Node) -> Iterator[KubernetesObject]:
     yield KubernetesObject(node, kind, name, metadata.get("namespace").text() or "")
 
 
-def _template(item: KubernetesObject) -> Node | None:
-    """Return the node with the pod's ``metadata`` and ``spec``. None: the object runs no pod."""
+def _templates(item: KubernetesObject) -> Iterator[Node]:
+    """Yield the nodes with a pod's ``metadata`` and ``spec``. None: it runs no pod. Raises UsageError."""
+    version = item.node.get("apiVersion").text() or ""
     if item.kind in _TEMPLATES:
-        return item.node.at(*_TEMPLATES[item.kind])
-    if item.kind in _WITH_TEMPLATE:
-        return item.node.at(*_USUAL_TEMPLATE)
-    value = item.node.value
-    for step in (*_USUAL_TEMPLATE, "spec"):
-        value = value.get(step) if isinstance(value, dict) else None
-    if isinstance(value, dict) and isinstance(value.get("containers"), list):
-        return item.node.at(*_USUAL_TEMPLATE)
-    return None
+        yield item.node.at(*_TEMPLATES[item.kind])
+    elif item.kind in _WITH_TEMPLATE:
+        yield item.node.at(*_USUAL_TEMPLATE)
+    elif (known := next((kind for kind in _KINDS if kind.lower() == item.kind.lower()), None)) and _is_ours(version):
+        raise item.node.get("kind").error(f"is {item.kind[:80]!r}: write {known}")
+    elif not any(group in version for group in _PATTERNS):
+        yield from _pod_templates(item.node.get("spec"), 0)
 
 
-def _budget(item: KubernetesObject) -> tuple[str, Mapping[str, str]] | None:
-    """Return namespace and label selector of a PodDisruptionBudget. None: another kind."""
+def _is_ours(version: str) -> bool:
+    """Return whether an API version is of Kubernetes' own workloads."""
+    return any(version == group or (group.endswith("/") and version.startswith(group)) for group in _GROUPS)
+
+
+def _pod_templates(node: Node, depth: int) -> Iterator[Node]:
+    """Yield the pod templates of a custom resource, wherever its kind keeps them (Rollout, JobSet, ScaledJob ...)."""
+    if depth > _DEPTH:
+        return
+    if isinstance(node.value, dict):
+        for key, child in node.members():
+            if key.lower().endswith("template") and _has_containers(child.value):
+                yield child
+            elif isinstance(child.value, dict | list):
+                yield from _pod_templates(child, depth + 1)
+    elif isinstance(node.value, list):
+        for child in node.items():
+            if isinstance(child.value, dict | list):
+                yield from _pod_templates(child, depth + 1)
+
+
+def _has_containers(template: object) -> bool:
+    spec = template.get("spec") if isinstance(template, dict) else None
+    found = spec.get("containers") if isinstance(spec, dict) else None
+    return isinstance(found, list) and any(isinstance(each, dict) and "image" in each for each in found)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """A PodDisruptionBudget: its namespace, and the requirements of its label selector, all of which must hold.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/
+    """
+
+    namespace: str
+    requirements: tuple[tuple[str, str, tuple[str, ...]], ...]
+    selects: bool
+
+    def covers(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Return whether it protects pods with these labels."""
+        return (
+            self.selects
+            and self.namespace == namespace
+            and all(self._holds(labels.get(key), operator, values) for key, operator, values in self.requirements)
+        )
+
+    @staticmethod
+    def _holds(value: str | None, operator: str, values: Sequence[str]) -> bool:
+        match operator:
+            case "In":
+                return value in values
+            case "NotIn":
+                return value not in values
+            case "Exists":
+                return value is not None
+            case "DoesNotExist":
+                return value is None
+        return False
+
+
+def _budget(item: KubernetesObject) -> _Budget | None:
+    """Return a PodDisruptionBudget. None: another kind."""
     if item.kind != "PodDisruptionBudget":
         return None
-    labels = item.node.at("spec", "selector", "matchLabels").members()
-    return item.namespace, {key: value.text() or "" for key, value in labels}
+    selector = item.node.at("spec", "selector").mapping()
+    found: list[tuple[str, str, tuple[str, ...]]] = []
+    found += ((key, "In", (value.text() or "",)) for key, value in selector.get("matchLabels").members())
+    found += (
+        (each.get("key").text() or "", each.get("operator").text() or "", each.get("values").texts())
+        for each in selector.get("matchExpressions").items()
+    )
+    # An empty selector selects every pod of the namespace since policy/v1, and none before. A missing one: none.
+    every = selector.value is not None and item.node.get("apiVersion").text() != "policy/v1beta1"
+    return _Budget(item.namespace, tuple(found), bool(found) or every)
 
 
-def _workloads(item: KubernetesObject, budgets: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[Workload]:
-    template = _template(item)
-    if template is None:
-        return
+def _workloads(item: KubernetesObject, budgets: Sequence[_Budget]) -> Iterator[Workload]:
+    for template in _templates(item):
+        yield from _of_template(item, template, budgets)
+
+
+def _of_template(item: KubernetesObject, template: Node, budgets: Sequence[_Budget]) -> Iterator[Workload]:
     spec = template.get("spec").mapping()
     if spec.value is None:
         raise spec.error("is missing: the object needs a pod spec")
     labels = {key: value.text() or "" for key, value in template.at("metadata", "labels").members()}
-    covered = any(
-        # An empty selector is left out. It selects every pod of the namespace in policy/v1, but nothing in
-        # policy/v1beta1; not to count it is the careful reading.
-        namespace == item.namespace and selected and selected.items() <= labels.items()
-        for namespace, selected in budgets
-    )
+    covered = any(budget.covers(item.namespace, labels) for budget in budgets)
     pod = _pod(template, spec)
     found = 0
     for member, kind in _CONTAINERS:
@@ -271,7 +341,7 @@ def _container(
     if "{{" in image:
         raise node.get("image").error("contains an unrendered template")
     user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
-    limits, requests = node.at("resources", "limits").mapping(), node.at("resources", "requests").mapping()
+    limits, requests = _resources(node, spec, "limits"), _resources(node, spec, "requests")
     if kind == "init" and node.get("restartPolicy").text() == "Always":
         kind = "sidecar"
     mounts, devices = _mounts(node, spec)
@@ -330,6 +400,17 @@ def _container(
         pod=pod,
         origin=NodeOrigin(node, _PATHS, {"pod": spec, "object": item.node}),
     )
+
+
+def _resources(own: Node, spec: Node, key: str) -> Node:
+    """Return the limits or requests of a container. What it does not set, the whole pod can (KEP-2837).
+
+    https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#pod-level-resource-specification
+    """
+    mine, shared = own.at("resources", key).mapping(), spec.at("resources", key).mapping()
+    if shared.value is None:
+        return mine
+    return Node.of(mine.document, mine.pointer, dict([*shared.members(), *mine.members()]))
 
 
 def _first(*values: bool | None) -> bool | None:

@@ -113,7 +113,7 @@ class MarathonApps(WorkloadSource):
         """See ``WorkloadSource.recognises``."""
         value = document.value
         values = value if isinstance(value, list) else [value]
-        return any(_is_app(each) or _is_group(each) for each in values[:100])
+        return any(_is_app(each) or _is_group(each) or _is_answer(each) for each in values[:100])
 
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
         """See ``WorkloadSource.read``.
@@ -136,11 +136,20 @@ def _is_group(value: object) -> bool:
     return isinstance(value, dict) and (isinstance(value.get("apps"), list) or isinstance(value.get("groups"), list))
 
 
+def _is_answer(value: object) -> bool:
+    """Return whether this is the answer to ``GET /v2/apps/ID``."""
+    return isinstance(value, dict) and value.keys() == {"app"} and _is_app(value["app"])
+
+
 def _workloads(node: Node, parent: str, depth: int) -> Iterator[Workload]:
     if depth > _DEPTH:
         raise node.error("is nested too deeply")
+    if _is_answer(node.value):
+        node = node.get("app")
     if _is_group(node.value):
         name = _joined(parent, node.get("id").text() or "")
+        if node.get("pods").items():
+            raise node.get("pods").error("is not supported: only apps are read, remove the pods")
         for child in [*node.get("apps").items(), *node.get("groups").items()]:
             yield from _workloads(child, name, depth + 1)
     elif _is_app(node.value):
@@ -165,7 +174,7 @@ def _app(node: Node, parent: str) -> Workload:
     security_opt = options.get("security-opt", ())
     security = security_options(security_opt)
     networks, mode = _networks(node, docker, options)
-    test = _last(options, "health-cmd")
+    test = _last(options, "health-cmd") or _command_of(node.get("healthChecks").items())
     memory = node.get("mem").number()
     return Workload(
         name=name,
@@ -221,6 +230,12 @@ def _app(node: Node, parent: str) -> Workload:
         image_pull_policy="Always" if docker.get("forcePullImage").boolean() else None,
         origin=NodeOrigin(node, {**_PATHS, **_said_by(docker)}, {}),
     )
+
+
+def _command_of(checks: Sequence[Node]) -> str | None:
+    """Return the command of the health checks if all of them are commands; it may be one that cannot fail."""
+    commands = [each.at("command", "value").text() for each in checks if each.get("protocol").text() == "COMMAND"]
+    return commands[0] if commands and len(commands) == len(checks) else None
 
 
 def _parameters(docker: Node) -> dict[str, tuple[str, ...]]:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from scanner.checks._healthchecks import why_useless
 from scanner.checks._ports import exposed
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
-from scanner.patterns import lazy
-
-# Commands that always succeed, alone or in a shell.
-_TRIVIAL = lazy(
-    r"""^(?:(?:/bin/)?(?:ba|da)?sh\s+-c\s+)?["']?(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*|sleep\s+\d+[smh]?|date|id|pwd|uname\b[^|&;<>]*|ls(?:\s+/\w*)?)|exit\s+0)["']?;?$"""
-)
-_HIDES = lazy(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))[\s;\"']*$")
 
 
 class HealthcheckPresent(ConfigCheck):
@@ -36,12 +30,8 @@ class HealthcheckPresent(ConfigCheck):
             return self._failed(subject, "the image declares no healthcheck")
         if check.test[0] == "NONE":
             return self._failed(subject, "the healthcheck is disabled (NONE)")
-        command = " ".join(check.test[1:]).strip()
-        if not command or _TRIVIAL.fullmatch(command):
-            return self._failed(subject, f"the healthcheck can never fail: {command or 'empty'}")
-        if _HIDES.search(command):
-            return self._failed(subject, f"the healthcheck hides its own failure: {command}")
-        return Passed()
+        useless = why_useless(" ".join(check.test[1:]))
+        return self._failed(subject, useless) if useless else Passed()
 
     def _failed(self, subject: ImageSubject, message: str) -> Outcome:
         remedy = _suggestion(subject)

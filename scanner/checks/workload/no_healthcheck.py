@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from scanner.checks._healthchecks import why_useless
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Incomplete, NotApplicable, Outcome, Passed, Severity
@@ -44,7 +45,7 @@ class NoHealthcheck(ContainerCheck):
             text = f"no {' and no '.join(missing)} probe (Kubernetes does not use the image's HEALTHCHECK)"
             return self.failed(workload, evidence(workload, text, "liveness", "readiness", "image"))
         if workload.healthcheck:
-            return Passed()
+            return self._declared(workload)
         if workload.healthcheck is False:
             return self.failed(workload, evidence(workload, "the healthcheck is disabled", "healthcheck"))
         if workload.source == "ecs":
@@ -60,3 +61,9 @@ class NoHealthcheck(ContainerCheck):
         return self.failed(
             workload, evidence(workload, "neither the workload nor its image has a useful healthcheck", "healthcheck")
         )
+
+    def _declared(self, workload: Workload) -> Outcome:
+        words = workload.healthcheck_test
+        command = words[1:] if words[:1] in (("CMD",), ("CMD-SHELL",)) else words
+        useless = why_useless(" ".join(command)) if words else ""  # no words: the platform tests by itself
+        return self.failed(workload, evidence(workload, useless, "healthcheck")) if useless else Passed()

@@ -9,6 +9,9 @@ from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
+from scanner.patterns import lazy
+
+_ZERO = lazy(r"[+-]?0+")
 
 
 class RunAsRootGroup(ContainerCheck):
@@ -36,8 +39,8 @@ class RunAsRootGroup(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         group = workload.run_as_group
         if group is None and workload.user and ":" in workload.user:
-            text = workload.user.partition(":")[2]
-            group = 0 if text in ("0", "root") else 1
+            text = workload.user.partition(":")[2].strip()
+            group = 0 if text == "root" or _ZERO.fullmatch(text) else 1
         if group == 0:
             return self.failed(workload, evidence(workload, "the primary group is 0 (root)", "run_as_group", "user"))
         if group is None and workload.source == "kubernetes" and workload.user is not None:

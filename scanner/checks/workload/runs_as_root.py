@@ -45,7 +45,7 @@ class RunsAsRoot(ContainerCheck):
             return NotApplicable("a Windows container has no root")
         user = workload.user.partition(":")[0].strip() if workload.user is not None else ""
         if user:
-            return self._given(workload, user)
+            return self._given(workload, user, image)
         if workload.run_as_non_root:
             return Passed()  # the kubelet refuses to start the image as root
         if image is None:
@@ -54,7 +54,7 @@ class RunsAsRoot(ContainerCheck):
             )
         return self._of_image(workload, image)
 
-    def _given(self, workload: Workload, user: str) -> Outcome:
+    def _given(self, workload: Workload, user: str, image: ImageSubject | None) -> Outcome:
         if _NUMBER.fullmatch(user):
             uid = int(user[:20]) & 0xFFFFFFFF  # runtimes wrap around at 32 bits: a huge uid becomes 0 (CVE-2024-40635)
             if uid == 0:
@@ -62,6 +62,9 @@ class RunsAsRoot(ContainerCheck):
             return Passed()
         if user in _ROOT:
             return self.failed(workload, evidence(workload, f"runs as {user}", "user"))
+        accounts = image.results.get("extra-root-accounts") if image is not None else None
+        if isinstance(accounts, Failed) and any(user == each.name for each in accounts.evidence):
+            return self.failed(workload, evidence(workload, f"runs as {user}, which is root in its image", "user"))
         return Passed()
 
     def _of_image(self, workload: Workload, image: ImageSubject) -> Outcome:

@@ -1,0 +1,21 @@
+"""Commands of healthchecks that say nothing about a service."""
+
+from __future__ import annotations
+
+from scanner.patterns import lazy
+
+# Commands that always succeed, alone or in a shell.
+_TRIVIAL = lazy(
+    r"""^(?:(?:/bin/)?(?:ba|da)?sh\s+-c\s+)?["']?(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*|sleep\s+\d+[smh]?|date|id|pwd|uname\b[^|&;<>]*|ls(?:\s+/\w*)?)|exit\s+0)["']?;?$"""
+)
+_HIDES = lazy(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))[\s;\"']*$")
+
+
+def why_useless(command: str) -> str:
+    """Return why a healthcheck's command says nothing, as a sentence. Empty: it can fail."""
+    command = command.strip()
+    if not command or _TRIVIAL.fullmatch(command):
+        return f"the healthcheck can never fail: {command or 'empty'}"
+    if _HIDES.search(command):
+        return f"the healthcheck hides its own failure: {command}"
+    return ""

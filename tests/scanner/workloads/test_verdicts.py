@@ -1,0 +1,250 @@
+"""What a document says in an unusual way is judged like what it says in the usual one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from scanner import catalog
+from scanner.errors import UsageError
+from scanner.model.finding import CheckResult, Failed
+from scanner.services import workloads
+
+DIGEST = "registry.example.com/a@sha256:" + "a" * 64
+
+
+def results(source: str, text: str) -> dict[str, dict[str, CheckResult]]:
+    """Every check's result by the name of the container."""
+    found = catalog.workload_sources()[source].parse(text, "f")
+    return {each.container: {one.check: one for one in workloads.check(each, None)} for each in found}
+
+
+def failed(source: str, text: str, container: str) -> set[str]:
+    return {name for name, one in results(source, text)[container].items() if isinstance(one.outcome, Failed)}
+
+
+def compose(body: str, more: str = "") -> str:
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    return f"services:\n  w:\n    image: {DIGEST}\n{lines}\n{more}"
+
+
+OTHER = "  other:\n    image: b\n"
+COMPOSE = {  # the text, what stands beside it, the check that fails
+    "a service on the host's network": (
+        "network_mode: service:other",
+        OTHER + "    network_mode: host",
+        "network",
+    ),
+    "the processes of a service with the host's": ("pid: service:other", OTHER + "    pid: host", "pid"),
+    "the shared memory of a service with the host's": ("ipc: service:other", OTHER + "    ipc: host", "ipc"),
+    "the host's network by its name": ("networks: [h]", "networks: {h: {external: true, name: host}}", "network"),
+    "the host's network by its old name": ("networks: [h]", "networks: {h: {external: {name: host}}}", "network"),
+    "the host's network as the default": ("init: true", "networks: {default: {external: true, name: host}}", "network"),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_service_that_uses_the_hosts_namespace_by_way_of_another(name: str) -> None:
+    body, more, namespace = COMPOSE[name]
+    assert f"host-{namespace}" in failed("compose", compose(body, more), "w")
+
+
+@pytest.mark.parametrize("mode", ["service:w", "service:missing", "container:other"])
+def test_a_namespace_that_is_not_known_to_be_the_hosts(mode: str) -> None:
+    assert "host-network" not in failed("compose", compose(f"network_mode: {mode}"), "w")
+
+
+def test_volumes_of_another_service_are_its_own() -> None:
+    more = f"{OTHER}    volumes: ['/var/run/docker.sock:/s', 'data:/d']\n"
+    assert "docker-socket" in failed("compose", compose("volumes_from: [other]", more), "w")
+    (read, _) = catalog.workload_sources()["compose"].parse(compose("volumes_from: ['other:ro']", more), "f")
+    assert [(each.target, each.read_only) for each in read.mounts] == [("/s", True), ("/d", True)]
+    (read,) = catalog.workload_sources()["compose"].parse(compose("volumes_from: ['container:x:ro', w]"), "f")
+    assert {each.volume_type for each in read.mounts} == {"volumes_from"}
+
+
+@pytest.mark.parametrize("options", ["{type: ext4, device: /dev/sda1}", "{type: none, o: 'rw, bind', device: //etc}"])
+def test_a_volume_that_is_the_hosts_disk_is_no_volume(options: str) -> None:
+    volumes = f"volumes: {{v: {{driver_opts: {options}}}}}"
+    assert "sensitive-host-mounts" in failed("compose", compose("volumes: ['v:/v']", volumes), "w")
+
+
+USELESS = ("{test: NONE}", "{test: 'exit 0'}", "{test: [CMD, 'true']}", "{test: 'curl x || true'}", "{disable: true}")
+
+
+@pytest.mark.parametrize("test", USELESS)
+def test_a_healthcheck_that_cannot_fail_is_none(test: str) -> None:
+    assert "no-healthcheck" in failed("compose", compose(f"healthcheck: {test}"), "w")
+    assert "no-healthcheck" not in failed("compose", compose("healthcheck: {test: curl -f http://localhost}"), "w")
+
+
+@pytest.mark.parametrize(
+    ("body", "check", "line"),
+    [
+        ("init: true\ndevice_cgroup_rules: ['a *:* rwm']", "host-devices", 5),
+        ("init: true\npost_start: [{command: x, privileged: true}]", "privileged-container", 5),
+        ("init: true\nuse_api_socket: true", "docker-socket", 5),
+        ("init: true\nuser: '1000:00'", "run-as-root-group", 5),
+    ],
+)
+def test_the_line_is_that_of_the_setting(body: str, check: str, line: int) -> None:
+    outcome = results("compose", compose(body))["w"][check].outcome
+    assert isinstance(outcome, Failed)
+    assert [each.line for each in outcome.evidence] == [line]
+
+
+def inspected(name: str, identifier: str, **host: Any) -> dict[str, Any]:
+    return {"Id": identifier, "Name": f"/{name}", "Config": {"Image": DIGEST}, "HostConfig": host}
+
+
+def test_a_container_in_the_namespace_of_one_with_the_hosts() -> None:
+    modes = ("NetworkMode", "PidMode", "IpcMode")
+    found = [
+        inspected("a", "1" * 64, **dict.fromkeys(modes, "host")),
+        inspected("b", "2" * 64, **dict.fromkeys(modes, f"container:{'1' * 64}")),
+        inspected("c", "3" * 64, NetworkMode="container:b", PidMode="container:c", IpcMode="container:unknown"),
+    ]
+    text = json.dumps(found)
+    assert {"host-network", "host-pid", "host-ipc"} <= failed("docker", text, "b")
+    assert failed("docker", text, "c") & {"host-network", "host-pid", "host-ipc"} == {"host-network"}
+
+
+def test_a_swarm_service_without_labels_and_on_the_hosts_network() -> None:
+    inner = {"Image": DIGEST, "Privileges": {"SELinuxContext": {"Disable": True}}}
+    task = {"ContainerSpec": inner, "Networks": [{"Target": "host"}]}
+    assert {"selinux-labels", "host-network"} <= failed(
+        "swarm", json.dumps({"Spec": {"Name": "s", "TaskTemplate": task}}), "s"
+    )
+
+
+def test_volumes_of_a_task_definition_that_reach_the_host() -> None:
+    volume = {"driver": "local", "driverOpts": {"type": "none", "o": "bind", "device": "/var/run"}}
+    first = {"name": "a", "image": DIGEST, "mountPoints": [{"sourceVolume": "v", "containerPath": "/s"}]}
+    second = {"name": "b", "image": DIGEST, "volumesFrom": [{"sourceContainer": "a", "readOnly": True}]}
+    third = {"name": "c", "image": DIGEST, "volumesFrom": [{"sourceContainer": "missing"}, {"sourceContainer": "c"}]}
+    volumes = [{"name": "v", "dockerVolumeConfiguration": volume}]
+    text = json.dumps({"family": "f", "volumes": volumes, "containerDefinitions": [first, second, third]})
+    assert "docker-socket" in failed("ecs", text, "a")
+    assert "docker-socket" in failed("ecs", text, "b")
+    assert "docker-socket" not in failed("ecs", text, "c")
+
+
+def test_marathon_by_the_answer_of_its_api() -> None:
+    check = {"protocol": "COMMAND", "command": {"value": "true"}}
+    app = {"id": "/a", "container": {"docker": {"image": DIGEST}}, "healthChecks": [check]}
+    assert workloads.source_of(json.dumps({"app": app}), "f").id == "marathon"
+    assert "no-healthcheck" in failed("marathon", json.dumps({"app": app}), "a")
+    with pytest.raises(UsageError, match="pods"):
+        results("marathon", json.dumps({"id": "/g", "apps": [app], "pods": [{"id": "p"}]}))
+
+
+def test_a_daemon_file_with_options_that_no_check_needs() -> None:
+    text = '{"mtu": 1400, "max-concurrent-downloads": 3, "icc": true, "storage-opts": []}'
+    (read,) = workloads.source_of(text, "daemon.json").parse(text)
+    assert read.engine is not None
+    assert read.engine.inter_container is True
+
+
+POD = '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"%s"},"spec":{"containers":[{"name":"%s","image":"b"}]}}'
+
+
+def test_json_values_one_after_the_other() -> None:
+    text = f"{POD % ('a', 'x')}\n\n{POD % ('b', 'y')} {POD % ('c', 'z')}\n"
+    found = catalog.workload_sources()["kubernetes"].parse(text, "f")
+    first = text.index('"image"') + 1
+    assert [(each.unit, str(each.place("image"))) for each in found] == [
+        ("a", f"f:1:{first}"),
+        ("b", f"f:3:{first}"),
+        ("c", f"f:3:{first + len(POD % ('b', 'y')) + 1}"),
+    ]
+    assert [each.place().document for each in found] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ('{"apiVersion": "v1",\n "apiVersion": "v2"}', "f:3:2: duplicate key 'apiVersion'"),
+        ('{"a": "\\u0000"}', "f:2:2: a NUL character"),
+        ('{"a": {"b": 1}', "f:2:1: not YAML"),  # and no unrendered template, which the brackets of JSON look like
+    ],
+)
+def test_a_broken_value_among_json_values_is_named(second: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        catalog.workload_sources()["kubernetes"].parse(f"{POD % ('a', 'x')}\n{second}", "f")
+    assert message in str(refused.value)
+
+
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: a, image: b}]}
+---
+apiVersion: %s
+kind: PodDisruptionBudget
+metadata: {name: b, namespace: shop}
+spec: {selector: %s}
+"""
+SELECTORS = {
+    "{matchExpressions: [{key: app, operator: In, values: [web, api]}]}": True,
+    "{matchExpressions: [{key: app, operator: Exists}, {key: x, operator: DoesNotExist}]}": True,
+    "{matchLabels: {app: web}, matchExpressions: [{key: app, operator: NotIn, values: [web]}]}": False,
+    "{matchExpressions: [{key: app, operator: Like, values: [web]}]}": False,
+    "{matchLabels: {app: api}}": False,
+    "{}": True,
+    "null": False,
+}
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_budget_covers_the_pods_that_its_selector_selects(selector: str) -> None:
+    found = failed("kubernetes", DEPLOYMENT % ("policy/v1", selector), "a")
+    assert ("disruption-budget" not in found) is SELECTORS[selector]
+    if selector == "{}":
+        assert "disruption-budget" in failed("kubernetes", DEPLOYMENT % ("policy/v1beta1", selector), "a")
+
+
+def test_resources_of_a_whole_pod_are_those_of_its_containers() -> None:
+    spec = "resources: {limits: {memory: 1Gi, cpu: 1}, requests: {memory: 1Gi, cpu: 1}}, containers: [%s]"
+    text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {" + spec + "}"
+    checks = {"memory-limit", "cpu-limit", "resource-requests"}
+    assert not checks & failed("kubernetes", text % "{name: a, image: b}", "a")
+    unlimited = text.replace("{memory: 1Gi, cpu: 1}, requests", "{cpu: 1}, requests")
+    assert checks & failed("kubernetes", unlimited % "{name: a, image: b}", "a") == {"memory-limit"}
+    own = catalog.workload_sources()["kubernetes"].parse(
+        text % "{name: a, image: b, resources: {limits: {memory: 1Mi}}}", "f"
+    )
+    assert (own[0].memory, own[0].cpus) == (1 << 20, 1.0)
+
+
+CUSTOM = """\
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata: {name: a}
+spec:
+  replicatedJobs:
+    - template:
+        spec:
+          template:
+            spec: {containers: [{name: a, image: b, securityContext: {privileged: true}}]}
+"""
+
+
+def test_pod_templates_of_custom_resources_are_found_wherever_they_are() -> None:
+    outcome = results("kubernetes", CUSTOM)["a"]["privileged-container"].outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.evidence[0].line == 9
+    policy = CUSTOM.replace("jobset.x-k8s.io/v1alpha2", "kyverno.io/v1").replace("JobSet", "ClusterPolicy")
+    assert results("kubernetes", policy) == {}, "a pattern of pods, and no pod"
+
+
+@pytest.mark.parametrize(("kind", "right"), [("pod", "Pod"), ("Cronjob", "CronJob")])
+def test_a_kind_in_the_wrong_case_is_not_skipped(kind: str, right: str) -> None:
+    with pytest.raises(UsageError, match=f"f:2:1: kind is '{kind}': write {right}"):
+        results("kubernetes", f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{}}")
