@@ -298,13 +298,17 @@ class _Server(_Answers):
             documents = [workload_documents.document(each) for each in found[start : start + _CHECKED_AT_ONCE]]
             answers += self._client.check_workloads(documents, environment=self._environment)
         return [
-            tuple(_joined_result(each, theirs) for each in ours) for ours, theirs in zip(checked, answers, strict=True)
+            tuple(_joined_result(each, theirs.get(each.check, each)) for each in ours)
+            for ours, theirs in zip(checked, map(_by_id, answers), strict=True)
         ]
 
 
-def _joined_result(own: CheckResult, answer: Sequence[CheckResult]) -> CheckResult:
+def _by_id(results: Sequence[CheckResult]) -> Mapping[str, CheckResult]:
+    return {each.check: each for each in results}
+
+
+def _joined_result(own: CheckResult, theirs: CheckResult) -> CheckResult:
     """Return the server's result where it knows more. Where both say the same, the own one has every position."""
-    theirs = next((each for each in answer if each.check == own.check), own)
     return own if _said(own) == _said(theirs) else theirs
 
 

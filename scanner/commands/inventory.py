@@ -163,7 +163,12 @@ class _Agent:
             "generation": generation,
             "workloads": documents,
         }
-        _, answer = self._client.post("/api/v1/inventory", body)
+        try:
+            _, answer = self._client.post("/api/v1/inventory", body)
+        except ScannerError as error:
+            if error.reason == "too_large":
+                error.hint = "report each namespace or host as a source of its own: --name"
+            raise
         tell(_describe(answer, len(documents)))
 
     def watch(self, seconds: int) -> Exit:

@@ -103,8 +103,10 @@ class CaseWorkloads:
 def source_of(text: str | bytes, file: str) -> WorkloadSource:
     """Return the source that recognises the first document. Raises UsageError if there is none."""
     documents = parse(text, file, yaml_1_1=True, compose_tags=True)
+    if not documents:
+        raise UsageError(f"{file or 'the document'}: it contains no document", reason="bad_workload")
     for source in catalog.workload_sources().values():
-        if documents and source.recognises(documents[0]):
+        if source.recognises(documents[0]):
             return source
     known = "; ".join(source.title for source in catalog.workload_sources().values())
     raise UsageError(f"{file}: unknown kind of document", reason="bad_workload", hint=f"supported: {known}")

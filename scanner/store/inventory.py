@@ -77,6 +77,11 @@ class SourceView:
     changed_at: datetime
 
 
+def _shortened(image: str) -> str:
+    name, at, digest = image.partition("@")
+    return f"{name}@{digest[:19]}…" if at else name
+
+
 @dataclass(frozen=True)
 class MountedImage:
     """An image whose files a workload mounts. ``verdict`` empty: it was never scanned. ``image``: as the source writes
@@ -91,6 +96,11 @@ class MountedImage:
     project: str
     verdict: str
     undecided: bool
+
+    @property
+    def short(self) -> str:
+        """Return the image with a shortened digest."""
+        return _shortened(self.image)
 
     @property
     def target(self) -> str:
@@ -175,8 +185,7 @@ class WorkloadRow:
     @property
     def image_short(self) -> str:
         """Return the image with a shortened digest."""
-        name, at, digest = self.image.partition("@")
-        return f"{name}@{digest[:19]}…" if at else name
+        return _shortened(self.image)
 
     @property
     def overall(self) -> str:

@@ -248,7 +248,9 @@ def parse(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-        raise _unreadable(text, where, line, column, error.problem or error.context or "not YAML") from None
+        # PyYAML says of an anchor that is used twice only "second occurrence"; what is wrong is in the context.
+        problem = error.context if error.problem == "second occurrence" else error.problem or error.context
+        raise _unreadable(text, where, line, column, problem or "not YAML") from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")

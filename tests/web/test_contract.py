@@ -59,6 +59,7 @@ CONFIG = SchemathesisConfig.from_dict(
                     "projects_change",
                     "advisories_revoke",  # one thing, not none and not two
                     "trust_roots_put",  # a scheme that there is, and a document that it can read
+                    "inventory_check",  # workloads that are some
                     "inventory_report",  # a source that there is, workloads that are some, generations in order
                     "audit_log_index",  # a time that there is
                     "audit_log_export",

@@ -17,6 +17,7 @@ from scanner.store.session import Database
 from tests.scanner.store import factories
 from tests.scanner.workloads import sins
 from tests.web.conftest import Api, Worker
+from web.api.inventory import BODY_LIMIT
 
 POLICY = """\
 apiVersion: dockwarden/v1
@@ -96,7 +97,7 @@ def test_a_snapshot_may_be_larger_than_other_bodies_and_is_bounded(agent: Api, a
     some = {"labels": [["note", "x" * 1000]]}
     large = {**body(1), "workloads": workloads(*(f"w{n}" for n in range(2000)), **some)}
     assert agent("POST", "/inventory", large).json["added"] == 2000
-    too_large = {**body(2), "workloads": workloads("a", labels=[["note", "x" * (16 << 20)]])}
+    too_large = {**body(2), "workloads": workloads("a", labels=[["note", "x" * BODY_LIMIT]])}
     assert agent("POST", "/inventory", too_large).status_code == 413
     assert api("GET", "/workloads").json["facets"]["environment"] == {"production": 2000}
 

@@ -15,7 +15,7 @@ from scanner.store import accounts
 from scanner.store.session import Database
 from tests.actors import ownerless
 from tests.scanner.store import factories
-from tests.scanner.store.test_inventory import named, scanned
+from tests.scanner.store.test_inventory import mounting, named, scanned
 from tests.scanner.workloads import sins
 from tests.web.conftest import KEY
 from tests.web.pages.test_policies import Form
@@ -103,6 +103,18 @@ def test_what_runs_is_named_first_where_a_vulnerability_is_shown(client: FlaskCl
     assert factories.REPOSITORY in client.get("/images?running=production").text
     assert "No matching image" in client.get("/images?running=staging").text
     assert "1 workload runs" in client.get("/overview").text
+
+
+def test_a_workload_that_mounts_an_image_is_named_with_it(client: FlaskClient, database: Database) -> None:
+    flaw = factories.package(1)
+    digest = scanned(database, factories.report(packages=[flaw], vulnerabilities=[factories.vulnerability(1, flaw)]))
+    report(database, mounting(digest))
+    shown = f'<span class="muted">mounts</span> {factories.REPOSITORY}@{digest[:19]}…'
+    page = client.get("/vulnerabilities/CVE-2026-00001").text
+    assert "1 of 1 affected image runs in production" in page
+    assert (page.count(shown), page.count(">another<")) == (1, 0)
+    assert client.get(f"/workloads?image={factories.REPOSITORY}").text.count(shown) == 1
+    assert "2 workloads in production" in client.get(f"/images/{digest}").text
 
 
 def test_a_source_that_is_no_more_is_removed(
