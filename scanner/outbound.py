@@ -388,7 +388,10 @@ def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
             pem = read_whole(ca_file, _MAX_CA_FILE, "the CA certificates").decode("ascii", "ignore")
             context.load_verify_locations(cadata=pem)
         except (ValueError, ssl.SSLError) as error:
-            raise UsageError(f"cannot read CA certificates from {ca_file}", hint="it must be a PEM file") from error
+            raise UsageError(
+                f"cannot read CA certificates from {ca_file}",
+                hint="give a file with PEM certificates (-----BEGIN CERTIFICATE-----)",
+            ) from error
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -37,6 +37,7 @@ _FORMS = {
     "image": "an image reference: host/repository:tag or host/repository@sha256:…",
     "host": "host[:port], without https://",
     "version": "a version range: <2.17.1, or >=2.0,<2.17.1, or one version",
+    "environment": "a name: lower-case letters, digits, and . _ -",
     "digest": "a digest: sha256: and 64 lower-case hex digits",
 }
 

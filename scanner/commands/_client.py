@@ -214,7 +214,7 @@ class Client:
         """An error for a request without an answer: the address, the cause and what to do."""
         text = network_reason(error)
         where = f"cannot reach {self._url}: "
-        if "certificate" in text.lower():
+        if "certificate" in str(error).lower():
             hint = "trust its certificate authority: --ca-file FILE, or DOCKWARDEN_CA_FILE"
             return RemoteError(
                 f"{where}the TLS certificate is not trusted: {text}", reason="server_untrusted", hint=hint

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
 from scanner.commands._console import pass_settings, server_options, tell
 from scanner.config import Settings
+from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text
 
 
@@ -65,8 +67,12 @@ def list_(settings: Settings, server: str | None, token: str | None, ca_file: Pa
 @pass_settings
 def end(settings: Settings, identifier: str, server: str | None, token: str | None, ca_file: Path | None) -> None:
     """End the break-glass with this ID before its time. 'list' shows the IDs."""
+    try:
+        known = UUID(identifier)
+    except ValueError:
+        raise UsageError(f"not an ID: {identifier[:64]!r}", hint="list them: dockwarden break-glass list") from None
     client = _client(settings, server, token, ca_file)
-    _, found = client.post(f"/api/v1/break-glass/{clean_text(identifier, 64)}/end", {})
+    _, found = client.post(f"/api/v1/break-glass/{known}/end", {})
     tell(f"{_text(found, 'digest')} is not let through any more")
 
 

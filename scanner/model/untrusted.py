@@ -19,7 +19,7 @@ T = TypeVar("T")
 _MAX_DIGITS = 40
 # A quote always matches, even unterminated, and possessively: the time is linear for any document.
 _BRACKETS = lazy(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-_ERRNO = lazy(r"\[Errno -?\d+\] ")
+_PYTHONS_OWN = lazy(r"\[Errno -?\d+\] |\[SSL: \w+\] |certificate verify failed: | \(_ssl\.c:\d+\)")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _HALF = lazy("[\ud800-\udfff]")
 _SURROGATE = lazy(rb"\\u[dD][89a-fA-F]")
@@ -152,8 +152,8 @@ def spreadsheet_text(text: str) -> str:
 
 
 def network_reason(error: BaseException) -> str:
-    """Why a connection failed, for a person: without the number of the operating system's error."""
-    return clean_text(_ERRNO.sub("", str(error)), 200) or type(error).__name__
+    """Why a connection failed, for a person: without numbers and places in the source of Python."""
+    return clean_text(_PYTHONS_OWN.sub("", str(error)), 200) or type(error).__name__
 
 
 def clean_text(text: str, limit: int = 1000) -> str:

@@ -87,6 +87,7 @@ def test_people_projects_and_tokens(run: Callable[..., Result], settings: Settin
         (("worker", "--lanes", "gate,fast"), "--lanes: there is no lane 'fast'"),
         (("worker", "--lanes", ","), "--lanes names no lane"),
         (("beat",), "the scheduler needs a broker"),
+        (("break-glass", "end", "everything", "--server", "http://127.0.0.1:9"), "not an ID: 'everything'"),
     ],
 )
 def test_a_mistake_is_told(run: Callable[..., Result], arguments: tuple[str, ...], said: str) -> None:

@@ -68,6 +68,12 @@ def test_no_word_of_python(given: dict[str, object], expected: str) -> None:
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
         (OSError("[Errno -2] Name or service not known"), "Name or service not known"),
         (TimeoutError(), "TimeoutError"),
+        (
+            OSError(
+                "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)"
+            ),
+            "self-signed certificate",
+        ),
     ],
 )
 def test_a_connection_error_has_no_number(error: OSError, expected: str) -> None:
