@@ -196,6 +196,7 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
         ):
             return answer(show(current), 200, location(current.id))
         ticket, scan = use_cases.request(session, principal(), scan_request, idempotency_key=header.idempotency_key)
+    # After the transaction: a worker that is notified before the commit finds no scan.
     if ticket.created:
         queue.enqueue(resources().celery, ticket.scan_id, scan_request.lane)
     return answer(show(scan), 202, location(scan.id))
@@ -258,6 +259,7 @@ def events(path: ScanPath) -> Response:
     return Response(
         stream_with_context(_watch(scan_id, projects, first)),
         mimetype="text/event-stream",
+        # nginx would otherwise hold the events back until its buffer is full.
         headers={"X-Accel-Buffering": "no"},
     )
 
@@ -268,9 +270,12 @@ def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Ite
     A stream occupies one of the server's threads, so their number (``GATE_WAITERS``) and duration are limited.
     """
     yield b"retry: 2000\n\n" + _event(shown)
+    # Without a free thread the stream ends after its first event. EventSource comes back after ``retry``, so the
+    # watcher polls.
     if shown.state.terminal or not resources().waiters.acquire(blocking=False):
         return
     try:
+        # Read again and again, because the worker that writes is another process.
         ends = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < ends and not shown.state.terminal and not leaving().wait(0.5):
             with resources().database.read() as session:

@@ -91,10 +91,11 @@ def get(path: VulnerabilityPath, query: AffectedQuery) -> Response:
             title=found["title"],
             description=found["description"],
             url=found["url"],
-            aliases=document["aliases"],
-            cwes=document["cwes"],
-            cvss=[CVSS(*entry) for entry in document["cvss"]],
-            references=document["references"],
+            # Rows of older versions have fewer members.
+            aliases=document.get("aliases") or [],
+            cwes=document.get("cwes") or [],
+            cvss=[CVSS(*entry) for entry in document.get("cvss") or ()],
+            references=document.get("references") or [],
             known_exploited=document.get("known_exploited"),
             epss=document.get("epss"),
             affected=[
