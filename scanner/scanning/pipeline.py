@@ -292,14 +292,23 @@ def for_reference(known: Remembered, reference: Reference | None) -> ImageReport
     """Return a remembered result for this reference: the checks that look at it are repeated for another one."""
     if str(reference or "") == known.reference:
         return known.report
+    return renamed(known.report, reference, known.checks_of_reference)
+
+
+def renamed(found: ImageReport, reference: Reference | None, names: Sequence[str] | None = None) -> ImageReport:
+    """Return evidence that was made by another reference for this one.
+
+    ``names``: the checks that look at the reference; None: as the checks say of themselves.
+    """
     from scanner.checks.base import ImageSubject
 
-    image = known.report.image
-    subject = ImageSubject(image, None, "the layers are not read again", reference, base=known.report.base)
-    checks = [catalog.image_checks()[name] for name in known.checks_of_reference]
+    subject = ImageSubject(found.image, None, "the layers are not read again", reference, base=found.base)
+    every = catalog.image_checks()
+    if names is None:
+        names = [check.id for check in every.values() if check.looks_at_reference]
+    checks = [every[name] for name in names]
     again = {check.id: CheckResult(check.id, outcome_of(check, subject), check.severity) for check in checks}
-    found = tuple(again.get(result.check, result) for result in known.report.checks)
-    return replace(known.report, checks=escaped(found))
+    return replace(found, checks=escaped(tuple(again.get(result.check, result) for result in found.checks)))
 
 
 def examine_content(

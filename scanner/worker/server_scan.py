@@ -37,6 +37,7 @@ from scanner.scanning.pipeline import (
     examine,
     examine_registry,
     make_services,
+    renamed,
     verify_signatures,
 )
 from scanner.scanning.results import Results
@@ -296,7 +297,9 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
         def settle(session: Connection) -> tuple[bool, ScanReport | None]:
             if not scans.settle(session, claim, subject.digest, advisories):
                 return False, None
-            return True, None if request.force else usable_evidence(session, subject, request, advisories)
+            # Attached SBOMs belong to a repository and can be attached at any time: they are read by each scan.
+            again = request.force or services.settings.attached_sboms
+            return True, None if again else usable_evidence(session, subject, request, advisories)
 
         is_ours, known = database.transact(settle)
         if not is_ours:
@@ -320,6 +323,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 reference=request.target,
                 repository=source.reference.name,
                 tag=source.reference.tag or "",
+                images=tuple(renamed(image, source.reference) for image in known.images),
                 posture=results,
                 posture_at=posture_at,
                 finished_at=datetime.now(UTC),  # a new scan would give the same evidence

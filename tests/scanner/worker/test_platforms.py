@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,10 +14,11 @@ from scanner.config import Secret, Settings
 from scanner.errors import NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, ScanRequest
-from scanner.store import gate, listings, registries, scans, tags
+from scanner.store import gate, images, listings, registries, scans, tags
 from scanner.store.session import Database
 from scanner.worker import server_scan
 from tests.databases import migrated_url
+from tests.scanner.registry.test_attached import pushed
 from tests.servers import Registry
 
 KEY = Secret("a secret key for tests, long enough")
@@ -121,3 +123,35 @@ def test_a_child_asked_for_by_digest_has_a_verdict_of_its_own(
     assert again.digest == children["linux/arm"]
     assert len(reports) == 1, "the same evidence, not made twice"
     assert verdict(server, target, digest) is None
+
+
+def test_evidence_is_used_again_for_another_tag_but_not_what_it_says_of_the_tag(
+    server: server_scan.ServerServices, plain_registry: Registry, sample_layouts: Path
+) -> None:
+    """The image had been scanned by its version. By the name latest it passed the check of that very name."""
+    layout = sample_layouts / "shop" / "good"
+    outcomes = []
+    for tag in ("1", "latest", "2"):
+        plain_registry.push(f"oci:{layout}", f"platforms/named:{tag}")
+        done = scan(server, f"{plain_registry.host}/platforms/named:{tag}")
+        with server.database.read() as session:
+            assert done.report_id is not None
+            found = images.evidence(session, done.report_id)
+        outcomes += [result.outcome.kind for result in found.images[0].checks if result.check == "latest-tag"]
+    assert outcomes == ["passed", "failed", "passed"]
+
+
+def test_an_sbom_that_is_attached_later_is_read(
+    server: server_scan.ServerServices, plain_registry: Registry, sample_layouts: Path
+) -> None:
+    settings = replace(server.services.settings, attached_sboms=True)
+    server = server_scan.ServerServices.make(settings, server.database, "0", KEY)
+    target = f"{plain_registry.host}/platforms/sboms:1"
+    counts = []
+    for sboms in ([], [("application/vnd.cyclonedx+json", b'{"bomFormat": "CycloneDX", "specVersion": "1.6"}')]):
+        pushed(plain_registry, sample_layouts, "shop/good", "platforms/sboms", sboms)
+        done = scan(server, target)
+        with server.database.read() as session:
+            assert done.report_id is not None
+            counts.append(len(images.evidence(session, done.report_id).images[0].attached))
+    assert counts == [0, 1]
