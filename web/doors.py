@@ -17,7 +17,7 @@ from web import tls
 from web.auth import bearer, gate_caller
 from web.resources import resources
 from web.security import admission
-from web.throttle import Rate
+from web.throttle import DOOR_SCANS, SCANS, Rate
 from web.waiting import waited
 
 TOKEN_PREFIX = "dw_"  # noqa: S105  how every token begins
@@ -60,9 +60,19 @@ def authenticate_certificate(bucket: str, rate: Rate) -> Actor | None:
     return Actor(name, name, "certificate", frozenset({"admission"}), None)
 
 
-def door(source: str) -> doors.DoorServices:
-    """What judging needs of this process. ``source`` is that of the scans that it asks for."""
+def door(source: str, client: str = "") -> doors.DoorServices:
+    """What judging needs of this process. ``source`` is that of the scans that it asks for.
+
+    ``client``: on whose behalf the door asks: a namespace, a host, an address. It may be forged.
+    """
     token_hash = g.token_hash
+
+    def count_scan() -> None:
+        # Whoever may pull from a registry, or create Pods, names images: without a limit a stranger who asks for tags
+        # that do not exist would fill the queue, and nobody's new image would be scanned.
+        if resources().settings.rate_limits:
+            resources().throttle.take("door-scans", f"{source}|{client[:253]}", SCANS)
+            resources().throttle.take("door-scans-all", source, DOOR_SCANS)
 
     def ask(digest: str, repository: str, environment: str) -> GateLookup | None:
         if token_hash is None:  # authenticated by a certificate
@@ -79,6 +89,7 @@ def door(source: str) -> doors.DoorServices:
         lambda scan_id: queue.enqueue(resources().celery, scan_id, Lane.GATE),
         waited,
         source,
+        count_scan,
     )
 
 

@@ -36,6 +36,7 @@ SIGN_IN_FAILURES = Rate(300, 5)  # all accounts, from all addresses together
 BAD_TOKEN_ADDRESS = Rate(60, 1)
 API = Rate(1200, 20)
 SCANS = Rate(300, 5)
+DOOR_SCANS = Rate(1000, 20)  # new scans that all doors ask for; those of one client have the rate SCANS
 WEBHOOK = Rate(500, 100)
 PULL = Rate(10_000, 1000)  # one proxy's token. An image is a manifest and dozens of blobs
 HARBOR = Rate(5000, 100)  # one Harbor's token. High, because Harbor fails a scan whose request is refused once

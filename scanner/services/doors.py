@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
+from sqlalchemy.engine import Connection
 
 from scanner.config import Settings
-from scanner.errors import NotFoundError, UsageError
+from scanner.errors import NotFoundError, RefusedError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.decision import Change
 from scanner.model.reference import Digest, Reference
@@ -35,6 +36,7 @@ from scanner.store.session import Database
 MESSAGE_LENGTH = 1000
 REASONS = 3
 _MAX_MOUNTED_IMAGES = 20
+TOO_MANY_SCANS = "too many images that are not known were asked for"
 BEING_SCANNED = "the image is being scanned: try again in 30 s"
 # A rollout requests one tag many times within seconds. Longer, and a moved tag would keep its old decision.
 _RESOLVED_SECONDS = 10.0
@@ -107,7 +109,8 @@ class DecisionCache:
 class DoorServices:
     """The services of the web process that a decision needs. ``ask`` is the gate's single query for a digest.
 
-    ``source``: recorded with the scans that are requested.
+    ``source``: recorded with the scans that are requested. ``count_scan``: called for each new one, in its transaction;
+    raises RefusedError(reason="rate_limited") when there are too many.
     """
 
     database: Database
@@ -117,6 +120,7 @@ class DoorServices:
     enqueue: Callable[[str], object]
     wait: Waiter
     source: str = "admission"  # of the scans that are requested here
+    count_scan: Callable[[], None] = lambda: None
     # Digests of which ``ask`` told, in its one query, that nobody breaks glass for them: no second query is needed.
     unbroken: set[str] = field(default_factory=set)
 
@@ -207,6 +211,9 @@ def _judge(
         scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
     except NotFoundError:
         return DoorResult(image, container, None, "the token has no access to the image's project")
+    except RefusedError as error:
+        # Not pending: nothing is being scanned, so there is nothing that `admission_unknown` could let in meanwhile.
+        return DoorResult(image, container, None, f"{TOO_MANY_SCANS}: {error.hint or 'try again later'}")
     if not scan.state.terminal:
         return DoorResult(image, container, None, BEING_SCANNED, pending=True)
     document = None
@@ -229,7 +236,14 @@ def _scanned(question: gate.GateRequest, door: DoorServices, actor: Actor, secon
     with door.database.read() as session:
         project = scan_use_cases.project_of(session, actor, None, question.reference)
         engine = projects.engine_for(session, project, door.settings.engine)
-    ticket, view = door.database.uncrossed(lambda s: question.scan(s, project, engine, actor.name, door.source))
+
+    def request(session: Connection) -> tuple[scans.Ticket, scans.ScanView]:
+        ticket, view = question.scan(session, project, engine, actor.name, door.source)
+        if ticket.created:
+            door.count_scan()  # here, so that a refusal takes the scan back
+        return ticket, view
+
+    ticket, view = door.database.uncrossed(request)
     # After the commit. A worker that is faster than this transaction would find no scan under the id.
     if ticket.created:
         door.enqueue(ticket.scan_id)

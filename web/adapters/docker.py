@@ -38,7 +38,7 @@ def authorize() -> Response:
     ends = time.monotonic() + resources().settings.admission_wait_seconds
     document = load_untrusted_json(read_body(_LIMIT), limit=_LIMIT, error=UsageError, reason="bad_call")
     call = engine_calls.parse(document)
-    judged = engine_calls.decide(call, doors.door("docker"), principal(), ends=ends)
+    judged = engine_calls.decide(call, doors.door("docker", call.host), principal(), ends=ends)
     public_url = resources().settings.public_url
     doors.recorder().note(principal(), engine_calls.recorded(call, judged, public_url))
     return Response(orjson.dumps(engine_calls.answer(call, judged, public_url)), mimetype="application/json")

@@ -59,7 +59,7 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
             read_body(_LIMIT), limit=_LIMIT, depth=_DEPTH, error=UsageError, reason="bad_review"
         )
         review = admissions.parse_review(document)
-        door, seconds = doors.door("admission"), _budget()
+        door, seconds = doors.door("admission", review.namespace), _budget()
         answer = admissions.decide(review, door, principal(), mode=mode, environment=environment, seconds=seconds)
         doors.recorder().note(principal(), answer.call())
         return _answered(answer.response())
@@ -92,7 +92,7 @@ def pin(path_token: str, environment: str = "") -> Response:
             read_body(_LIMIT), limit=_LIMIT, depth=_DEPTH, error=UsageError, reason="bad_review"
         )
         review = admissions.parse_review(document)
-        door, seconds = doors.door("admission"), _budget()
+        door, seconds = doors.door("admission", review.namespace), _budget()
         patch = admissions.pins(review, door, principal(), environment=environment, seconds=seconds)
         return _answered(admissions.pinned(review, patch))
     except UsageError as error:

@@ -116,7 +116,7 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
             place = pulls.GatedRegistry(pulls.registry_of(session, principal(), registry), environment, strict)
         if _is_own(place.host):
             return Response(status=200)
-        judged = pulls.decide(pull, place, doors.door("pull"), principal(), ends=ends)
+        judged = pulls.decide(pull, place, doors.door("pull", _client()), principal(), ends=ends)
     except UsageError as error:
         return _denied(403, str(error))
     except ScannerError as error:
@@ -136,14 +136,19 @@ def _is_own(host: str) -> bool:
     return pull_proof.holds(keys, host, request.headers.get(pull_proof.HEADER, ""), time.time())
 
 
+def _client() -> str:
+    """The address of the client, as the proxy says. A client can forge it where the proxy appends to its headers."""
+    named = request.headers.get("X-Real-IP") or request.headers.get("X-Forwarded-For", "").partition(",")[0]
+    return named.strip()
+
+
 def _judged(pull: pulls.Pull, place: pulls.GatedRegistry, judged: DoorResult | None, uri: str) -> Response:
     if judged is None:
         return Response(status=200)
     allowed, public_url = judged.allowed, resources().settings.public_url
     message = "" if allowed else denial_message([judged], public_url).replace("\n", "; ")
     # For display only. A client can send these headers itself, so nothing is decided by them.
-    client = request.headers.get("X-Real-IP") or request.headers.get("X-Forwarded-For", "").partition(",")[0]
-    doors.recorder().note(principal(), pulls.call(pull, place, judged, message, client=client.strip()))
+    doors.recorder().note(principal(), pulls.call(pull, place, judged, message, client=_client()))
     if judged.missing:
         return _denied(404, f"the registry has no manifest {pull.name}", "MANIFEST_UNKNOWN")
     if not allowed:
