@@ -27,18 +27,27 @@ _OPTIONS = {
     "--no-check-certificate": ("wget",),
     "--no-check-certificates": ("aria2c",),
 }
+# Every spelling that the programs take: apt's StringToBool, booleans of libdnf and of git-config(1). GIT_SSL_NO_VERIFY
+# counts with any value, "false" included.
+_YES, _NO = "(?:yes|true|with|on|enable|1)", "(?:no|false|without|off|disable|0)"
+_OFF = frozenset(("0", "false", "no", "off"))
 _WORDS = lazy(
-    r"(?i)apt::get::allowunauthenticated=(?:true|1|yes)|acquire::allowinsecurerepositories=(?:true|1|yes)|verify-(?:peer|host)=(?:false|0)"
-    r"|--setopt=(?:\S*\.)?(?:gpgcheck|sslverify)=(?:0|false|no)|http\.sslverify=(?:false|0)|--strict-ssl=false|GIT_SSL_NO_VERIFY=(?:1|true)"
+    rf"(?i)apt::get::allowunauthenticated={_YES}\b|acquire::allowinsecurerepositories={_YES}\b"
+    rf"|verify-(?:peer|host)={_NO}\b|--setopt=(?:\S*\.)?(?:gpgcheck|sslverify)={_NO}\b|http\.sslverify={_NO}\b"
+    r"|--strict-ssl=false|npm_config_strict_ssl=false|(?:GIT_SSL_NO_VERIFY|PIP_TRUSTED_HOST)=\S"
+    r"|(?:NODE_TLS_REJECT_UNAUTHORIZED|PYTHONHTTPSVERIFY)=0\b"
 )
 _SETTINGS = lazy(
-    r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|0)|^conda "
+    r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|no|off|0)|^conda "
     r"config --set ssl_verify (?:false|no)"
 )
 _TRUSTED = lazy(
-    rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=yes[^\]\n]*\]|(?:Trusted|Allow-Insecure):\s*yes)"
+    rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=" + _YES.encode() + rb"\b[^\]\n]*\]"
+    rb"|(?:Trusted|Allow-Insecure):\s*" + _YES.encode() + rb"\b)"
 )
-_APT_CONF = lazy(rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?(?:true|1|yes)")
+_APT_CONF = lazy(
+    rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?" + _YES.encode() + rb"\b"
+)
 
 
 class UnverifiedPackages(ImageCheck):
@@ -83,6 +92,9 @@ def _option(command: Command) -> str:
     for option, programs in _OPTIONS.items():
         if command.name in programs and command.has(option):
             return option
+    # Set for one command, a variable is in no layer's environment, where weakened-environment would find it.
+    if match := _WORDS.search(" ".join(command.environment)):
+        return match[0]
     if command.name in ("pip", "pip3") or "pip" in command.words[:3]:
         return "--trusted-host" if command.has("--trusted-host") else ""
     text = str(command)
@@ -109,11 +121,7 @@ def _unchecked(text: str) -> str:
     for line in (*text.splitlines()[:5000], "[]"):
         line = line.strip()
         if line.startswith("["):
-            if settings.get("gpgcheck") in ("0", "false", "no") and settings.get("enabled", "1") not in (
-                "0",
-                "false",
-                "no",
-            ):
+            if settings.get("gpgcheck") in _OFF and settings.get("enabled", "1") not in _OFF:
                 return f"gpgcheck=0 in {section}"
             section, settings = line, {}
         elif "=" in line and not line.startswith(("#", ";")):

@@ -23,6 +23,13 @@ from tests.scanner.checks.factory import built_by, layer, subject, unreadable, w
         "npm config set strict-ssl false && npm ci",
         "git -c http.sslVerify=false clone https://example.com/x",
         "git config --global http.sslVerify false",
+        "git config --global http.sslVerify off",
+        "git -c http.sslVerify=no clone https://example.com/x",
+        "GIT_SSL_NO_VERIFY=false git clone https://example.com/x",
+        "NODE_TLS_REJECT_UNAUTHORIZED=0 npm ci",
+        "PIP_TRUSTED_HOST=example.com pip install x",
+        "apt-get -o APT::Get::AllowUnauthenticated=on install x",
+        "dnf --setopt=*.gpgcheck=off install x",
     ],
 )
 def test_told_not_to_look(script: str) -> None:
@@ -40,6 +47,11 @@ def test_told_not_to_look(script: str) -> None:
         ("etc/apt/apt.conf.d/99x", b'APT::Get::AllowUnauthenticated "true";\n'),
         ("etc/yum.repos.d/x.repo", b"[x]\nbaseurl=http://example.com\ngpgcheck = 0\n"),
         ("etc/yum.conf", b"[main]\ngpgcheck=0\n"),
+        ("etc/yum.repos.d/x.repo", b"[x]\ngpgcheck=off\n"),
+        ("etc/apt/sources.list", b"deb [ trusted=true ] http://example.com/ ./\n"),
+        ("etc/apt/sources.list.d/x.list", b"deb [trusted=1] http://example.com/ ./\n"),
+        ("etc/apt/sources.list.d/x.sources", b"Types: deb\nTrusted: on\n"),
+        ("etc/apt/apt.conf.d/99x", b"APT::Get::AllowUnauthenticated enable;\n"),
     ],
 )
 def test_configured_not_to_look(path: str, data: bytes) -> None:
@@ -59,6 +71,8 @@ def test_configured_not_to_look(path: str, data: bytes) -> None:
             "pip install -r requirements.txt",
             {"etc/apt/sources.list": b"deb [signed-by=/x] http://example.com/ ./\n# [trusted=yes]\n"},
         ),
+        ("ls", {"etc/apt/sources.list": b"deb [trusted=no] http://example.com/ ./\n"}),
+        ("ls", {"etc/yum.repos.d/x.repo": b"[x]\nenabled=off\ngpgcheck=off\n"}),
         ("ls", {"etc/yum.repos.d/x.repo": b"[x]\nenabled=0\ngpgcheck=0\n[y]\ngpgcheck=1\n"}),
     ],
 )
