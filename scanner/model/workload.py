@@ -288,6 +288,7 @@ class Workload:
     user: str | None = None  # in the runtime's form: NAME or UID, with :GROUP
     run_as_non_root: bool | None = None
     run_as_group: int | None = None
+    groups: tuple[str, ...] = ()  # further groups, names or numbers; of a pod: see ``pod.supplemental_groups``
     read_only_root: bool | None = None
     privileged: bool | None = None
     allow_privilege_escalation: bool | None = None

@@ -59,6 +59,7 @@ _SIMPLE = (
 )
 _PATHS: Mapping[str, tuple[str, ...]] = {
     **{name: (name,) for name in _SIMPLE},
+    "groups": ("group_add",),
     "read_only_root": ("read_only",),
     "allow_privilege_escalation": ("security_opt",),
     "seccomp": ("security_opt",),
@@ -207,6 +208,7 @@ def _workload(
         container=node.get("container_name").text() or name,
         labels=tuple(labels.items()),
         user=node.get("user").text(),
+        groups=node.get("group_add").texts(),
         read_only_root=boolean(node.get("read_only")),
         # Repeated at the end, so that an explicit false is kept if no hook is privileged.
         privileged=boolean(node.get("privileged")) or _privileged_hook(node) or boolean(node.get("privileged")),

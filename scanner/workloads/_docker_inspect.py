@@ -39,6 +39,7 @@ _MOST_JOINED = 20  # containers that join each other's namespaces in a row
 _CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("Config/Image", "Image"),
     "user": ("Config/User", "Config"),
+    "groups": ("HostConfig/GroupAdd",),
     "read_only_root": ("HostConfig/ReadonlyRootfs", "HostConfig"),
     "privileged": ("HostConfig/Privileged",),
     "allow_privilege_escalation": ("HostConfig/SecurityOpt", "HostConfig"),
@@ -77,6 +78,7 @@ _CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
 _SERVICE_PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("container:Image",),
     "user": ("container:User", "container:"),
+    "groups": ("container:Groups",),
     "read_only_root": ("container:ReadOnly", "container:"),
     "allow_privilege_escalation": ("container:Privileges", "container:"),
     "cap_add": ("container:CapabilityAdd",),
@@ -193,6 +195,7 @@ def container(
         container=name,
         labels=labels,
         user=config.get("User").text() or None,
+        groups=host.get("GroupAdd").texts(),
         read_only_root=host.get("ReadonlyRootfs").boolean(),
         privileged=host.get("Privileged").boolean(),
         allow_privilege_escalation=security.allow_privilege_escalation,
@@ -399,6 +402,7 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         namespace=dict(_texts(spec.get("Labels"))).get("com.docker.stack.namespace", ""),
         labels=_texts(spec.get("Labels")),
         user=inner.get("User").text(),
+        groups=inner.get("Groups").texts(),
         read_only_root=inner.get("ReadOnly").boolean(),
         allow_privilege_escalation=None if no_new is None else not no_new,
         cap_add=capabilities(inner.get("CapabilityAdd").texts()),

@@ -45,6 +45,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
         (
             "read_only_root",
             "allow_privilege_escalation",
+            "groups",
             "security_opt",
             "seccomp",
             "apparmor",
@@ -187,6 +188,7 @@ def _app(node: Node, parent: str) -> Workload:
         container=name.rpartition("/")[2],
         labels=tuple((key, value.text() or "") for key, value in node.get("labels").members()),
         user=_last(options, "user", "u") or node.get("user").text(),
+        groups=options.get("group-add", ()),
         read_only_root=_flag(options, "read-only"),
         # Both places grant it: the field, and an option that Marathon passes on to Docker unchanged.
         privileged=docker.get("privileged").boolean() or _flag(options, "privileged"),

@@ -29,7 +29,7 @@ class RunAsRootGroup(ContainerCheck):
         "ecs": '"user": "10001:10001"',
         "marathon": '{"key": "user", "value": "10001:10001"}',
     }
-    looks_at = "runAsGroup, supplementalGroups and fsGroup, or the group part of the user setting"
+    looks_at = "runAsGroup, supplementalGroups and fsGroup, or the group part of the user setting and further groups"
     cannot_see = "the group of the image's own user"
     trivy = ("KSV-0116",)
     nsa = ("Non-root containers and rootless container engines",)
@@ -50,6 +50,8 @@ class RunAsRootGroup(ContainerCheck):
                     workload, "runAsUser is set without runAsGroup, so the primary group is 0", "run_as_group", "user"
                 ),
             )
+        if any(each.strip() == "root" or _ZERO.fullmatch(each.strip()) for each in workload.groups):
+            return self.failed(workload, evidence(workload, "group 0 (root) is one of its further groups", "groups"))
         pod = workload.pod
         if pod is not None and 0 in (pod.fs_group, *pod.supplemental_groups):
             said = evidence(workload, "group 0 (root) is one of its further groups", "supplemental_groups", "fs_group")

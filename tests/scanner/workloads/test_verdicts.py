@@ -87,6 +87,7 @@ def test_a_healthcheck_that_cannot_fail_is_none(test: str) -> None:
         ("init: true\npost_start: [{command: x, privileged: true}]", "privileged-container", 5),
         ("init: true\nuse_api_socket: true", "docker-socket", 5),
         ("init: true\nuser: '1000:00'", "run-as-root-group", 5),
+        ("user: '1000:1000'\ngroup_add: [docker, 0]", "run-as-root-group", 5),
     ],
 )
 def test_the_line_is_that_of_the_setting(body: str, check: str, line: int) -> None:
@@ -248,3 +249,15 @@ def test_pod_templates_of_custom_resources_are_found_wherever_they_are() -> None
 def test_a_kind_in_the_wrong_case_is_not_skipped(kind: str, right: str) -> None:
     with pytest.raises(UsageError, match=f"f:2:1: kind is '{kind}': write {right}"):
         results("kubernetes", f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{}}")
+
+
+def test_the_root_group_among_further_groups_in_every_format() -> None:
+    marathon = {"image": DIGEST, "parameters": [{"key": "group-add", "value": "root"}]}
+    task = {"ContainerSpec": {"Image": DIGEST, "Groups": ["1", "00"]}}
+    texts = {
+        "docker": ("a", inspected("a", "1" * 64, GroupAdd=["root"])),
+        "swarm": ("s", {"Spec": {"Name": "s", "TaskTemplate": task}}),
+        "marathon": ("a", {"id": "/a", "container": {"docker": marathon}}),
+    }
+    for source, (name, text) in texts.items():
+        assert "run-as-root-group" in failed(source, json.dumps(text), name), source
