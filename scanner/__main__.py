@@ -18,8 +18,8 @@ def main() -> NoReturn:
             sys.stdout.write(f"dockwarden, version {__version__}\n")
             sys.stdout.flush()
             sys.exit(0)
-    # Modules, settings and evidence stay until the end. Python would search them for cycles after each 700 objects.
-    gc.set_threshold(50_000)
+    # Python would search for cycles after each 700 new objects, and those of modules stay. ``cli`` enables it again.
+    gc.disable()
     from scanner.cli import main as command_line
 
     try:

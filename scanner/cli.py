@@ -5,6 +5,7 @@ Exit codes are part of the interface (``Exit``). An error is one line with a hin
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -136,6 +137,9 @@ def cli(context: click.Context, config: Path | None, debug: bool) -> None:
     if config is not None:
         os.environ["DOCKWARDEN_CONFIG"] = str(config.absolute())  # for child processes
     context.obj = load(file=config)
+    if not gc.isenabled():  # see scanner.__main__: what has been loaded is never searched
+        gc.freeze()
+        gc.enable()
 
 
 # scanner.demo imports scanner.commands, so the command cannot be defined there (import rules).

@@ -116,3 +116,20 @@ def test_a_version_that_nobody_could_read_is_no_success() -> None:
         done = subprocess.run([sys.executable, "-m", "scanner", "--version"], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 3
     assert b"Traceback" not in done.stderr
+
+
+def test_a_command_searches_for_cycles_after_its_start(tmp_path: Path) -> None:
+    """A server that never did would grow."""
+    program = (
+        "import gc, sys\n"
+        "from scanner import __main__, cli\n"
+        "@cli.cli.command()\n"
+        "def probe():\n"
+        "    print(gc.isenabled(), gc.get_freeze_count() > 1000)\n"
+        "sys.argv = ['dockwarden', 'probe']\n"
+        "__main__.main()\n"
+    )
+    env = {"PATH": "/usr/bin:/bin", "DOCKWARDEN_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=env)
+    assert done.stdout == "True True\n"
+    assert done.returncode == 0
