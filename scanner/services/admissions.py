@@ -34,6 +34,9 @@ _WARNING_LENGTH = 250  # the API server truncates longer warnings
 # Each container costs a decision within the API server's timeout (30 s at most), and a request is free for every user
 # who may create objects. Pods of real clusters have fewer than twenty.
 _MAX_CONTAINERS = 100
+# Each container's facts have those of its pod. Beyond, a review would take longer than the API server waits, and a
+# webhook with failurePolicy Ignore would then admit the object.
+_MAX_VOLUMES = 500
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]{0,253}")
 ENVIRONMENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})?")
 _JUDGED_OPERATIONS = frozenset({"CREATE", "UPDATE"})
@@ -271,6 +274,8 @@ def containers_of(review: Review) -> tuple[Workload, ...]:
     found = _workloads(review.object, review)
     if len(found) > _MAX_CONTAINERS:
         raise _invalid(f"the object has more than {_MAX_CONTAINERS} containers")
+    if any(len(each.pod.volumes) > _MAX_VOLUMES for each in found if each.pod):
+        raise _invalid(f"the object has more than {_MAX_VOLUMES} volumes")
     if review.operation != "UPDATE" or review.old_object is None:
         return found
     before = [workload.facts() for workload in _workloads(review.old_object, review)]

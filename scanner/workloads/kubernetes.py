@@ -167,7 +167,8 @@ def _templates(item: KubernetesObject) -> Iterator[Node]:
         yield item.node.at(*_USUAL_TEMPLATE)
     elif (known := next((kind for kind in _KINDS if kind.lower() == item.kind.lower()), None)) and _is_ours(version):
         raise item.node.get("kind").error(f"is {item.kind[:80]!r}: write {known}")
-    elif not any(group in version for group in _PATTERNS):
+    # Looked for in the text first: a custom resource can be large, and the walk takes seconds for some.
+    elif not any(group in version for group in _PATTERNS) and "'containers'" in repr(item.node.get("spec").value):
         yield from _pod_templates(item.node.get("spec"), 0)
 
 
@@ -259,11 +260,12 @@ def _of_template(item: KubernetesObject, template: Node, budgets: Sequence[_Budg
     labels = {key: value.text() or "" for key, value in template.at("metadata", "labels").members()}
     covered = any(budget.covers(item.namespace, labels) for budget in budgets)
     pod = _pod(template, spec)
+    volumes = {each.get("name").text() or "": each for each in spec.get("volumes").items()}
     found = 0
     for member, kind in _CONTAINERS:
         for container in spec.get(member).items():
             found += 1
-            yield _container(item, labels, spec, pod, container.mapping(), kind, covered)
+            yield _container(item, labels, spec, pod, container.mapping(), kind, covered, volumes)
     if not found:
         raise spec.error("has no containers")
 
@@ -329,6 +331,7 @@ def _container(
     node: Node,
     kind: str,
     covered: bool,
+    volumes: Mapping[str, Node],
 ) -> Workload:
     own = node.get("securityContext").mapping()
     shared = spec.get("securityContext").mapping()
@@ -344,7 +347,7 @@ def _container(
     limits, requests = _resources(node, spec, "limits"), _resources(node, spec, "requests")
     if kind == "init" and node.get("restartPolicy").text() == "Always":
         kind = "sidecar"
-    mounts, devices = _mounts(node, spec)
+    mounts, devices = _mounts(node, volumes)
     object_ = item.node
     return Workload(
         name=f"{'/'.join(filter(None, (item.namespace, item.kind, item.name)))} · {name}",
@@ -454,8 +457,7 @@ def _cores(node: Node) -> float | None:
     return float(found) if found is not None else None
 
 
-def _mounts(node: Node, spec: Node) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
-    volumes = {each.get("name").text() or "": each for each in spec.get("volumes").items()}
+def _mounts(node: Node, volumes: Mapping[str, Node]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     mounts = tuple(
         _mount(each, volumes.get(each.get("name").text() or "")) for each in node.get("volumeMounts").items()
     )

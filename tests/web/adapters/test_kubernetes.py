@@ -140,6 +140,17 @@ def test_a_volume_named_like_that_of_the_token_hides_no_other(others: list[dict[
     assert [(mount.kind, mount.source) for mount in workload.mounts] == [("bind", "/")]
 
 
+@pytest.mark.parametrize("many", [501, 20_000])
+def test_an_object_that_would_take_longer_than_the_api_server_waits_is_denied(ask: Ask, many: int) -> None:
+    """A hundred containers that share thousands of volumes took 11 s: with failurePolicy Ignore they were admitted."""
+    large = limited(GOOD_IMAGE)
+    large["spec"]["containers"] = [container(GOOD_IMAGE, name=f"c{number}") for number in range(100)]
+    large["spec"]["volumes"] = [{"name": f"v{number}", "emptyDir": {}} for number in range(many)]
+    answer = ask(review(large))
+    assert answer["allowed"] is False
+    assert "more than 500 volumes" in answer["status"]["message"]
+
+
 def test_pods_that_differ_in_the_name_of_the_tokens_volume_are_the_same_workload() -> None:
     def read(name: str) -> Any:
         mounting = limited(GOOD_IMAGE, volumeMounts=[{"name": name, "mountPath": "/var/run/secrets"}])
