@@ -68,8 +68,8 @@ def door(source: str, client: str = "") -> doors.DoorServices:
     token_hash = g.token_hash
 
     def count_scan() -> None:
-        # Whoever may pull from a registry, or create Pods, names images: without a limit a stranger who asks for tags
-        # that do not exist would fill the queue, and nobody's new image would be scanned.
+        # Clients that may pull from a registry or create Pods name images: without a limit, one that asks for tags
+        # that do not exist would fill the queue, and no new image would be scanned.
         if resources().settings.rate_limits:
             resources().throttle.take("door-scans", f"{source}|{client[:253]}", SCANS)
             resources().throttle.take("door-scans-all", source, DOOR_SCANS)
