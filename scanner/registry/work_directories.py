@@ -87,7 +87,13 @@ def _remove(path: Path) -> None:
 
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
-        for directory, _, _ in os.walk(path):
-            with contextlib.suppress(OSError):
-                Path(directory).chmod(0o700)
+        with contextlib.suppress(OSError):
+            path.chmod(0o700)
+        for directory, names, _ in os.walk(path):
+            # Before the walk descends, because it passes over a directory that it cannot read. Never by a symbolic
+            # link: that would change a directory elsewhere.
+            for inner in (Path(directory, name) for name in names):
+                with contextlib.suppress(OSError):
+                    if not inner.is_symlink():
+                        inner.chmod(0o700)
         shutil.rmtree(path, ignore_errors=True)

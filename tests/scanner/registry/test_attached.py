@@ -124,6 +124,23 @@ def test_what_is_attached_is_read_and_marked(
     assert "vendored" not in {c.name for e in image.engines for c in e.components}
 
 
+def test_more_sboms_than_are_read_are_counted(
+    plain_registry: Registry, settings: Settings, sample_layouts: Path
+) -> None:
+    """A list that ends silently would look complete."""
+    deep = {"bomFormat": "CycloneDX", "components": [nested(20)]}
+    sboms = [(CYCLONEDX, json.dumps({**SBOM, "serialNumber": f"urn:uuid:{n}"}).encode()) for n in range(9)]
+    target = pushed(
+        plain_registry, sample_layouts, "shop/good", "sboms/many", [(CYCLONEDX, json.dumps(deep).encode()), *sboms]
+    )
+    settings = replace(settings, insecure_registries=(plain_registry.host,), attached_sboms=True)
+    found = scan(settings, target).attached
+    problems = [each.problem for each in found if each.problem]
+    assert len(found) == 9
+    assert "nests components deeper" in problems[0]
+    assert problems[-1] == "2 more were not read"
+
+
 def test_an_sbom_never_stands_in_for_our_own_look(
     plain_registry: Registry, settings: Settings, sample_layouts: Path
 ) -> None:

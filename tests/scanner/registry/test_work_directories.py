@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -99,3 +101,30 @@ def test_making_and_sweeping_at_once(settings: Settings) -> None:
 
 def test_nothing_to_sweep(settings: Settings) -> None:
     assert sweep(settings) == 0
+
+
+def _leave(home: Path) -> None:
+    """What a scan of an engine leaves, by a user whom permissions bind."""
+    if os.getuid() == 0:
+        os.setuid(65534)
+    with work_directory(Settings(home=home), "scan") as work:
+        (work / "a" / "b").mkdir(parents=True)
+        (work / "a" / "b" / "c").touch()
+        (work / "elsewhere").symlink_to(home / "kept")
+        (work / "a" / "b").chmod(0)
+        (work / "a").chmod(0)
+
+
+def test_directories_without_permissions_go_also_if_the_owner_is_not_root() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        home.chmod(0o777)
+        (home / "kept").mkdir(mode=0o755)
+        if os.getuid() == 0:
+            os.chown(home / "kept", 65534, 65534)
+        child = multiprocessing.get_context("fork").Process(target=_leave, args=(home,))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert list(Settings(home=home).work_dir.iterdir()) == []
+        assert (home / "kept").stat().st_mode & 0o777 == 0o755

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -392,6 +392,52 @@ def test_a_next_page_that_is_no_text_is_refused(following: object, httpserver: H
     asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
     with pytest.raises(RemoteError, match="no text"):
         whole(LISTINGS["gar"], api, asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("quay", {"repositories": named("x"), "next_page": 7}),
+        ("quay", {"repositories": named("x"), "next_page": "x" * 5000}),
+        ("ecr", {"repositories": named("x", member="repositoryName"), "nextToken": {"a": 1}}),
+    ],
+)
+def test_a_next_page_of_another_shape_is_refused(name: str, document: object, httpserver: HTTPServer, api: Api) -> None:
+    serve(httpserver, lambda request: Response(json.dumps(document)))
+    asked = replace(CASES[name].asked, namespaces=("shop",))
+    with pytest.raises(RemoteError, match="no text"):
+        whole(LISTINGS[name], api, asked)
+
+
+def test_a_robot_of_quay_lists_its_own_namespace(httpserver: HTTPServer, api: Api) -> None:
+    seen = list[str]()
+
+    def answer(request: Request) -> Response:
+        seen.append(request.args.get("namespace", ""))
+        return Response(json.dumps({"repositories": named("cart")}))
+
+    serve(httpserver, answer)
+    assert whole(LISTINGS["quay"], api, Asked("quay.io", credentials("shop+robot"))) == ("shop/cart",)
+    assert seen == ["shop"]
+
+
+def test_an_empty_repository_of_google_has_no_packages(httpserver: HTTPServer, api: Api) -> None:
+    at = "projects/shop-prod/locations/europe/repositories"
+
+    def answer(request: Request) -> Response:
+        packages = request.path.endswith("/packages")
+        return Response("{}" if packages else json.dumps({"repositories": named(f"{at}/images", format="DOCKER")}))
+
+    serve(httpserver, answer)
+    asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
+    assert whole(LISTINGS["gar"], api, asked) == ()
+
+
+def test_a_stored_position_that_is_no_page_is_refused(httpserver: HTTPServer, api: Api) -> None:
+    with pytest.raises(RemoteError, match="no number"):
+        LISTINGS["harbor"].read(api, Asked("harbor.example.com"), "seven")
+    serve(httpserver, lambda request: Response("[]", 403 if "Authorization" in request.headers else 200))
+    assert LISTINGS["harbor"].read(api, Asked("harbor.example.com"), "2").names == ()
 
 
 HARBOR = {"realm": "https://r.example/service/token", "service": "harbor-registry"}
