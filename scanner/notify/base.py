@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -33,7 +35,9 @@ SHOWN = 50  # occurrences in a message for people
 _TEXT = 1000
 # What the receiver will refuse again however often it is asked. Everything else may pass: an expired token is renewed,
 # a deleted hook is made again.
-_FINAL = frozenset({400, 413, 415, 422})
+# 410: Standard Webhooks asks senders to stop. https://www.standardwebhooks.com
+_FINAL = frozenset({400, 410, 413, 415, 422})
+_END_SECONDS = 2.0  # for the server to end a connection on which it confirms nothing
 _MAX_RETRY_AFTER = 6 * 3600.0
 MARKS: Mapping[Level, str] = {
     Level.CRITICAL: "critical",
@@ -208,10 +212,63 @@ class Target:
         except (httpx.TimeoutException, TimeoutError):
             raise DeliveryError("the receiver does not answer in time", reason="receiver_slow") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            if "certificate required" in str(error).replace("_", " ").lower():
+                hint = "let the receiver accept connections without one, or send through a local relay"
+                raise DeliveryError("the receiver requires a client certificate", reason="tls", hint=hint) from None
             if "certificate" in str(error):
                 hint = "set the CA certificate of the channel"
                 raise DeliveryError("the certificate is not trusted", reason="tls", hint=hint) from None
             raise DeliveryError("the receiver cannot be reached", reason="receiver_unreachable") from None
+
+
+def send_all(connection: socket.socket, data: bytes) -> None:
+    """Send data by a protocol that confirms nothing, end our side, and read what the server still says.
+
+    Bytes that nobody has read turn our close into a reset, and the server loses what it has not read yet: the session
+    tickets of TLS 1.3 are enough. A server that refuses us after the handshake (TLS 1.3: no client certificate) says
+    so only now. Raises OSError if the connection has failed, so that the message is sent again.
+    """
+    broken: OSError | None = None
+    try:
+        connection.sendall(data)
+        if isinstance(connection, ssl.SSLSocket):
+            connection.settimeout(0)
+            # Sends close_notify (RFC 5425, 4.4; OpenSSL calls its absence an error) and does not wait for the server's,
+            # which many do not send: that is the EOF.
+            with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
+                connection.unwrap()
+        # Not SSLSocket.shutdown: it ends TLS in both directions, and an alert would be read as data.
+        socket.socket.shutdown(connection, socket.SHUT_WR)
+    except OSError as error:
+        if _is_alert(error):
+            raise
+        broken = error  # why is in what the server has sent before, if anywhere
+        with suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+    if getattr(broken, "reason", "") == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+        broken = None  # the server may say what it wants
+    try:
+        _read_until_end(connection)
+    except OSError as error:
+        if _is_alert(error) or broken is None:
+            raise
+    if broken is not None:
+        raise broken
+
+
+def _is_alert(error: OSError) -> bool:
+    return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
+
+
+def _read_until_end(connection: socket.socket) -> None:
+    ends = time.monotonic() + _END_SECONDS
+    while (left := ends - time.monotonic()) > 0:
+        connection.settimeout(left)
+        try:
+            if not connection.recv(65536):
+                return
+        except TimeoutError:
+            return  # most log servers keep the connection open and say nothing
 
 
 def _cut(connection: socket.socket) -> None:
@@ -233,7 +290,16 @@ def _beginning(chunks: Iterator[bytes]) -> bytes:
 
 
 def _seconds(text: str) -> float | None:
-    return min(float(text), _MAX_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,9}", text.strip()) else None
+    """The seconds of a ``Retry-After`` header, which has a number of them or a date (RFC 9110, 10.2.3)."""
+    text = text.strip()[:100]
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return min(float(text), _MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(0.0, moment.timestamp() - time.time()), _MAX_RETRY_AFTER)
 
 
 def _refused(answer: Answer, retry_after: float | None) -> DeliveryError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import html
 import re
 import smtplib
@@ -32,6 +34,7 @@ MAILBOX = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _ANSWERS = 64 << 10
 _MOST = 50
+_CHALLENGES = 5
 
 
 class Email(ChannelFormat):
@@ -150,11 +153,40 @@ class _Smtp(smtplib.SMTP):
         if code != 220:
             raise smtplib.SMTPConnectError(code, said)
 
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        """See `smtplib.SMTP.auth`, which breaks on a name or password that is not ASCII (RFC 4954: they are UTF-8), and
+        on a challenge that is not base64.
+        """
+        initial = authobject() if initial_response_ok else None
+        code, said = self.docmd("AUTH", f"{mechanism} {_encoded(initial)}" if initial is not None else mechanism)
+        for _ in range(_CHALLENGES):
+            if code != 334:
+                break
+            try:
+                challenge = base64.b64decode(said, validate=True)
+                answer = authobject(challenge)
+            except ValueError:  # also of the mechanism, which reads the challenge as text
+                raise smtplib.SMTPException("the challenge cannot be read") from None
+            code, said = self.docmd(_encoded(answer))
+        if code not in (235, 503):
+            raise smtplib.SMTPAuthenticationError(code, said)
+        return code, said
+
+    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:  # type: ignore[override]
+        """See `smtplib.SMTP.auth_cram_md5`."""
+        if challenge is None:
+            return None
+        return f"{self.user} {hmac.new(self.password.encode(), challenge, 'md5').hexdigest()}"
+
     def getreply(self) -> tuple[int, bytes]:
         """See `smtplib.SMTP.getreply`."""
         if self.file is None:
             self.file = _Bounded(self.sock.makefile("rb"))  # type: ignore[union-attr]
         return super().getreply()
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 class _Bounded:

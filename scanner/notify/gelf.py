@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from scanner.model.notification import Level, Message, Occurrence
-from scanner.notify.base import CA, ChannelFormat, Field, Receipt, Target, address, invalid
+from scanner.notify.base import CA, ChannelFormat, Field, Receipt, Target, address, invalid, send_all
 
 _LEVELS = {Level.CRITICAL: 2, Level.ERROR: 3, Level.WARNING: 4, Level.INFO: 6}
 _ADDRESS = r"(https?|tls|tcp)://[^\s@\\]+"
@@ -56,8 +56,7 @@ class Gelf(ChannelFormat):
             return Receipt(str(answer.status), answer.text)
         name, port = address(rest, "address", _PORT)
         with target.connection(name, port, tls=scheme == "tls") as connection:
-            connection.sendall(b"".join(body + b"\0" for body in records))  # TCP: records end with a NUL
-            connection.shutdown(socket.SHUT_WR)
+            send_all(connection, b"".join(body + b"\0" for body in records))  # TCP: records end with a NUL
         return Receipt("sent", f"{len(records)} records sent; GELF over TCP does not confirm them")
 
 

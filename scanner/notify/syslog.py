@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from scanner.model.notification import Level, Message, Occurrence
 from scanner.model.untrusted import clean_text
-from scanner.notify.base import CA, ChannelFormat, Field, Receipt, Target, address
+from scanner.notify.base import CA, ChannelFormat, Field, Receipt, Target, address, send_all
 
 _SEVERITIES = {Level.CRITICAL: 2, Level.ERROR: 3, Level.WARNING: 4, Level.INFO: 6}  # RFC 5424, 6.2.1
 _FACILITIES = {"local0": 16, "local1": 17, "local4": 20, "local7": 23, "auth": 4, "user": 1}
@@ -46,19 +46,8 @@ class Syslog(ChannelFormat):
         lines = [line(one, facility, name) for one in message.occurrences]
         with target.connection(host, port, tls=True) as connection:
             # RFC 5425, 4.3: the length in octets, a space, the message.
-            connection.sendall(b"".join(b"%d %s" % (len(text), text) for text in lines))
-            _await_close(connection)
+            send_all(connection, b"".join(b"%d %s" % (len(text), text) for text in lines))
         return Receipt("sent", f"{len(lines)} messages sent; syslog does not confirm them")
-
-
-def _await_close(connection: socket.socket) -> None:
-    """End our side and wait for the server's: a reset would throw away what it has not read yet."""
-    try:
-        connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(2.0)
-        connection.recv(1)
-    except OSError:
-        pass  # most servers keep the connection open and say nothing
 
 
 def line(one: Occurrence, facility: int, host: str) -> bytes:

@@ -11,14 +11,17 @@ import queue
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import standardwebhooks
+import time_machine
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -133,6 +136,34 @@ def test_a_refusal_is_an_error_that_says_when_to_try_again(name: str, web: HTTPS
     assert "429" in str(refused.value)
     assert "slow down" in refused.value.answer
     assert "secret" not in f"{refused.value}{refused.value!r}{refused.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Sun, 01 Mar 2026 12:02:00 GMT", 120),
+        ("Sunday, 01-Mar-26 12:02:00 GMT", 120),
+        ("Sun Mar  1 12:02:00 2026", 120),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0),
+        ("Sun, 01 Mar 2099 12:00:00 GMT", 6 * 3600),
+        ("999999999", 6 * 3600),
+        ("soon", None),
+        ("-1", None),
+        ("1e3", None),
+        ("Sun, 99 Mar 2026 12:02:00 GMT", None),
+        ("\u0661\u0662", None),
+    ],
+)
+def test_a_receiver_says_when_by_seconds_or_by_a_date(header: str, seconds: float | None) -> None:
+    with time_machine.travel(datetime(2026, 3, 1, 12, tzinfo=UTC), tick=False):
+        assert base._seconds(header) == seconds
+
+
+def test_an_address_that_is_gone_is_not_tried_again(web: HTTPServer) -> None:
+    recorded(web, lambda request: Response("", 410))
+    with pytest.raises(DeliveryError) as refused:
+        channel("webhook").deliver(message(), simple("webhook", web))
+    assert not refused.value.retryable
 
 
 @pytest.mark.parametrize("name", over_http())
@@ -386,6 +417,87 @@ def test_syslog_over_tls(authority: Authority) -> None:
     assert not any(ord(c) < 32 for c in lines[0])
 
 
+def log_server(name: str, port: int, authority: Authority) -> tuple[ChannelFormat, Target]:
+    scheme = "tls://" if name == "gelf" else ""
+    values = {"address": f"{scheme}localhost:{port}", "ca_pem": authority.file.read_text()}
+    return channel(name), target(values)
+
+
+@pytest.mark.parametrize("name", ["syslog", "gelf"])
+def test_a_log_server_that_reads_late_loses_nothing(
+    name: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has sent something that we never asked for, as TLS 1.3 does with its tickets. Unread, that would turn our
+    close into a reset, and the records that it has not read yet would be gone.
+    """
+    monkeypatch.setattr(base, "_END_SECONDS", 0.3)
+    closed, got = threading.Event(), queue.Queue[bytes]()
+
+    def late(connection: socket.socket) -> None:
+        connection.sendall(b"welcome" * 1000)
+        closed.wait(60)
+        got.put(until_end(connection))
+
+    # More than the server's buffer holds.
+    events = [event(item=f"registry.example.com/{number:0500}") for number in range(500)]
+    with listener(late, _secured(authority, name)) as port:
+        form, there = log_server(name, port, authority)
+        form.deliver(message(*events), there)
+        closed.set()
+        data = got.get(timeout=60)
+    assert data.count(b"registry.example.com/") == 500
+
+
+@pytest.mark.parametrize("name", ["syslog", "gelf"])
+def test_a_log_server_that_wants_a_client_certificate_is_an_error(name: str, authority: Authority) -> None:
+    """In TLS 1.3 it says so after the handshake, when everything seems to be sent."""
+    context = _secured(authority, name)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority.file.read_text())
+    with listener(until_end, context) as port:
+        form, there = log_server(name, port, authority)
+        with pytest.raises(DeliveryError, match="requires a client certificate") as refused:
+            form.deliver(message(), there)
+    assert refused.value.reason == "tls"
+
+
+def test_a_log_server_that_resets_is_an_error() -> None:
+    def reset(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with listener(reset) as port, pytest.raises(DeliveryError, match="cannot be reached"):
+        channel("gelf").deliver(message(), target({"address": f"tcp://127.0.0.1:{port}"}))
+
+
+@pytest.mark.parametrize("name", ["syslog", "gelf"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_log_server_that_drips_or_reads_nothing_is_left(
+    name: str, reads: bool, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says a byte now and then for ever, or takes nothing of a message that no buffer holds."""
+    monkeypatch.setattr(base, "_END_SECONDS", 0.3)
+    if not reads:
+        monkeypatch.setattr(base, "SECONDS", 1.0)
+    over = threading.Event()
+
+    def slow(connection: socket.socket) -> None:
+        while reads and not over.wait(0.05):
+            connection.sendall(b".")
+        over.wait(60)
+
+    large = [event(data={"text": "a" * 100_000}, item="b" * 1900) for _ in range(1 if reads else 3000)]
+    with listener(slow, _secured(authority, name)) as port:
+        form, there = log_server(name, port, authority)
+        if reads:
+            assert form.deliver(message(*large), there).status == "sent"
+        else:
+            with pytest.raises(DeliveryError):
+                form.deliver(message(*large), there)
+    over.set()
+
+
 def test_syslog_without_a_trusted_certificate_is_refused(authority: Authority) -> None:
     with listener(until_end, _secured(authority, "untrusted")) as port, pytest.raises(DeliveryError) as refused:
         channel("syslog").deliver(message(), target({"address": f"localhost:{port}"}))
@@ -510,6 +622,69 @@ def test_a_mail_server_that_refuses_says_why(mail: tuple[Mailbox, int], authorit
         channel("email").deliver(message(), wrong)
     assert refused.value.retryable, "somebody changes the password, and what waits is sent"
     assert "battery" not in f"{refused.value}{refused.value.answer}"
+
+
+def test_a_password_may_have_any_letter(mail: tuple[Mailbox, int], authority: Authority) -> None:
+    box, port = mail
+    there = replace(letters_to(port, authority, username="höst"), secrets={"password": Secret("pässwörd €")})
+    with pytest.raises(DeliveryError, match="refuses the user name or password") as refused:
+        channel("email").deliver(message(), there)
+    assert ("höst".encode(), "pässwörd €".encode()) in box.logins
+    assert "pässwörd" not in f"{refused.value}{refused.value.answer}"
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("challenge", [b"334 !!!!", b"334", b"334 /w==", b"334-a", b"334 " + b"QUFB" * 2000])
+def test_a_challenge_that_cannot_be_read_is_an_error(mechanism: str, challenge: bytes, authority: Authority) -> None:
+    def hostile(connection: socket.socket) -> None:
+        connection.sendall(b"220 hello\r\n")
+        while data := connection.recv(10_000):
+            is_greeting = data.startswith(b"ehlo")
+            connection.sendall(b"250-x\r\n250 AUTH %s\r\n" % mechanism.encode() if is_greeting else challenge + b"\r\n")
+
+    with listener(hostile, _secured(authority, "smtp")) as port, pytest.raises(DeliveryError):
+        channel("email").deliver(message(), letters_to(port, authority, security="tls", username="ü"))
+
+
+@pytest.mark.parametrize("after", [b"", b"220 go\r\n250 injected\r\n", b"454 not now\r\n", b"220 go\r\n"])
+def test_a_connection_that_breaks_when_tls_begins_is_an_error(after: bytes) -> None:
+    """Nothing of the letter or the password is sent, and what came in the clear is no answer of the secured server."""
+    seen: list[bytes] = []
+
+    def broken(connection: socket.socket) -> None:
+        connection.sendall(b"220 hello\r\n")
+        while data := connection.recv(10_000):
+            seen.append(data)
+            if b"STARTTLS" in data.upper():
+                connection.sendall(after)
+                return
+            connection.sendall(b"250-x\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n")
+
+    with listener(broken) as port, pytest.raises(DeliveryError) as refused:
+        channel("email").deliver(message(), target(to_port(port, username="u"), password="correct horse"))
+    assert refused.value.retryable
+    assert not any(b"AUTH" in data or b"MAIL" in data for data in seen)
+
+
+def test_a_mail_server_that_leaves_after_it_took_the_letter_has_taken_it(authority: Authority) -> None:
+    """An error would send the letter again."""
+
+    def leaves(connection: socket.socket) -> None:
+        connection.sendall(b"220 hello\r\n")
+        is_text = False
+        for line in connection.makefile("rb"):
+            if is_text:
+                is_text = line != b".\r\n"
+                connection.sendall(b"" if is_text else b"250 OK\r\n")
+            elif line.upper().startswith(b"QUIT"):
+                return
+            else:
+                is_text = line.upper().startswith(b"DATA")
+                connection.sendall(b"354 go on\r\n" if is_text else b"250 OK\r\n")
+
+    with listener(leaves, _secured(authority, "smtp")) as port:
+        there = replace(letters_to(port, authority, security="tls", username=""), secrets={})
+        assert channel("email").deliver(message(), there).status == "250"
 
 
 def test_a_letter_is_not_sent_in_the_clear_instead() -> None:
