@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from flask_openapi3.openapi import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.scanner.store import factories as make
+from tests.servers import need
 from tests.web.conftest import Api, Worker
 
 ROOT = Path(__file__).parents[2]
@@ -83,9 +83,8 @@ ILL: dict[str, dict[str, str] | None] = {
 
 
 def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed: apt-get install prometheus")
-    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    program = need("promtool", "prometheus")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_prometheus_reads_the_alert_rules() -> None:
