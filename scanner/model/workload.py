@@ -150,11 +150,12 @@ class SelinuxOptions:
 class Probe:
     """``kind``: liveness, readiness, startup, postStart, preStop.
 
-    ``host``: the address it connects to; empty: the pod.
+    ``host``: the address it connects to; empty: the pod. ``command``: what it executes; empty: it connects.
     """
 
     kind: str
     host: str = ""
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ def _workload(
         healthcheck=healthcheck,
         healthcheck_test=test,
         logging=_logging(node.get("logging")),
-        replicas=_first(integer(deploy.get("replicas")), integer(node.get("scale"))),
+        replicas=_replicas(node, deploy, source),
         update=_update(deploy.get("update_config")),
         rollback=_update(deploy.get("rollback_config")),
         image_pull_policy=node.get("pull_policy").text(),
@@ -283,6 +283,13 @@ def _joins_host_network(node: Node, project: Node) -> bool:
 def _network_names(node: Node) -> list[str]:
     value = node.get("networks")
     return [name for name, _ in value.members()] if isinstance(value.value, dict) else list(value.texts())
+
+
+def _replicas(node: Node, deploy: Node, source: str) -> int | None:
+    """Return the number of replicas. Swarm starts one by default, except of a global service and of a job."""
+    found = _first(integer(deploy.get("replicas")), integer(node.get("scale")))
+    replicated = source == "swarm" and deploy.get("mode").text() in (None, "replicated")
+    return 1 if found is None and replicated else found
 
 
 def _first(*values: T | None) -> T | None:

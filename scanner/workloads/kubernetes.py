@@ -511,7 +511,8 @@ def _probes(node: Node) -> Iterator[Probe]:
     places += [(kind, node.at("lifecycle", kind)) for kind in ("postStart", "preStop")]
     for kind, place in places:
         if place.mapping().value is not None:
-            yield Probe(kind, place.at("httpGet", "host").text() or place.at("tcpSocket", "host").text() or "")
+            host = place.at("httpGet", "host").text() or place.at("tcpSocket", "host").text() or ""
+            yield Probe(kind, host, place.at("exec", "command").texts())
 
 
 def _update(item: KubernetesObject) -> UpdateStrategy | None:

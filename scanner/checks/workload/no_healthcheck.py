@@ -41,7 +41,7 @@ class NoHealthcheck(ContainerCheck):
             kinds = {probe.kind for probe in workload.probes}
             missing = [kind for kind in ("liveness", "readiness") if kind not in kinds]
             if not missing:
-                return Passed()
+                return self._probed(workload)
             text = f"no {' and no '.join(missing)} probe (Kubernetes does not use the image's HEALTHCHECK)"
             return self.failed(workload, evidence(workload, text, "liveness", "readiness", "image"))
         if workload.healthcheck:
@@ -67,3 +67,12 @@ class NoHealthcheck(ContainerCheck):
         command = words[1:] if words[:1] in (("CMD",), ("CMD-SHELL",)) else words
         useless = why_useless(" ".join(command)) if words else ""  # no words: the platform tests by itself
         return self.failed(workload, evidence(workload, useless, "healthcheck")) if useless else Passed()
+
+    def _probed(self, workload: Workload) -> Outcome:
+        seen = [
+            evidence(workload, f"{probe.kind} probe: {useless}", probe.kind)
+            for probe in workload.probes
+            if probe.kind in ("liveness", "readiness") and probe.command
+            if (useless := why_useless(" ".join(probe.command)))
+        ]
+        return self.failed(workload, *seen) if seen else Passed()

@@ -38,7 +38,7 @@ class UnencryptedOverlay(ContainerCheck):
         seen = [
             evidence(workload, f"the overlay network {network.name} is not encrypted", "networks", name=network.name)
             for network in overlays
-            if network.encrypted is False
+            if network.encrypted is False or network.default  # nobody asked for the encryption of a default network
         ]
         if seen:
             return self.failed(workload, *seen)

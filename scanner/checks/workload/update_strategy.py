@@ -9,8 +9,10 @@ from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
+from scanner.patterns import lazy
 
 _ROLLED = ("service", "Deployment", "StatefulSet", "DaemonSet", "app", "task-definition")
+_COUNT = lazy(r"([0-9]{1,9})(%?)")
 
 
 class UpdateStrategy(ContainerCheck):
@@ -47,16 +49,27 @@ class UpdateStrategy(ContainerCheck):
                 return Passed()
             return self.failed(workload, evidence(workload, "no update strategy is set", "update"))
         seen = []
-        if update.type in ("Recreate", "OnDelete") or update.max_unavailable == "100%":
-            seen.append(
-                evidence(
-                    workload,
-                    f"an update stops all instances at once ({update.type or update.max_unavailable})",
-                    "update",
-                )
-            )
-        if workload.source in ("swarm", "compose") and update.parallelism == "0":
-            seen.append(evidence(workload, "an update replaces every task at once (parallelism 0)", "update"))
+        if update.type in ("Recreate", "OnDelete"):
+            seen.append(evidence(workload, f"an update stops all instances at once ({update.type})", "update"))
+        elif _is_all(update.max_unavailable, workload.replicas):
+            text = f"an update stops all instances at once (at most {update.max_unavailable} unavailable)"
+            seen.append(evidence(workload, text, "update"))
+        if workload.source in ("swarm", "compose") and (
+            update.parallelism == "0"
+            or (update.order != "start-first" and _is_all(update.parallelism, workload.replicas))
+        ):
+            text = f"an update replaces every task at once (parallelism {update.parallelism})"
+            seen.append(evidence(workload, text, "update"))
         if update.failure_action == "continue":
             seen.append(evidence(workload, "a failed update continues (failure_action continue)", "update"))
         return self.failed(workload, *seen) if seen else Passed()
+
+
+def _is_all(count: str, replicas: int | None) -> bool:
+    """Return whether a count or a percentage is all of several replicas. A single one is another check's finding."""
+    found = _COUNT.fullmatch(count)
+    if found is None:
+        return False
+    if found[2]:
+        return int(found[1]) >= 100
+    return replicas is not None and 1 < replicas <= int(found[1])

@@ -261,3 +261,51 @@ def test_the_root_group_among_further_groups_in_every_format() -> None:
     }
     for source, (name, text) in texts.items():
         assert "run-as-root-group" in failed(source, json.dumps(text), name), source
+
+
+PROBES = "livenessProbe: {exec: {command: [/bin/true]}}, readinessProbe: {exec: {command: [sh, -c, %s]}}"
+
+
+def test_probes_that_cannot_fail_are_none() -> None:
+    def probed(command: str) -> Any:
+        containers = f"[{{name: a, image: b, {PROBES % command}}}]"
+        text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: {containers}}}"
+        return results("kubernetes", text)["a"]["no-healthcheck"].outcome
+
+    outcome = probed("test -f /ready")
+    assert isinstance(outcome, Failed)
+    assert [each.message for each in outcome.evidence] == [
+        "Pod/p · a: liveness probe: the healthcheck can never fail: /bin/true"
+    ]
+    assert len(probed("exit 0").evidence) == 2
+
+
+@pytest.mark.parametrize(
+    ("replicas", "unavailable", "stops_all"),
+    [(3, "3", True), (3, "4", True), (3, "100%", True), (3, "2", False), (3, "99%", False), (1, "1", False)],
+)
+def test_an_update_of_kubernetes_that_stops_all_at_once(replicas: int, unavailable: str, stops_all: bool) -> None:
+    strategy = f"strategy: {{rollingUpdate: {{maxUnavailable: {unavailable}}}}}"
+    text = (DEPLOYMENT % ("policy/v1", "{}")).replace("replicas: 2", f"replicas: {replicas}\n  {strategy}")
+    assert ("update-strategy" in failed("kubernetes", text, "a")) is stops_all
+
+
+@pytest.mark.parametrize(
+    ("update", "stops_all"),
+    [
+        ("parallelism: 0", True),
+        ("parallelism: 2", True),
+        ("parallelism: 2, order: start-first", False),
+        ("parallelism: 1", False),
+    ],
+)
+def test_an_update_of_a_stack_that_stops_all_at_once(update: str, stops_all: bool) -> None:
+    text = compose(f"deploy: {{replicas: 2, update_config: {{{update}}}}}")
+    assert ("update-strategy" in failed("compose", text, "w")) is stops_all
+
+
+@pytest.mark.parametrize(("mode", "single"), [("", True), ("mode: replicated", True), ("mode: global", False)])
+def test_defaults_of_a_stack(mode: str, single: bool) -> None:
+    found = failed("swarm", compose(f"deploy: {{{mode}}}"), "w")
+    assert ("single-replica" in found) is single
+    assert "unencrypted-overlay" in found, "the default network of a stack is an overlay network without encryption"
