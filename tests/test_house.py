@@ -193,7 +193,6 @@ def test_a_new_plugin_costs_one_file(enlarged: Path) -> None:
 TESTED_IN = {
     "web/api/reconciliation.py": "tests/web/pages/test_reconciliation.py",
     "scanner/advisories/bolt.py": "tests/scanner/advisories/test_database.py",
-    "scanner/checks/_healthchecks.py": "tests/scanner/workloads/test_verdicts.py",
     "scanner/advisories/sources.py": "tests/scanner/advisories/test_mirror.py",
     "scanner/advisories/trivydb.py": "tests/scanner/advisories/test_mirror.py",
     "scanner/catalog.py": "tests/test_house.py",
