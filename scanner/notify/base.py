@@ -189,6 +189,7 @@ class Target:
 
     def _connect(self, host: str, port: int) -> socket.socket:
         last: OSError | None = None
+        # Connect to the checked address. A second look-up of the name could give another one (DNS rebinding).
         for address in resolve(host, port, self.settings)[:6]:
             try:
                 return socket.create_connection((address, port), SECONDS / 3)
@@ -303,6 +304,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _refused(answer: Answer, retry_after: float | None) -> DeliveryError:
+    # A redirect would take the message and its token to a host that was never checked.
     if 300 <= answer.status < 400:
         return DeliveryError(
             f"the receiver answered {answer.status}: redirects are not followed",
@@ -381,6 +383,7 @@ def redacted(text: str, secrets: Iterable[Secret]) -> str:
     """The text without these secrets: a receiver may answer with what it was sent."""
     for secret in secrets:
         value = secret.reveal()
+        # A shorter value occurs in ordinary text, where replacing it would show what it is.
         if len(value) >= 4:
             text = text.replace(value, "***")
     return text

@@ -144,6 +144,7 @@ class _Smtp(smtplib.SMTP):
 
     def __init__(self, connection: socket.socket, host: str) -> None:
         self._bytes = 0
+        # Without a name, smtplib looks up that of this machine, which can take seconds, and tells it to the server.
         super().__init__(local_hostname="dockwarden.invalid", timeout=15)
         self.sock, self._host = connection, host
 
