@@ -31,7 +31,7 @@ from scanner.model.reference import Digest
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport, report_json
 from scanner.policy import expressions, signatures
 from scanner.policy.context import Context, revoked_basis, with_confirmed
-from scanner.policy.exempted import Candidate, exempted, names_of, names_of_workload, not_affected
+from scanner.policy.exempted import CLOCK_SKEW, Candidate, exempted, names_of, names_of_workload, not_affected
 from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
@@ -336,6 +336,8 @@ def _doubts(
     built = engine.advisories.updated_at
     if built is None:
         yield "advisories_unknown", f"{engine.engine}: the age of its advisories is unknown"
+    elif built > context.now + CLOCK_SKEW:  # it would never be too old
+        yield "advisories_unknown", f"{engine.engine}: its advisories are dated in the future, {built:%Y-%m-%d}"
     elif context.now - built > policy.advisories_max_age:
         age = f"{_hours(context.now - built)} old, more than {_hours(policy.advisories_max_age)}"
         yield "advisories_stale", f"{engine.engine}: advisories are {age}"
@@ -343,9 +345,10 @@ def _doubts(
         return
     oldest = context.now - max(policy.advisories_max_age, _FEED_AGE)
     for feed in _asked_feeds(selector, engine):
-        if feed.updated_at is None or feed.updated_at < oldest:
+        if feed.updated_at is None or not oldest <= feed.updated_at <= context.now + CLOCK_SKEW:
             when = f"of {feed.updated_at:%Y-%m-%d}" if feed.updated_at else "without a date"
-            yield "exploitation_stale", f"the {feed.source} feed is {when}: too old"
+            wrong = "too old" if feed.updated_at is None or feed.updated_at < oldest else "that is in the future"
+            yield "exploitation_stale", f"the {feed.source} feed is {when}: {wrong}"
     if _unanswered(selector, engine.vulnerabilities):
         yield "exploitation_unknown", "known exploitation or EPSS was not looked up"
 
@@ -353,7 +356,7 @@ def _doubts(
 def _counts_as(selector: VulnerabilitySelector, found: agreement.Finding, image: ImageReport, context: Context) -> bool:
     """Return whether the rule selects it and no VEX statement says that the product is not affected."""
     said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
-    return _enough(selector, found) and not any(not_affected(item, image, context.vex) for item in said)
+    return _enough(selector, found) and not any(not_affected(item, image, context.vex, context.now) for item in said)
 
 
 def engines_for(selector: VulnerabilitySelector, engines: Sequence[EngineReport]) -> tuple[EngineReport, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from scanner.errors import UsageError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from scanner.model.workload import Workload
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_HIDING = frozenset((VexStatus.NOT_AFFECTED, VexStatus.FIXED))
+CLOCK_SKEW = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,11 @@ def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tupl
             yield exemption, why
 
 
-def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatement]) -> bool:
+def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatement], now: datetime) -> bool:
     """Return whether a statement with a justification says that this product is not affected (OpenVEX 0.2.0).
 
-    The newest statement counts. Contradictory statements with the same timestamp do not count.
+    The newest statement counts. Contradictory statements with the same timestamp do not count, and neither does one
+    that hides the vulnerability and is dated in the future: it would outdate every later statement that revokes it.
     """
     # A statement may name the package without qualifiers (?arch=…).
     purls = {item.purl, item.purl.partition("?")[0]}
@@ -125,6 +128,7 @@ def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexState
         if statement.vulnerability in (item.id, *item.aliases)
         and bool(products & set(statement.products))
         and (not statement.subcomponents or bool(purls & set(statement.subcomponents)))
+        and not (statement.status in _HIDING and (statement.timestamp or _NO_TIME) > now + CLOCK_SKEW)
     ]
     # OpenVEX 0.2.0, "Updating Statements": the newest statement replaces older ones. Two with one time that disagree
     # are no answer, so neither hides the vulnerability.

@@ -244,6 +244,27 @@ def test_vex_needs_a_justification() -> None:
     assert decide(simple(item), vex=(replace(statement, products=("pkg:deb/other",)),)).verdict is Verdict.DENY
 
 
+@pytest.mark.parametrize("status", [VexStatus.NOT_AFFECTED, VexStatus.FIXED])
+def test_vex_from_the_future_does_not_outdate_what_revokes_it(status: VexStatus) -> None:
+    item = vulnerability()
+    early = VexStatement(item.id, (item.purl,), status, "vulnerable_code_not_present", timestamp=NOW)
+    late = replace(early, timestamp=NOW + timedelta(days=3650))
+    revoked = VexStatement(item.id, (item.purl,), VexStatus.AFFECTED, timestamp=NOW - timedelta(hours=1))
+    assert decide(simple(item), vex=(late,)).verdict is Verdict.DENY
+    assert decide(simple(item), vex=(revoked, late)).verdict is Verdict.DENY
+    assert decide(simple(item), vex=(revoked, early)).verdict is Verdict.ALLOW
+    assert (
+        decide(simple(item), vex=(early, replace(revoked, timestamp=NOW + timedelta(days=2)))).verdict is Verdict.DENY
+    )
+
+
+def test_advisories_from_the_future_are_no_fresh_ones() -> None:
+    """A mirror that dates its database 2099 would never be outdated."""
+    decision = decide(simple(updated_at=NOW + timedelta(days=400)))
+    assert (decision.undecided, decision.reasons[0].slug) == (True, "advisories_unknown")
+    assert not decide(simple(updated_at=NOW + timedelta(minutes=5))).undecided
+
+
 SIGNED = "  - {id: signed, signature: {scheme: [cosign], signers: [release]}, action: deny}\n"
 
 

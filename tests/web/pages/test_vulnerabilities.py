@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from html import unescape
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_a_vex_statement_is_made_on_the_page(form: Form, database: Database, sco
         statements = vex.applicable(session, "default", ["CVE-2026-7"])
         _, evidence = listings.newest_report(session, _digest(form), None)
     (image,) = evidence.images
-    assert not_affected(image.engines[0].vulnerabilities[0], image, statements)
+    assert not_affected(image.engines[0].vulnerabilities[0], image, statements, datetime.now(UTC))
 
 
 def test_a_statement_is_refused_with_its_reason(form: Form) -> None:
