@@ -33,6 +33,7 @@ BENCHMARKS = {
     "pages": ("--images", "2000"),
     "retention": ("--months", "3", "--scans", "100"),
     "webhooks": ("--rounds", "3", "--lost", "2000"),
+    "notifications": (),
 }
 _SECONDS = 3600
 

@@ -344,7 +344,6 @@ TESTED_IN = {
     "scanner/trust/_tuf/repository.py": "tests/scanner/trust/test_tuf.py",
     "scanner/trust/base.py": "tests/test_house.py",
     "scanner/worker/listening.py": "tests/scanner/worker/test_supervisor.py",
-    "scanner/worker/notifier.py": "tests/web/pages/test_notifications.py",
     "scanner/workloads/_compose_interpolation.py": "tests/scanner/workloads/test_sources.py",
     "scanner/workloads/_compose_model.py": "tests/scanner/workloads/test_sources.py",
     "scanner/workloads/_compose_services.py": "tests/scanner/workloads/test_sources.py",

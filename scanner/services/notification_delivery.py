@@ -30,7 +30,7 @@ from scanner.store.session import Database, epoch, moment
 
 log = logging.getLogger(__name__)
 
-BATCH, SENT_AT_ONCE = 250, 20  # so few that the transaction of a batch is short
+BATCH, SENT_AT_ONCE = 100, 20  # so few that the transaction of a batch is short
 LEASE_SECONDS = 180.0
 # Seconds to the next attempt: sixteen hours in all, so that a receiver may be away for a night.
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0)

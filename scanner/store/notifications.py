@@ -86,6 +86,7 @@ def _collect(session: Connection, subscription_id: str, planned: list[Planned]) 
     collecting = _collecting(session, subscription_id, groups)
     latest = _latest(session, subscription_id, subjects)
     touched: dict[int, _Draft] = {}
+    now = moment(session)
     for one in planned:
         draft = collecting.get(one.group)
         subject, resolved = one.row.event.subject, one.row.event.resolved
@@ -94,12 +95,15 @@ def _collect(session: Connection, subscription_id: str, planned: list[Planned]) 
             session.execute(notification.update().where(_c.id == draft.number).values(state="waiting"))
             draft = None
         if draft is None:
-            draft = collecting[one.group] = _begin(session, one)
+            draft = collecting[one.group] = _begin(session, one, now)
         draft.add(one)
         latest[subject] = draft.number
         touched[draft.number] = draft
-    for draft in touched.values():
-        session.execute(notification.update().where(_c.id == draft.number).values(**draft.values()))
+    # One statement for all: a burst has a message for each event, and holds SQLite's write lock meanwhile.
+    for is_full in (True, False):
+        changed = [{"number": one.number, **one.values()} for one in touched.values() if one.full is is_full]
+        if changed:
+            session.execute(notification.update().where(_c.id == sa.bindparam("number")), changed)
     rows = [
         {"notification_id": draft.number, "subject": subject, "subscription_id": subscription_id}
         for draft in touched.values()
@@ -117,7 +121,7 @@ class _Draft:
 
     def __init__(self, row: Mapping[str, Any], events: list[dict[str, Any]] | None) -> None:
         self.number, self.count, self.resolved = int(row["id"]), int(row["count"]), bool(row["resolved"])
-        self._events, self._full = events or [], events is None
+        self._events, self.full = events or [], events is None
         self._digest = row["group_key"] == DIGEST
         self._title, self._level = str(row["title"]), Level(row["level"])
         self._kind, self._project = str(row["kind"]), str(row["project"])
@@ -131,7 +135,7 @@ class _Draft:
     def add(self, one: Planned) -> None:
         event = one.row.event
         head = (event.headline, event.resolved)
-        if self.count == 0 or (self._full and title_of((event,), self.count) == self._title):
+        if self.count == 0 or (self.full and title_of((event,), self.count) == self._title):
             self._head = head
         elif self._head != head:
             self._head = None
@@ -141,17 +145,17 @@ class _Draft:
         self.count += 1
         self._title = title_of((event,), self.count) if self._head else f"{self.count} events"
         self.subjects.add(event.subject)
-        if not self._full and len(self._events) < KEPT:
+        if not self.full and len(self._events) < KEPT:
             self._events.append(_event_json(one.row))
 
     def values(self) -> dict[str, Any]:
         """What is written."""
-        events = {} if self._full else {"events": self._events}
+        events = {} if self.full else {"events": self._events}
         named = {"title": self._title[:400], "level": self._level.value, "kind": self._kind, "project": self._project}
         return {"count": self.count, **named, **events}
 
 
-def _begin(session: Connection, one: Planned) -> _Draft:
+def _begin(session: Connection, one: Planned, now: datetime) -> _Draft:
     event = one.row.event
     values: dict[str, Any] = {
         "uid": str(uuid.uuid4()),
@@ -168,7 +172,7 @@ def _begin(session: Connection, one: Planned) -> _Draft:
         "count": 0,
         "state": "collecting",
         "next_at": one.next_at,
-        "created_at": moment(session),
+        "created_at": now,
     }
     number = session.execute(notification.insert().values(**values).returning(_c.id)).scalar_one()
     return _Draft({**values, "id": number}, [])
