@@ -689,7 +689,7 @@ class _Script:
             self._inner(script, command.stdin)
         if command.name == "find":
             self._executed_by_find(words, command.stdin)
-        runs_input = command.name in SHELLS and reads_code_from_stdin(words)
+        runs_input = (command.name in SHELLS and reads_code_from_stdin(words)) or command.name in ("at", "batch")
         if command.stdin and runs_input:
             last = command.stdin[-1]
             if last.name in ("echo", "printf"):  # ``echo 'curl … | sh' | sh``

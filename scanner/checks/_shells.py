@@ -121,6 +121,12 @@ _WRAPPERS = {
 }
 # Wrappers that start a shell if no other program is given, which reads the standard input: ``curl … | sudo -s``.
 _START_SHELLS = frozenset(("sudo", "doas", "chroot", "unshare", "nsenter", "proot", "fakeroot", "script"))
+# Programs whose last argument is a shell script, if it has several words.
+_SCRIPT_RUNNERS = frozenset(("watch", "sem", "parallel", "tmux", "screen"))
+_PRINTERS = frozenset(
+    ("echo", "printf", "grep", "egrep", "fgrep", "sed", "awk", "git", "find", "xargs", "jq", "yq", "test", "[")
+)
+_MOST_WORDS = 20
 # Shells whose scripts are read like those of sh: nearly the same grammar, and what differs is not completely valid.
 _SIMILAR_SHELLS = frozenset(("fish", "csh", "tcsh", "elvish"))
 # Options of other programs whose value is a shell script.
@@ -329,9 +335,26 @@ def script_word(words: Sequence[str]) -> str:
     if name in _SCRIPT_OPTIONS:
         return _value_of(words, _SCRIPT_OPTIONS[name])
     if name not in SHELLS | USER_SHELLS | _SIMILAR_SHELLS:
-        return ""
+        return _wrapped_script(name, words)
     options = options_of(words)
     return words[options.operand] if options and options.code and options.operand < len(words) else ""
+
+
+def _wrapped_script(name: str, words: Sequence[str]) -> str:
+    """Return the script of a shell that an unknown program starts: ``retry 3 sh -c '…'``. Empty: none.
+
+    Programs that print or search their arguments start none.
+    """
+    if name in _SCRIPT_RUNNERS and re.search(r"\s", words[-1]):
+        return words[-1]
+    if name in _PRINTERS or interpreter(name) is not None:
+        return ""
+    for place in range(1, min(len(words), _MOST_WORDS)):
+        if program(words[place]) in SHELLS:
+            rest = words[place:]
+            options = shell_options(rest)
+            return rest[options.operand] if options.code and options.operand < len(rest) else ""
+    return ""
 
 
 def _value_of(words: Sequence[str], options: Sequence[str]) -> str:

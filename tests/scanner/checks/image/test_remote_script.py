@@ -571,6 +571,12 @@ def test_other_programs_that_run_a_saved_file(run: str) -> None:
         "curl -o x.tgz https://example.com/x; npm install -g ./x.tgz",
         f"curl -o x https://example.com/a; echo '{SHA256}  x' | sha256sum -c; curl -o x https://example.com/b; sh x",
         f"echo '{SHA256}  x' | sha256sum -c; curl -o x https://example.com/b; sh x",
+        f"retry 3 sh -c '{FETCH} | sh'",
+        f"with-contenv bash -eo pipefail -c '{FETCH} | sh'",
+        f"systemd-run --wait sh -c '{FETCH} | sh'",
+        f"parallel ::: '{FETCH} | sh'",
+        f"watch -n1 '{FETCH} | sh'",
+        f"echo '{FETCH} | sh' | at now",
     ],
 )
 def test_more_ways_of_code_from_the_network(script: str) -> None:
@@ -597,6 +603,7 @@ def test_more_ways_of_code_from_the_network(script: str) -> None:
         'pwsh -NoLogo -NoProfile -Command "Install-Module -Name Pester -Force"',
         "sudo -u app make; su - app -c 'make'; chroot /mnt apt-get update; flock /l make; script -qc make /dev/null",
         "curl -o /etc/apt/sources.list.d/x.list https://example.com/x.list",
+        f"echo sh -c '{FETCH} | sh'; git commit -m 'sh -c x'; retry 3 sh -c '{FETCH} -o x'; grep -r bash -c x",
     ],
 )
 def test_more_that_ordinary_builds_do(script: str) -> None:
