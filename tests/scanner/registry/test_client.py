@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,14 @@ import pytest
 
 from scanner.config import Limits, Secret, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RefusedError, RemoteError, ScannerError, UsageError
+from scanner.model.filesystem import LayerFacts
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.outbound import resolve
 from scanner.registry.auth import Challenge, Credentials, CredentialStore, parse_challenges
 from scanner.registry.client import Access, RegistryClient
+from scanner.registry.layers import ContentWants, read_layer
+from scanner.registry.sources import _Stream
+from tests.scanner.registry.archives import GZIP, archive, file, pack
 from tests.servers import Registry, free_port
 
 MANIFEST = json.dumps(
@@ -692,3 +697,40 @@ def test_a_config_that_is_broken_is_said(tmp_path: Path, document: object) -> No
 
 def test_no_config_is_nobody(tmp_path: Path) -> None:
     assert CredentialStore(Settings(docker_config=tmp_path / "nothing")).find("r.example.com") is None
+
+
+LARGE = archive(*(file(f"data/{number}", random.Random(number).randbytes(500_000)) for number in range(5)))
+
+
+def read_from(host: str) -> LayerFacts:
+    """Read the layer as a scan does, which fetches a layer of this size in another thread."""
+    layer = Descriptor(GZIP, Digest.of(pack(LARGE, GZIP)), len(pack(LARGE, GZIP)))
+    with (
+        client(host) as asking,
+        asking.stream_blob(reference(host), layer) as chunks,
+    ):
+        return read_layer(
+            _Stream(chunks),
+            GZIP,
+            digest=layer.digest,
+            size=layer.size,
+            diff_id=Digest.of(LARGE),
+            limits=Limits(),
+            wants=ContentWants(),
+        )
+
+
+def test_a_large_layer_is_fetched_in_another_thread() -> None:
+    with liar(lambda h: h.give(body=pack(LARGE, GZIP))) as there:
+        facts = read_from(there.host)
+    assert [entry.path for entry in facts.entries] == [f"data/{number}" for number in range(5)]
+
+
+def test_a_large_layer_that_breaks_off_is_a_fault_of_the_registry() -> None:
+    def break_off(h: Handler) -> None:
+        whole = pack(LARGE, GZIP)
+        h.give(body=whole[: len(whole) // 2], Content_Length=str(len(whole)))
+        h.close_connection = True
+
+    with liar(break_off) as there, pytest.raises(RemoteError):
+        read_from(there.host)
