@@ -109,6 +109,10 @@ def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str)
         _take("webhook")
     if format_.media_types and request.mimetype not in format_.media_types:
         raise UsageError("not a media type of this format", reason="unsupported_media_type")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        # No registry compresses what it sends, and a compressed body can be a bomb.
+        hint = "send the body without Content-Encoding"
+        raise UsageError("a compressed body is not read", reason="unsupported_media_type", hint=hint)
     own_id = request.headers.get(format_.delivery_header, "")[:200] if format_.delivery_header else ""
     events = [_with_id(event, own_id) for event in format_.parse(body)]
     pushes = [format_.named_at(hook.host, e) for e in events if isinstance(e, PushEvent) and e.concerns_us]
@@ -244,7 +248,7 @@ def _requests(
 
     An invalid event must not refuse the others: registries repeat a refused delivery forever and send no later push.
     """
-    own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names are case-insensitive
+    own = {_comparable(name) for name in (hook.host, *hook.aliases)}
     asked: dict[str, ScanRequest] = {}
     refused: list[deliveries.RefusedEvent] = []
     for event in pushes:
@@ -257,7 +261,7 @@ def _requests(
         except UsageError as error:
             refused.append(deliveries.RefusedEvent(error.reason, str(error), *claimed))
             continue
-        if event.host and event.host.lower() not in own:
+        if event.host and _comparable(event.host) not in own:
             message = f"the payload names a host other than {hook.host} and its aliases"
             refused.append(deliveries.RefusedEvent(deliveries.UNKNOWN_REGISTRY, message, *claimed))
             continue
@@ -274,6 +278,11 @@ def _requests(
         log = logging.getLogger(__name__)
         log.warning("%d events of a delivery were refused", len(refused), extra={"webhook_id": hook.id})
     return list(asked.items()), refused
+
+
+def _comparable(host: str) -> str:
+    """A host for comparison: names are case-insensitive, and 443 is the port of a registry that names none."""
+    return host.lower().removesuffix(":443")
 
 
 def reference_of(host: str, event: PushEvent) -> Reference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -234,6 +235,50 @@ def test_more_than_a_thousand_pushes_are_all_taken(app: OpenAPI, database: Datab
 @pytest.mark.parametrize("name", ["REGISTRY.Example:5000", "LocalHost:5000"])
 def test_a_host_in_capitals_is_the_same(app: OpenAPI, database: Database, secret: str, name: str) -> None:
     assert len(send(app, push(name), secret).json["scans"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("configured", "told", "taken"),
+    [
+        ("registry.example.com", "registry.example.com:443", True),
+        ("registry.example.com:443", "Registry.Example.com", True),
+        ("registry.example.com", "registry.example.com:8443", False),
+        ("registry.example.com", "registry.example.com:443:443", False),
+        ("registry.example.com:5000", "registry.example.com", False),
+    ],
+)
+def test_the_usual_port_of_a_registry_may_be_named_or_not(
+    app: OpenAPI, database: Database, configured: str, told: str, taken: bool
+) -> None:
+    with database.session() as session:
+        registry = registries.add(session, configured, KEY)
+        secret = deliveries.create_hook(session, "lab", "distribution", registry.id, KEY)[1].reveal()
+    answer = send(app, push(told), secret)
+    assert (answer.status_code, answer.json["refused"]) == (202, 0 if taken else 1)
+    assert [target.partition("/")[0] for target in queued(database)] == ([configured] if taken else [])
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip", "BR"])
+def test_a_compressed_body_is_refused_by_its_header(
+    app: OpenAPI, database: Database, secret: str, encoding: str
+) -> None:
+    body = gzip.compress(json.dumps(push()).encode())
+    headers = {"Authorization": f"Bearer {secret}", "Content-Encoding": encoding}
+    answer = app.test_client().post("/webhooks/distribution", data=body, content_type=EVENTS, headers=headers)
+    assert answer.status_code == 415
+    assert "without Content-Encoding" in answer.json["hint"]
+    headers["Content-Encoding"] = "identity"
+    plain = json.dumps(push())
+    answer = app.test_client().post("/webhooks/distribution", data=plain, content_type=EVENTS, headers=headers)
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_body_that_is_not_plain_utf_8_is_refused(
+    app: OpenAPI, database: Database, secret: str, encoding: str
+) -> None:
+    assert send(app, json.dumps(push()).encode(encoding), secret).status_code == 422
+    assert queued(database) == []
 
 
 def test_a_long_id_is_taken(app: OpenAPI, database: Database, secret: str) -> None:
