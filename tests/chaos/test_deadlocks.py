@@ -27,6 +27,8 @@ from tests.scanner.store.together import together
 from tests.web.webhooks.test_distribution import DIGEST, envelope
 from web import create_app
 
+# With libfaketime the timer of PostgreSQL's deadlock detector never fires.
+pytestmark = pytest.mark.real_clock
 KEY = Secret("a secret key for tests, long enough")
 HOST = "registry.example.com"
 EVENTS = "application/vnd.docker.distribution.events.v2+json"
