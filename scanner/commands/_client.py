@@ -5,7 +5,7 @@ verdict.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _POLL_SECONDS = 30
 # Longer than one poll: the server may hold the request open for _POLL_SECONDS before it answers.
 _ASK_SECONDS = 120.0
 _SIMULATED_AT_ONCE = 200
+_ITEMS_OF_A_PAGE = 200
 _REASONS, _CHANGES = 5, 2  # with the verdict, this fits on ten lines
 _ALL = 1_000_000
 
@@ -179,6 +180,26 @@ class Client:
     def get(self, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any]:
         """GET a JSON object. Raises for every status except 200."""
         return self._ask("GET", f"{path}?{urlencode(parameters)}", _MAX_ANSWER)[1]
+
+    def pages(self, path: str, parameters: Mapping[str, str], most: int) -> Iterator[Mapping[str, Any]]:
+        """Yield the pages of a list until the server has no more, or ``most`` items were read.
+
+        Raises the same errors as ``get``.
+        """
+        cursor: object = None
+        while most > 0:
+            more = {"cursor": cursor} if isinstance(cursor, str) else {}
+            page = self.get(path, {**parameters, "limit": str(min(_ITEMS_OF_A_PAGE, most)), **more})
+            read = len(objects(page.get("items")))
+            before, cursor = cursor, page.get("next_cursor")
+            last = not isinstance(cursor, str) or not cursor
+            # Without progress, such a server would keep a pipeline busy until its own time limit.
+            if not last and (cursor == before or not read):
+                raise RemoteError("the server's list does not end: a page brought nothing new", reason="server_error")
+            yield page
+            if last:
+                return
+            most -= read
 
     def post(
         self, path: str, body: Mapping[str, Any], limit: int = _MAX_ANSWER, seconds: float = _ASK_SECONDS

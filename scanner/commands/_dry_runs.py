@@ -71,15 +71,10 @@ def _changes(client: Client, path: str, run: Mapping[str, Any]) -> dict[str, Any
         share = run.get(member)
         parts[subject] = {key: share.get(key) for key in _SHARE} if isinstance(share, dict) else {}
         parts[subject] |= {"newly_denied": [], "newly_released": [], "truncated": False}
-    cursor: object = None
-    while True:
-        page = client.get(f"{path}/changes", {"limit": "200"} | ({"cursor": cursor} if isinstance(cursor, str) else {}))
+    for page in client.pages(f"{path}/changes", {}, _ALL):
         for change in objects(page.get("items")):
             part = parts["workload" if change.get("subject") == "workload" else "image"]
             part["newly_released" if change.get("change") == "released" else "newly_denied"].append(_flip(change))
-        cursor = page.get("next_cursor")
-        if not isinstance(cursor, str):
-            break
     more = {key: run.get(key) for key in ("id", "as_of", "groups")}
     return {**parts["image"], "workloads": parts["workload"], **more, "complete": True}
 

@@ -29,7 +29,6 @@ from scanner.config import Settings
 from scanner.errors import Fault, ScannerError, UsageError
 from scanner.model.untrusted import clean_text
 
-_PAGE = 200
 _MAX_PAUSE = 600.0  # seconds between two tries while the server is away
 
 
@@ -113,15 +112,11 @@ def list_(
         raise UsageError(f"not a check of workloads: {check!r}", hint="dockwarden checks lists them")
     client = _client.of(settings, server, token, ca_file)
     rows: list[Mapping[str, Any]] = []
-    cursor: object = ""
-    while True:
-        asked = {"environment": environment, "check": check, "limit": str(min(_PAGE, most - len(rows)))}
-        page = client.get("/api/v1/workloads", asked | ({"cursor": str(cursor)} if cursor else {}))
+    more = False
+    asked = {"environment": environment, "check": check}
+    for page in client.pages("/api/v1/workloads", asked, most):
         rows += _client.objects(page.get("items"))
-        cursor = page.get("next_cursor")
-        if not isinstance(cursor, str) or not cursor or len(rows) >= most:
-            break
-    more = bool(cursor)
+        more = bool(page.get("next_cursor"))
     document = {"items": rows, "more": more}
     write(json.dumps(document, indent=2) if format_ == "json" else _table(rows, more=more), output)
     return Exit.OK

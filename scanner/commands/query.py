@@ -15,8 +15,6 @@ from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text
 from scanner.model.version_ranges import VersionRange
 
-_PAGE = 200
-
 
 @click.command(epilog="Exit codes: 0 answered; 2 wrong usage; 3 the server does not answer.")
 @click.argument("package", metavar="NAME[@RANGE]")
@@ -54,17 +52,12 @@ def query(
     parameters = _parameters(package) | {"exact": str(exact).lower(), "running": str(running).lower()}
     client = _client.of(settings, server, token, ca_file)
     rows: list[Mapping[str, Any]] = []
-    cursor: object = ""
-    while True:
-        asked = parameters | {"limit": str(min(_PAGE, most - len(rows)))} | ({"cursor": str(cursor)} if cursor else {})
-        page = client.get("/api/v1/components", asked)
+    page: Mapping[str, Any] = {}
+    for page in client.pages("/api/v1/components", parameters, most):
         rows += _client.objects(page.get("items"))
-        cursor = page.get("next_cursor")
-        if not isinstance(cursor, str) or not cursor or len(rows) >= most:
-            break
     found = {
         "items": rows,
-        "more": bool(cursor),
+        "more": bool(page.get("next_cursor")),
         "truncated": page.get("truncated") is not False,
         "incomplete_images": page.get("incomplete_images"),
     }

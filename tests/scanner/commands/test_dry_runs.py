@@ -56,6 +56,15 @@ def answers(httpserver: HTTPServer, runs: Sequence[dict[str, Any]], pages: Seque
         )
 
 
+@pytest.mark.parametrize("items", [[], [{"name": "shop/web:1"}]])
+def test_a_list_that_does_not_end_is_an_error(
+    client: Client, httpserver: HTTPServer, items: list[dict[str, str]]
+) -> None:
+    httpserver.expect_request("/api/v1/components").respond_with_json({"items": items, "next_cursor": "same"})
+    with pytest.raises(RemoteError, match="does not end"):
+        list(client.pages("/api/v1/components", {"name": "xz"}, 1000))
+
+
 def test_all_pages_of_changes_are_read(client: Client, httpserver: HTTPServer) -> None:
     service = change("web", subject="workload", digest=None, workload=RUN)
     pages = [
