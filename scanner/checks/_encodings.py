@@ -28,7 +28,8 @@ SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
 
 _WIDE_TEXT = lazy_re2(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")
 _TOKEN = lazy_re2(rb"[A-Za-z0-9+/_-]{16,}")
-_REST = lazy_re2(rb"(?:" + GLUE + rb"){1,8}([A-Za-z0-9+/_-]{1,15})")
+# As little glue as possible: a last line can begin with ``+``, which stands between two lines in a program.
+_REST = lazy_re2(rb"(?:" + GLUE + rb"){1,8}?([+/_-]*[A-Za-z0-9][A-Za-z0-9+/_-]{0,14})")
 _ONLY_GLUE = lazy_re2(rb"(?:" + GLUE + rb"|=)*")
 _LINE_END = lazy_re2(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")

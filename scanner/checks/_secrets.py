@@ -73,7 +73,7 @@ _MANIFEST_VALUE = lazy(
 _CONFIGURATIONS = lazy(
     r"(?:^|/)(?:\.env(?:\.[\w-]+)*|[^/]+\.env|\.?npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config|\.?gitconfig"
     r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini|toml|tfrc\.json))?"
-    r"|(?:containers(?:/\d+)?|\.?composer)/auth\.json|\.m2/settings\.xml|gradle\.properties|\.?vault[_-]pass(?:word)?(?:\.txt)?"
+    r"|(?:containers|\d+|\.?composer)/auth\.json|\.m2/settings\.xml|gradle\.properties|\.?vault[_-]pass(?:word)?(?:\.txt)?"
     r"|appsettings(?:\.[\w-]+)?\.json|[Ww]eb(?:\.[\w-]+)?\.config|[Aa]pp\.config|[^/]+\.exe\.config|NuGet\.[Cc]onfig|nuget\.config"
     r"|(?:docker-)?compose(?:\.[\w-]+)?\.ya?ml|\.terraformrc|sasl_passwd|[^/]+\.tfvars\.json"
     r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml|secrets\.ya?ml|wp-config\.php"
@@ -115,7 +115,8 @@ _NAMES = lazy(
     r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
 )
 _HARMLESS_NAMES = lazy(
-    r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
+    r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX"
+    r"|LIFETIME|TIMEOUT|DURATION|EXPIRATION|AUDIENCE|SCOPES?|PATTERN|REGEX|POLICY|PROVIDER|STRATEGY|FORMAT|VALIDATORS)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
 )
 _KEY_REST = lazy_re2(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z +%0-9]*-----)?")
 _BLOCK = lazy_re2(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")

@@ -554,6 +554,20 @@ def test_a_private_key_in_json() -> None:
     assert SecretScanner().search("srv/app/data", json.dumps({"keys": [public]}).encode()) == []
 
 
+def p521(number: int) -> str:
+    """The private key of this number in DER, in base64 of 324 characters: five lines and a rest."""
+    key = ec.derive_private_key(number, ec.SECP521R1())
+    return base64.b64encode(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())).decode()
+
+
+@pytest.mark.parametrize("joint", ["\n", "\r\n", '"\n  "', '" +\n  "', "\\n", "',\n'"])
+def test_a_last_line_that_begins_with_a_plus(joint: str) -> None:
+    """The same character joins the lines of a program."""
+    text = next(text for text in map(p521, range(1, 2000)) if text[320] == "+")
+    found = SecretScanner().search("srv/app/data", joint.join(textwrap.wrap(text, 64)).encode())
+    assert [match.rule for match in found] == ["private-key"]
+
+
 BUFFER = json.dumps({"type": "Buffer", "data": list(PEM.encode())})
 
 
@@ -655,6 +669,11 @@ def test_another_file_that_is_made_to_hold_credentials(path: str, text: str) -> 
         assert (
             SecretScanner().search(path, text.replace("%s with blanks", "%s").replace("%s", placeholder).encode()) == []
         )
+
+
+def test_settings_about_credentials_are_none() -> None:
+    text = json.dumps({"TokenLifetime": "01:00:00", "PasswordPolicy": "strict", "Token": {"Audience": "https"}})
+    assert SecretScanner().search("app/appsettings.json", text.encode()) == []
 
 
 def test_an_example_of_a_compose_file_is_none() -> None:
