@@ -11,6 +11,7 @@ import click
 from scanner.commands._console import FILE, Exit, administration, cannot_write, complain, pass_settings, replacing, tell
 from scanner.config import Settings, audit_key
 from scanner.errors import UsageError
+from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 from scanner.services import audit_anchors
 from scanner.services import audit_log as use_cases
@@ -50,7 +51,7 @@ def verify(settings: Settings, file: Path | None) -> Exit:
         else "none of them anchored outside the database yet, so removed newest entries cannot be detected"
     )
     pruned = f"; {found.pruned} older ones were pruned, and a signed checkpoint stands for them" if found.pruned else ""
-    tell(f"the chain is intact: {found.entries} entries, {elsewhere}{pruned}")
+    tell(f"the chain is intact: {number_of(found.entries, 'entry', 'entries')}, {elsewhere}{pruned}")
     return Exit.OK
 
 

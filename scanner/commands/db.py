@@ -13,6 +13,7 @@ import click
 from scanner.commands._console import Exit, complain, database_at_head, pass_settings, tell
 from scanner.config import Settings
 from scanner.model.actor import COMMAND_LINE
+from scanner.model.plurals import number_of
 
 if TYPE_CHECKING:
     from scanner.store import jobs
@@ -68,7 +69,7 @@ def db_prune(settings: Settings, dry_run: bool) -> Exit:
         with database.read() as session:
             lines = retention.plan(session, settings)
         for line in lines:
-            click.echo(_line(line.label, f"{line.rows} rows", line.bytes))
+            click.echo(_line(line.label, number_of(line.rows, "row"), line.bytes))
         files = storage.prune_files(settings, dry_run=True)
         _files(settings, files)
         total = sum(line.bytes for line in lines) + sum(files.values())
@@ -78,7 +79,7 @@ def db_prune(settings: Settings, dry_run: bool) -> Exit:
     job = _prune(settings, database)
     run = retention.run_from_job(job)
     for table, rows in sorted(run.removed.items(), key=lambda item: -item[1]):
-        click.echo(_line(retention.label_of(table), f"{rows} rows"))
+        click.echo(_line(retention.label_of(table), number_of(rows, "row")))
     _files(settings, storage.prune_files(settings))
     if job.state != "done":
         complain(f"the pruning ended as {job.state}: {job.message}")

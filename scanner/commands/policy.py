@@ -11,6 +11,7 @@ import click
 from scanner.commands._console import FILE, Exit, pass_settings, read, read_policy, server_options, tell, write
 from scanner.config import Settings
 from scanner.errors import UsageError
+from scanner.model.plurals import number_of
 
 
 @click.group()
@@ -23,7 +24,7 @@ def policy() -> None:
 def policy_check(file: Path) -> None:
     """Validate FILE. Problems are listed with line and column."""
     checked = read_policy(file)
-    tell(f"{file}: ok: policy {checked.name!r}, {len(checked.rules)} rules")
+    tell(f"{file}: ok: policy {checked.name!r}, {number_of(len(checked.rules), 'rule')}")
 
 
 @policy.command("simulate")

@@ -12,6 +12,7 @@ import click
 from scanner.commands._console import FILE, Exit, pass_settings, server_options, write
 from scanner.config import Settings
 from scanner.errors import UsageError
+from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 from scanner.model.version_ranges import VersionRange
 
@@ -104,5 +105,5 @@ def _table(package: str, found: Mapping[str, Any]) -> str:
     if found["truncated"]:
         lines.append("Too many package versions match; type more of the name to see all images.")
     if unknown := found["incomplete_images"]:
-        lines.append(f"{unknown} images could not be examined completely and may have it too.")
+        lines.append(f"{number_of(unknown, 'image')} could not be examined completely and may have it too.")
     return "\n".join(lines)

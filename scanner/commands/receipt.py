@@ -31,6 +31,7 @@ from scanner.config import Settings, secret_key
 from scanner.errors import ImageError, RemoteError, UsageError
 from scanner.files import read_whole
 from scanner.model.actor import COMMAND_LINE
+from scanner.model.plurals import number_of
 from scanner.model.reference import Digest, Reference
 from scanner.model.untrusted import clean_text
 
@@ -392,4 +393,4 @@ def revoke_key(settings: Settings, key_id: str) -> None:
     signer = use_cases.Signer(settings, secret_key(settings))
     with database_at_head(settings).session() as session:
         count = use_cases.revoke_key(session, signer, COMMAND_LINE, key_id)
-    tell(f"the key is revoked, and {count} receipts with it; remove it from every verifier now")
+    tell(f"the key is revoked, and {number_of(count, 'receipt')} with it; remove it from every verifier now")

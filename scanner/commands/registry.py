@@ -25,6 +25,7 @@ from scanner.errors import UsageError
 from scanner.model.actor import COMMAND_LINE
 from scanner.model.cloud_registry import KINDS, STATIC
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Severity
+from scanner.model.plurals import number_of
 from scanner.model.posture import Posture
 from scanner.model.reference import Reference
 from scanner.model.registry import HARBOR, IDENTITY, RegistryChanges, anonymous, changes
@@ -341,7 +342,8 @@ def _import_text(view: polls.ImportView) -> str:
     left += (" with one worker slot" if view.dry_run else " left") if left else ""
     if view.state.terminal:
         return f"{what} {view.state}: {view.message or view.job.reason}{left}"
-    numbers = f"{view.tags} tags in {view.repositories} repositories, {view.known} scanned before"
+    places = number_of(view.repositories, "repository", "repositories")
+    numbers = f"{number_of(view.tags, 'tag')} in {places}, {view.known} scanned before"
     return f"{what} unfinished ({view.phase}): {numbers}, {view.ended} of {view.queued} queued scans ended{left}"
 
 

@@ -7,6 +7,7 @@ import click
 from scanner.commands._console import Exit, administration, complain, database_at_head, pass_settings, tell
 from scanner.config import PREVIOUS_KEY, Settings, keys_of, new_secret_key, secret_key
 from scanner.model.actor import COMMAND_LINE
+from scanner.model.plurals import number_of
 from scanner.services import secrets as use_cases
 from scanner.store import secrets as store_secrets
 
@@ -41,7 +42,7 @@ def rotate(settings: Settings) -> None:
         moved += some
         if not some:
             break
-    tell(f"{moved} secrets were encrypted again; all secrets use the current key now")
+    tell(f"{number_of(moved, 'secret')} encrypted again; all secrets use the current key now")
     if len(keys_of(key)) > 1:
         tell("a token is hashed again on use; when all tokens in use have been used, run: dockwarden secrets forget")
 
@@ -54,7 +55,9 @@ def forget(settings: Settings) -> Exit:
     with administration(settings) as session:
         left = store_secrets.under_another(session, secret_key(settings))
         if left:
-            complain(f"{left} secrets are still encrypted with the previous key", hint="dockwarden secrets rotate")
+            complain(
+                f"{number_of(left, 'secret')} still encrypted with the previous key", hint="dockwarden secrets rotate"
+            )
             return Exit.USAGE
         if settings.secret_key_previous:
             complain(
@@ -78,4 +81,5 @@ def status(settings: Settings) -> None:
     with administration(settings) as session:
         left = store_secrets.under_another(session, key)
     former = "there is a previous key" if len(keys_of(key)) > 1 else "there is no previous key"
-    tell(f"{left} secrets do not use the current key; {former}")
+    many = f"{left} secrets use" if left != 1 else "1 secret uses"
+    tell(f"{many} another key than the current one; {former}")

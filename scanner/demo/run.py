@@ -28,6 +28,7 @@ from scanner.commands._client import Answer, Client, describe
 from scanner.config import Secret, Settings, secret_key
 from scanner.demo import samples
 from scanner.errors import RemoteError
+from scanner.model.plurals import number_of
 from scanner.store import registries
 from scanner.store.session import Database
 from scanner.worker.supervisor import bootstrap, environment_of
@@ -63,7 +64,8 @@ def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
             verdicts[sample.name] = _kind(answer)
             print(f"\n{describe(answer)}\n  ({sample.about})", flush=True)
         print(
-            f"\n{len(digests)} images decided: " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
+            f"\n{number_of(len(digests), 'image')} decided: "
+            + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
         )
         workload_denied = _deny_workload(client, host)
         if keep:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 
 TITLE_LENGTH = 250
@@ -146,7 +147,7 @@ def title_of(events: tuple[Event, ...], count: int) -> str:
     """The title of a message about these events: one line without control characters, because it becomes a header."""
     first = events[0]
     if len({(event.headline, event.resolved) for event in events}) > 1:
-        return f"{count} events"
+        return number_of(count, "event")
     if count == 1:
         return clean_text(_line(first, True), TITLE_LENGTH)
     return f"{clean_text(first.headline, TITLE_LENGTH)}: {count} {'images' if first.item else 'times'}"

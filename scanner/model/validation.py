@@ -20,6 +20,8 @@ _MESSAGES: Mapping[str, str] = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
+    "uuid_parsing": "must be an id (a UUID)",
+    "uuid_type": "must be an id (a UUID)",
     "string_type": "must be a string",
     "list_type": "must be a list",
     "tuple_type": "must be a list",

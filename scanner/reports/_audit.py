@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Evidence, Failed, Incomplete, Severity
+from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text, spreadsheet_text
 from scanner.reports.base import AuditSubject
 
@@ -288,7 +289,11 @@ def markdown(subject: AuditSubject) -> str:
     for report in audit.workloads:
         own = [found for found in findings(subject) if found.report is report]
         if own:
-            lines += ["", f"<details><summary>{markdown_text(report.workload.name)}: {len(own)} findings</summary>", ""]
+            lines += [
+                "",
+                f"<details><summary>{markdown_text(report.workload.name)}: {number_of(len(own), 'finding')}</summary>",
+                "",
+            ]
             lines += ["| Severity | Check | Where | Finding |", "| --- | --- | --- | --- |"]
             for found in own[:100]:
                 where = f"{found.evidence.path}:{found.evidence.line}" if found.evidence.line else found.evidence.path

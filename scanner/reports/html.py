@@ -9,6 +9,7 @@ from scanner.model import agreement
 from scanner.model.decision import Decision, ReasonKind
 from scanner.model.finding import Failed
 from scanner.model.image import instruction
+from scanner.model.plurals import number_of
 from scanner.model.scan import ImageReport
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject, image_gaps
@@ -103,7 +104,7 @@ def _image(image: ImageReport) -> Iterator[str]:
     yield f"<h2>{_audit.html_text(str(config.platform))} <code>{image.image.digest.short}</code></h2>"
     built = f"{config.created:%Y-%m-%d}" if config.created else "not known"
     yield (
-        f"<p>{len(image.image.layers)} layers, {image.image.size / 1e6:.1f} MB, user "
+        f"<p>{number_of(len(image.image.layers), 'layer')}, {image.image.size / 1e6:.1f} MB, user "
         f"{_audit.html_text(config.user or 'root (unset)')}, built {built}</p>"
     )
     engines = [

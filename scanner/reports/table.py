@@ -21,6 +21,7 @@ from scanner.model.finding import (
     Vulnerability,
 )
 from scanner.model.lineage import BaseImage, Origin, count, describe, evidence_origin, vulnerability_origin
+from scanner.model.plurals import number_of
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
 from scanner.reports import _audit
@@ -136,7 +137,7 @@ class _Page:
         config = image.image.config
         size = image.image.size / 1e6
         yield (
-            f"Image {image.image.digest.short}  {config.platform}  {len(image.image.layers)} layers  "
+            f"Image {image.image.digest.short}  {config.platform}  {number_of(len(image.image.layers), 'layer')}  "
             f"{size:.1f} MB  user {clean_text(config.user, 60) or 'root (unset)'}"
         )
         yield from self._base(image)
@@ -150,10 +151,14 @@ class _Page:
         yield from self._signatures(image.verifications)
         for sbom in image.attached:
             unseen = len(agreement.unseen(sbom, image.engines))
-            text = sbom.problem or f"{len(sbom.components)} components, {unseen} of them not found in the image"
+            text = (
+                sbom.problem
+                or f"{number_of(len(sbom.components), 'component')}, {unseen} of them not found in the image"
+            )
             for answer in sbom.answers:
                 gap = f"; {answer.incomplete[0].detail}" if answer.incomplete else ""
-                text += f"; {answer.engine} found {len(answer.vulnerabilities)} vulnerabilities in them{gap}"
+                many = number_of(len(answer.vulnerabilities), "vulnerability", "vulnerabilities")
+                text += f"; {answer.engine} found {many} in them{gap}"
             head = f"  attached {sbom.format or 'SBOM'} {sbom.digest.short}: "
             yield from self._wrap(text, head, "    ")
         yield from self._checks(image.checks, image.base)

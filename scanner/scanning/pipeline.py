@@ -37,6 +37,7 @@ from scanner.model.finding import (
 )
 from scanner.model.image import Image, Layer
 from scanner.model.lineage import BaseImage, declared
+from scanner.model.plurals import number_of
 from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.model.untrusted import escaped
@@ -341,7 +342,7 @@ def examine_content(
             incomplete = (Incomplete(error.reason, str(error)),)
             return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
         who = " and ".join(catalog.chosen_engines(request.engine))
-        report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {who}"))
+        report(Progress(Stage.SCAN, f"{number_of(len(image.layers), 'layer')} with {who}"))
         check = partial(run_checks, image, rootfs, "", source, base=base)
         with ThreadPoolExecutor(1, "checks") as threads:
             # Checks need an answer only where engines search for secrets. Otherwise they run while the engine does.

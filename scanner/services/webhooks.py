@@ -14,6 +14,7 @@ from scanner.config import Secret
 from scanner.errors import ConflictError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
+from scanner.model.plurals import number_of
 from scanner.model.scan import Lane, ScanRequest
 from scanner.services import _fields as fields
 from scanner.services import registries as registry_cases
@@ -133,7 +134,7 @@ def remove(session: Connection, actor: Actor, webhook_id: str) -> None:
 
 def outcome(taken: int, refused: int) -> str:
     """Return the outcome of a delivery for people."""
-    return f"{taken} images" + (f", {refused} events refused" if refused else "")
+    return number_of(taken, "image") + (f", {number_of(refused, 'event')} refused" if refused else "")
 
 
 def event_key(webhook_id: str, event: str) -> str:

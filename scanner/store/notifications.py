@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from scanner.errors import NotFoundError
 from scanner.model.notification import Level, Occurrence, title_of
+from scanner.model.plurals import number_of
 from scanner.store.channels import Held
 from scanner.store.outbox import Row, from_json, to_json
 from scanner.store.page import Page, decode_cursor, encode_cursor
@@ -143,7 +144,7 @@ class _Draft:
         self._kind = event.kind.value if self._kind in ("", event.kind.value) else DIGEST
         self._project = event.project if self.count == 0 or self._project == event.project else ""
         self.count += 1
-        self._title = title_of((event,), self.count) if self._head else f"{self.count} events"
+        self._title = title_of((event,), self.count) if self._head else number_of(self.count, "event")
         self.subjects.add(event.subject)
         if not self.full and len(self._events) < KEPT:
             self._events.append(_event_json(one.row))

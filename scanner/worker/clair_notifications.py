@@ -22,6 +22,7 @@ from scanner.engines._clair_client import ClairClient
 from scanner.engines.clair import ClairEngine
 from scanner.errors import EngineError, ImageError
 from scanner.model.finding import NO_OS, EngineReport
+from scanner.model.plurals import number_of
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, Lane, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import evidence_digest
@@ -58,7 +59,7 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Report) -
             jobs.check(session, job)
         client.acknowledge(identifier)
     with database.session() as session:
-        jobs.finish(session, job, f"{renewed} images renewed, {rescans} scans queued")
+        jobs.finish(session, job, f"{number_of(renewed, 'image')} renewed, {number_of(rescans, 'scan')} queued")
 
 
 def _manifests(client: ClairClient, identifier: str) -> Iterator[Digest]:

@@ -23,6 +23,7 @@ from scanner.errors import EngineError, ScannerError
 from scanner.model.actor import SERVICE
 from scanner.model.finding import Incomplete, Matched, Vulnerability
 from scanner.model.matching import Basis, Package, rebuilt
+from scanner.model.plurals import number_of
 from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanState, Stage
 from scanner.registry.work_directories import work_directory
 from scanner.services import decisions, dry_runs, retention
@@ -272,7 +273,8 @@ def rematch(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
         rescans = _rescan(session, matches.listings_to_scan(session, on))
         confirmed = matches.confirm(session, on)
         message = (
-            f"{looked_up} packages looked up; {changed} images decided again, {found} new findings; "
+            f"{number_of(looked_up, 'package')} looked up; {number_of(changed, 'image')} decided again, "
+            f"{number_of(found, 'new finding')}; "
             f"{confirmed} confirmed"
         )
         message += f"; {rescans} need a scan, which is queued" if rescans else ""

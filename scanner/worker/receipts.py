@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from scanner.config import Secret, Settings, secret_key
 from scanner.errors import ScannerError
 from scanner.model.actor import SERVICE
+from scanner.model.plurals import number_of
 from scanner.model.reference import Reference
 from scanner.model.scan import Progress, Stage
 from scanner.registry.attaching import Attestation, attach
@@ -63,7 +64,12 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[
         if not made and not due:
             break
     with database.session() as session:
-        jobs.finish(session, job, f"{signed} receipts signed; {pushed} images written to registries, {failed} failed")
+        jobs.finish(
+            session,
+            job,
+            f"{number_of(signed, 'receipt')} signed; "
+            f"{number_of(pushed, 'image')} written to registries, {failed} failed",
+        )
 
 
 def _sign_some(session: Connection, job: jobs.Job, signer: use_cases.Signer) -> int:

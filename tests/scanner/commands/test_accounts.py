@@ -147,15 +147,15 @@ def test_the_secret_key_is_changed_in_three_steps(run: Callable[..., Result], se
     token = run("token", "create", "ci").stdout.strip()
     run("webhook", "create", "--registry", "registry.example.com")
     before = secret_key(settings)
-    assert "0 secrets do not use the current key; there is no previous key" in run("secrets", "status").stderr
+    assert "0 secrets use another key than the current one; there is no previous key" in run("secrets", "status").stderr
     assert run("secrets", "new-key").exit_code == 0
     assert "not finished" in str(run("secrets", "new-key").exception)
     assert secret_key(settings).previous == before != secret_key(settings)
     assert (settings.home / "secret_key_previous").stat().st_mode & 0o777 == 0o600
-    assert "1 secrets do not use the current key; there is a previous key" in run("secrets", "status").stderr
-    assert "1 secrets are still encrypted with the previous key" in run("secrets", "forget").stderr
-    assert "1 secrets were encrypted again" in run("secrets", "rotate").stderr
-    assert "0 secrets were encrypted again" in run("secrets", "rotate").stderr
+    assert "1 secret uses another key than the current one; there is a previous key" in run("secrets", "status").stderr
+    assert "1 secret still encrypted with the previous key" in run("secrets", "forget").stderr
+    assert "1 secret encrypted again" in run("secrets", "rotate").stderr
+    assert "0 secrets encrypted again" in run("secrets", "rotate").stderr
     with Database.of(settings).read() as session:
         assert accounts.find_token(session, token, secret_key(settings)) is not None
     assert run("secrets", "forget").exit_code == 0

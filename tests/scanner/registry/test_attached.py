@@ -310,7 +310,7 @@ def test_what_was_found_in_an_sbom_packages_is_kept_beside_it(
     assert [gap.reason for gap in answer.incomplete] == ["not_looked_up"]
     assert "pkg:generic/vendored@1.0" in answer.incomplete[0].detail
     shown = catalog.reports()["table"].render(ReportSubject(report, None, width=300))
-    assert "trivy found 1 vulnerabilities in them" in shown
+    assert "trivy found 1 vulnerability in them" in shown
 
 
 def test_an_engine_that_cannot_look_up_says_so(settings: Settings) -> None:

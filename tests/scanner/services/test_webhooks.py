@@ -105,7 +105,7 @@ def test_the_host_of_refused_events_becomes_an_alias_and_their_images_are_scanne
     assert registry.aliases == (OTHER_HOST,)
     assert scans.get(session, ticket.scan_id, None).request.target == f"{HOST}/shop/cart:1"
     taken = deliveries.get(session, delivery.id, None)
-    assert (taken.refused, taken.scans, taken.outcome) == ((rest,), (ticket.scan_id,), "1 images, 1 events refused")
+    assert (taken.refused, taken.scans, taken.outcome) == ((rest,), (ticket.scan_id,), "1 image, 1 event refused")
     with pytest.raises(NotFoundError):
         deliveries.get(session, "none", None)
     webhooks.remove(session, COMMAND_LINE, hook.id)

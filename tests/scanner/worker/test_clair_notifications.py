@@ -117,7 +117,7 @@ def test_what_clair_reports_is_matched_anew_without_a_layer(
     fake(httpserver, [page(digest)])
     fetched = clair.log.count("layer fetch start")
     job = deal_with(settings, database)
-    assert (job.state, job.message) == (ScanState.DONE, "1 images renewed, 0 scans queued")
+    assert (job.state, job.message) == (ScanState.DONE, "1 image renewed, 0 scans queued")
     now = newest(database, digest)
     assert {v.id for v in now.images[0].engines[0].vulnerabilities} == {"CVE-2026-90001", "CVE-2026-90009"}
     assert now.images[0].checks == found.images[0].checks
@@ -152,7 +152,7 @@ def test_a_real_notification_from_end_to_end(
         )
         assert answer.status_code == 200
         identifier = json.loads(delivery.data)["notification_id"]
-        assert deal_with(settings, database, identifier).message == "1 images renewed, 0 scans queued"
+        assert deal_with(settings, database, identifier).message == "1 image renewed, 0 scans queued"
         found = newest(database, digest).images[0].engines[0].vulnerabilities
         assert {v.id for v in found} == {"CVE-2026-90001", "CVE-2026-90009"}
         assert re.search(f'"method":"DELETE","request_uri":"[^"]*{identifier}"', own.log), "acknowledged"
@@ -198,7 +198,7 @@ def test_an_image_that_clair_has_forgotten_is_scanned_in_the_background(
     settings = fake(httpserver, [page(digest)])
     httpserver.expect_request("/indexer/api/v1/index_state").respond_with_json({"state": "x"})
     httpserver.expect_request(f"/matcher/api/v1/vulnerability_report/{digest}").respond_with_data(status=404)
-    assert deal_with(settings, database).message == "0 images renewed, 1 scans queued"
+    assert deal_with(settings, database).message == "0 images renewed, 1 scan queued"
     assert queued(database) == [(f"{NAME}:1.0@{digest}", "clair", "background")]
     assert acknowledged(httpserver)
 

@@ -112,14 +112,14 @@ def test_a_decision_is_written_beside_its_image_and_replaced(
     assert place.work() == "", "nothing is decided yet"
     place.decided(Verdict.ALLOW)
     place.decided(Verdict.DENY, "staging")
-    assert place.work() == "2 receipts signed; 1 images written to registries, 0 failed"
+    assert place.work() == "2 receipts signed; 1 image written to registries, 0 failed"
     assert place.push().state == "pushed"
     assert place.verify(tmp_path)[0] == 0
     assert place.verify(tmp_path, "staging")[0] == 1
     assert place.verify(tmp_path, "")[0] == 1
     assert place.work() == "", "nothing has changed"
     place.decided(Verdict.DENY)
-    assert place.work().startswith("2 receipts signed; 1 images")  # one superseded, one signed
+    assert place.work().startswith("2 receipts signed; 1 image")  # one superseded, one signed
     code, text = place.verify(tmp_path)
     assert (code, text.split()[0]) == (1, "FAILED")
     with place.database.read() as session:
@@ -134,7 +134,7 @@ def test_one_that_ends_soon_is_renewed(place_on: Callable[..., Place]) -> None:
     place.work()
     with place.database.session() as session:
         session.execute(receipt.update().values(valid_until=epoch(session) + 3600))
-    assert place.work().startswith("1 receipts signed; 1 images")
+    assert place.work().startswith("1 receipt signed; 1 image")
     with place.database.session() as session:  # the decision itself ends: a new receipt could not hold longer
         ends = int(epoch(session)) + 3600.0
         session.execute(receipt.update().values(valid_until=ends))
@@ -166,14 +166,14 @@ def test_a_failed_push_is_shown_and_tried_again(place_on: Callable[..., Place], 
     place.decided(Verdict.ALLOW)
     with place.database.session() as session:  # https to a registry without TLS
         registries.update(session, place.id, KEY, insecure=False)
-    assert place.work() == "1 receipts signed; 0 images written to registries, 1 failed"
+    assert place.work() == "1 receipt signed; 0 images written to registries, 1 failed"
     failed = place.push()
     assert (failed.state, failed.attempt, failed.reason) == ("failed", 1, "tls_required")
     assert place.work() == "", "it waits"
     with place.database.session() as session:
         registries.update(session, place.id, KEY, insecure=True)
         session.execute(receipt_push.update().values(next_at=0.0))
-    assert place.work() == "0 receipts signed; 1 images written to registries, 0 failed"
+    assert place.work() == "0 receipts signed; 1 image written to registries, 0 failed"
     assert (place.push().state, place.push().attempt) == ("pushed", 0)
     assert place.verify(tmp_path)[0] == 0
 

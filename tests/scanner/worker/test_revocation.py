@@ -187,7 +187,7 @@ def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
     publish(settings, tmp_path / "two", ADVISORY)
     done = dockwarden(settings, "advisories", "rematch", DOCKWARDEN_SECRET_KEY=KEY.reveal())
     assert done.returncode == 0, done.stderr
-    assert "1 images decided again, 1 new findings; 2 confirmed" in done.stderr
+    assert "1 image decided again, 1 new finding; 2 confirmed" in done.stderr
     assert states(database)["app0"][0] == "deny"
     for bad in (
         ["--engine", "trivy"],

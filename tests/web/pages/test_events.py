@@ -43,7 +43,7 @@ def test_a_refused_event_is_shown_with_its_reason(
 ) -> None:
     assert send(app, {"events": events}, secret).status_code == 202
     text = admin.see("/events")
-    assert "0 images, 1 events refused" in text
+    assert "0 images, 1 event refused" in text
     assert "<summary>1 refused</summary>" in text
     for part in shown:
         assert part in text

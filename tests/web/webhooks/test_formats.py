@@ -138,7 +138,7 @@ def test_an_authentic_push_is_taken(app: OpenAPI, database: Database, sender: Se
     assert queued(database) == [f"{HOST}/{sender.repository}:1.4.2{digest}"]
     with database.read() as session:
         (view,) = deliveries.list_(session, None).items
-    assert (view.format, view.outcome) == (sender.format, "1 images")
+    assert (view.format, view.outcome) == (sender.format, "1 image")
 
 
 @EVERY

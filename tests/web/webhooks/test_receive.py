@@ -293,7 +293,7 @@ def test_a_refused_host_is_added_as_an_alias_and_its_pushes_are_taken(
     delivery_id = send(app, push("registry:5000"), secret).json["delivery"]
     (item,) = api("GET", "/events").json["items"]
     assert (item["refused"][0]["reason"], item["refused"][0]["host"]) == ("unknown_registry", "registry:5000")
-    assert item["outcome"] == "0 images, 1 events refused"
+    assert item["outcome"] == "0 images, 1 event refused"
     taken = api("POST", f"/events/{delivery_id}/alias", {"host": "registry:5000"})
     assert (taken.status_code, len(taken.json["scans"])) == (202, 1)
     assert queued(database) == [f"{HOST}/shop/cart:1.4.2@{DIGEST}"]
