@@ -63,6 +63,11 @@ class RunsAsRoot(ContainerCheck):
         if user in _ROOT:
             return self.failed(workload, evidence(workload, f"runs as {user}", "user"))
         accounts = image.results.get("extra-root-accounts") if image is not None else None
+        if accounts is None or isinstance(accounts, Incomplete):
+            # Any name may have uid 0 in the image's passwd.
+            return Incomplete(
+                "image_unknown", f"{workload.name}: runs as {user}; its uid in the image is unknown, use a number"
+            )
         if isinstance(accounts, Failed) and any(user == each.name for each in accounts.evidence):
             return self.failed(workload, evidence(workload, f"runs as {user}, which is root in its image", "user"))
         return Passed()

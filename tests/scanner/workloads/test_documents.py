@@ -184,7 +184,8 @@ def test_a_user_in_strange_digits_is_judged(user: str) -> None:
     text = json.dumps({"services": {"web": {"image": "a", "user": user}}})
     (found,) = catalog.workload_sources()["compose"].parse(text, "f")
     outcomes = {result.check: result.outcome for result in workloads.check(found, None)}
-    assert outcomes["runs-as-root"].kind == ("failed" if set(user) == {"0"} else "passed")
+    number = {"-1": "passed", "0" * 5000: "failed"}
+    assert outcomes["runs-as-root"].kind == number.get(user, "incomplete"), "a name may have any uid"
 
 
 def test_a_name_in_a_list_is_found_whether_the_positions_are_recorded_or_looked_up() -> None:

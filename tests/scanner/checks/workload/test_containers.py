@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from scanner import catalog
 from scanner.checks.base import ContainerCheck, EngineCheck
-from scanner.model.finding import Failed, Incomplete, NotApplicable, Passed
+from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Passed
 from scanner.model.workload import EngineFacts, Network, Workload
 from scanner.services.workloads import check
+from tests.scanner.checks.factory import subject
 
 CONTAINER_CHECKS = {n: c for n, c in catalog.workload_checks().items() if isinstance(c, ContainerCheck)}
 ENGINE_CHECKS = {n: c for n, c in catalog.workload_checks().items() if isinstance(c, EngineCheck)}
@@ -121,7 +123,7 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
             container(Config={"User": "00"}),
             service("user: '4294967296'"),
         ],
-        [pod("securityContext: {runAsNonRoot: true}"), service("user: '10001'"), service("user: app")],
+        [pod("securityContext: {runAsNonRoot: true}"), service("user: '10001'")],
     ),
     "run-as-non-root-unset": (
         [pod(), pod(container="securityContext: {runAsNonRoot: false}", spec="securityContext: {runAsNonRoot: true}")],
@@ -529,3 +531,24 @@ def test_a_check_of_the_engine_fails_and_passes_where_it_should(name: str) -> No
 def test_no_secret_of_a_workload_stands_in_a_finding() -> None:
     workload = service("environment: {DB_PASSWORD: hunter2x}")
     assert "hunter2x" not in repr(check(workload, None))
+
+
+@pytest.mark.parametrize(
+    ("accounts", "kind"),
+    [
+        (None, "incomplete"),
+        (Incomplete("rootfs_unread", "a layer could not be read"), "incomplete"),
+        (NotApplicable("the image has no passwd"), "passed"),
+        (Passed(), "passed"),
+        (Failed((Evidence("uid 0", name="app"),)), "failed"),
+        (Failed((Evidence("uid 0", name="toor2"),)), "passed"),
+    ],
+)
+def test_a_user_by_name_is_judged_by_the_accounts_of_its_image(accounts: Outcome | None, kind: str) -> None:
+    stored = {} if accounts is None else {"extra-root-accounts": accounts}
+    found = CONTAINER_CHECKS["runs-as-root"].examine_container(service("user: app"), replace(subject(), results=stored))
+    assert found.kind == kind
+
+
+def test_a_user_by_name_is_unknown_without_its_image() -> None:
+    assert isinstance(CONTAINER_CHECKS["runs-as-root"].examine_container(service("user: app"), None), Incomplete)
