@@ -42,9 +42,7 @@ from scanner.store.session import BUSY, CONFLICT, Database, new_id
 # two looks.
 _GATHER_LEAST, _GATHER_MOST, _GATHER_STEP = 0.001, 0.005, 0.0005
 _MAX_SCANS = 500  # written by one group: its statements must not hold the locks of SQLite for long
-# Groups at once. SQLite has one writer. In PostgreSQL, one executes its statement while another waits for its commit.
-_TRIES = 2
-_WRITERS = {"sqlite": 1, "postgresql": 2}
+_TRIES = 2  # of a group
 
 # One text, in a fixed order, so that it can be compared. Secrets in it are sealed.
 _KNOWN = f"""
@@ -177,7 +175,7 @@ class Intake(Direct):
         self._known: Known | None = None
         self._joined = threading.Condition()  # guards what is below; notified when a delivery joins
         self._waiting: collections.deque[_Entry] = collections.deque()
-        self._writers = self._idle = 0
+        self._has_writer, self._is_idle = False, False
         self._expected, self._took = 1, 0.0  # how many deliveries the next group waits for; seconds of the last commit
 
     def remembered(self) -> Known:
@@ -213,12 +211,13 @@ class Intake(Direct):
         entry = _entry(arrival, known, settle, coming)
         with self._joined:
             self._waiting.append(entry)
-            if not self._idle and self._writers < _WRITERS[self._database.engine.dialect.name]:
-                self._writers += 1
+            if not self._has_writer:
+                self._has_writer = True
+                # One: with two, groups were smaller, and PostgreSQL took as many deliveries for more CPU time.
                 # A daemon: a database that hangs must not keep the process alive. Its deliveries were not answered.
-                threading.Thread(target=self._work, name=f"intake-{self._writers}", daemon=True).start()
+                threading.Thread(target=self._work, name="intake", daemon=True).start()
             # A wake-up costs more than to wait for its end: once for a group, if possible.
-            if self._idle or (len(self._waiting) >= self._expected and not coming()):
+            if self._is_idle or (len(self._waiting) >= self._expected and not coming()):
                 self._joined.notify()
 
     def record(self, known: Known, arrival: Arrival) -> Recorded:
@@ -262,23 +261,21 @@ class Intake(Direct):
             entry.settle(entry.outcome)
 
     def _next(self) -> list[_Entry]:
-        """Wait for deliveries. Those that are being read join the group, unless that takes `_GATHER_SECONDS`."""
+        """Wait for deliveries. Those that are being read join the group, unless that takes `_GATHER_MOST`."""
+        group: list[_Entry] = []
+        asked = 0
         with self._joined:
-            while True:
-                while not self._waiting:
-                    self._idle += 1
-                    self._joined.wait()
-                    self._idle -= 1
-                ends = time.monotonic() + min(max(self._took / 2, _GATHER_LEAST), _GATHER_MOST)
-                while self._is_incomplete() and time.monotonic() < ends:
-                    self._joined.wait(_GATHER_STEP)  # again and again, because a delivery may also be refused
-                group: list[_Entry] = []
-                asked = 0
-                while self._waiting and (not group or asked + len(self._waiting[0].scan_ids) <= _MAX_SCANS):
-                    group.append(self._waiting.popleft())
-                    asked += len(group[-1].scan_ids)
-                if group:  # another writer may have taken them meanwhile
-                    return group
+            while not self._waiting:
+                self._is_idle = True
+                self._joined.wait()
+                self._is_idle = False
+            ends = time.monotonic() + min(max(self._took / 2, _GATHER_LEAST), _GATHER_MOST)
+            while self._is_incomplete() and time.monotonic() < ends:
+                self._joined.wait(_GATHER_STEP)  # again and again, because a delivery may also be refused
+            while self._waiting and (not group or asked + len(self._waiting[0].scan_ids) <= _MAX_SCANS):
+                group.append(self._waiting.popleft())
+                asked += len(group[-1].scan_ids)
+        return group
 
     def _is_incomplete(self) -> bool:
         """Whether deliveries may join the next group within a moment."""
