@@ -27,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
 def figures(output: str) -> dict[str, int]:
     """Rows by label."""
-    lines = [line for line in output.splitlines() if " rows" in line]
+    lines = [line for line in output.splitlines() if " row" in line]
     return {line[:46].strip(): int(line[46:].split()[0]) for line in lines}
 
 
