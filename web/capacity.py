@@ -189,7 +189,8 @@ class Pool:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
         self._open = 0  # counted in the event loop alone
-        self._busy, self._counting = 0, threading.Lock()  # as _open, without the requests that are answered later
+        self._lock = threading.Lock()  # guards the next two
+        self._busy = 0  # as _open, without the requests that are answered later
         self._afterwards: deque[Callable[[], object]] = deque()
         self._tell_again = 0.0
         self.large_bodies = 0
@@ -223,7 +224,7 @@ class Pool:
         return self._busy
 
     def _put(self, job: _Job) -> None:
-        with self._counting:
+        with self._lock:
             self._busy += 1
         self._jobs.put(job)
 
@@ -249,7 +250,7 @@ class Pool:
         while True:
             job = self._jobs.get()
             if job is None:
-                self._run_afterwards()
+                self.run_afterwards()
                 continue
             answer = None
             try:
@@ -262,7 +263,7 @@ class Pool:
                 job.gone.set()
                 job.deliver(refusal(500, job.environ))
             finally:
-                with self._counting:
+                with self._lock:
                     self._busy -= 1
             if answer is not None:
                 self._answer_later(job, answer)
@@ -276,9 +277,11 @@ class Pool:
             length = (b"content-length", str(len(body)).encode())
             job.deliver(Answer(answer.status, [*answer.headers, length], body))
             if later.then:
-                # One job for all that are answered together: a thread is woken once.
-                is_first = not self._afterwards
-                self._afterwards.extend(later.then)
+                # One job for all that are answered together: a thread is woken once. With the lock, because the thread
+                # that runs the last one must not end in between: nobody would be woken for these, nor for later ones.
+                with self._lock:
+                    is_first = not self._afterwards
+                    self._afterwards.extend(later.then)
                 if is_first:
                     self._jobs.put(None)
 
@@ -287,14 +290,22 @@ class Pool:
             job.environ["wsgi.input"].seek(0)
             self._put(job)
 
-        later.begin(send, again)
+        try:
+            later.begin(send, again)
+        except Exception:
+            # As in `_work`: neither function will be called.
+            logging.getLogger(__name__).exception("unexpected error in a request")
+            job.deliver(refusal(500, job.environ))
 
-    def _run_afterwards(self) -> None:
-        while self._afterwards:
+    def run_afterwards(self) -> None:
+        """Do what is to be done after answers."""
+        while True:
+            with self._lock:
+                if not self._afterwards:
+                    return
+                work = self._afterwards.popleft()
             try:
-                self._afterwards.popleft()()
-            except IndexError:
-                return  # another thread took the last one
+                work()
             except Exception:
                 # As above. The answer has been sent, so nobody else learns of it.
                 logging.getLogger(__name__).exception("unexpected error after a request")
@@ -395,6 +406,11 @@ class Bridge:
             await send({"type": "http.response.body", "body": answer.body})
         elif job is not None:
             await _follow(job, receive)
+
+    def finish(self) -> None:
+        """Do what is left to be done after answers (messages to workers, log lines), before the process ends."""
+        for pool in self._pools.values():
+            pool.run_afterwards()
 
     async def _receive(self, environ: dict[str, Any], pool: Pool, receive: Receive) -> Answer | None:
         """Read the body into ``wsgi.input``. Returns an answer if the request ends before its body has arrived.

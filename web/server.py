@@ -296,6 +296,7 @@ class _Server(Server):
         Connection.draining = True
         self._bridge.leaving.set()
         await super().shutdown(sockets)
+        self._bridge.finish()
         for task in self._background:
             task.cancel()
 

@@ -176,9 +176,7 @@ def examine(
     nothing is compared with other environments. Raises UsageError naming the field.
     """
     if environment:
-        fields.matching(
-            "environment", environment, ENVIRONMENT, 63, "lower-case letters, digits, and . _ - between them"
-        )
+        fields.matching("environment", environment, ENVIRONMENT, 63, _ENVIRONMENT_HINT)
     read = []
     for each in documents:
         data = workload_documents.encode(workload_documents.stripped(each))

@@ -210,12 +210,12 @@ class Intake(Direct):
         """
         entry = _entry(arrival, known, settle, coming)
         with self._joined:
-            self._waiting.append(entry)
             if not self._has_writer:
-                self._has_writer = True
                 # One: with two, groups were smaller, and PostgreSQL took as many deliveries for more CPU time.
                 # A daemon: a database that hangs must not keep the process alive. Its deliveries were not answered.
                 threading.Thread(target=self._work, name="intake", daemon=True).start()
+                self._has_writer = True  # not if the machine has no thread left: the next delivery tries again
+            self._waiting.append(entry)
             # A wake-up costs more than to wait for its end: once for a group, if possible.
             if self._is_idle or (len(self._waiting) >= self._expected and not coming()):
                 self._joined.notify()
@@ -258,7 +258,11 @@ class Intake(Direct):
             # Most senders have several deliveries: these come back with the next one, beside those that wait.
             self._expected, self._took = len(group) + len(self._waiting), time.monotonic() - began
         for entry in group:
-            entry.settle(entry.outcome)
+            try:
+                entry.settle(entry.outcome)
+            except Exception:
+                # As above: the other senders of the group wait, too.
+                logging.getLogger(__name__).exception("a sender got no answer")
 
     def _next(self) -> list[_Entry]:
         """Wait for deliveries. Those that are being read join the group, unless that takes `_GATHER_MOST`."""

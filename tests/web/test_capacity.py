@@ -8,6 +8,7 @@ import asyncio
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,6 +20,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from web import capacity
 from web.capacity import ADMISSION, FAILURE, LATER, Bridge, Kind, environ_of, kind_of
+from web.security import Later
 
 T = TypeVar("T")
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -304,6 +306,59 @@ def test_requests_that_wait_for_their_answer_occupy_no_thread(monkeypatch: pytes
         return [call.status for call in calls]
 
     assert run_apart(many()) == 20 * [202]
+
+
+def test_work_that_comes_while_the_last_one_ends_is_done_as_well() -> None:
+    """Otherwise the workers would hear of no further delivery, and none would be logged."""
+    done: list[str] = []
+    pool = capacity.Pool(echo, capacity.WEBHOOKS)
+
+    class Interrupted(deque[Callable[[], object]]):
+        def extend(self, works: Iterable[Callable[[], object]]) -> None:
+            runner.start()  # the thread that was woken for the first one
+            runner.join(0.2)
+            super().extend(works)
+
+    async def answer_second() -> None:
+        loop = asyncio.get_running_loop()
+        later = Later(lambda: 0, lambda answer, again: answer(b""), [lambda: done.append("second")])
+        job = capacity._Job({LATER: later}, loop.create_future(), loop, loop.create_future())
+        pool._answer_later(job, capacity.Answer(202, [], None))
+
+    pool._afterwards = Interrupted([lambda: done.append("first")])
+    runner = threading.Thread(target=pool.run_afterwards)
+    run_apart(answer_second())
+    runner.join(60)
+    assert done == ["first", "second"]
+
+
+def test_a_process_that_ends_does_what_is_left() -> None:
+    done: list[str] = []
+    bridge = Bridge(echo)
+    bridge._pools["webhooks"]._afterwards.append(lambda: done.append("told"))
+    bridge.finish()
+    assert done == ["told"]
+
+
+def test_a_request_whose_later_answer_cannot_begin_is_answered_and_the_thread_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Kind("webhooks", 1, 50, 60)
+    monkeypatch.setattr(capacity, "KINDS", (*(k for k in capacity.KINDS if k.name != "webhooks"), one))
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ[LATER].begin = lambda answer, again: {}["no thread left"]
+        start_response("202 Accepted", [("Content-Length", "0")])
+        return [b""]
+
+    async def twice() -> list[int]:
+        bridge, calls = Bridge(app), [Call(), Call()]
+        async with asyncio.timeout(60):
+            for call in calls:
+                await bridge(scope("POST", "/webhooks/a"), call.receive, call.send)
+        return [call.status for call in calls]
+
+    assert run_apart(twice()) == [500, 500]
 
 
 def test_a_header_with_an_underscore_is_nobodys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -207,6 +208,30 @@ def test_a_bug_is_answered_and_later_deliveries_are_written(
         with pytest.raises(KeyError):
             own.record(known, arrival(hook, 1))
     assert own.record(known, arrival(hook, 1)).tickets[0].created
+
+
+def test_a_sender_that_cannot_be_answered_stops_no_other(database: Database, hook: str) -> None:
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    own.submit(known, arrival(hook, 1), lambda outcome: {}["bug"])
+    assert own.record(known, arrival(hook, 2)).tickets[0].created
+    assert len(rows(database, delivery)) == 2
+
+
+def test_a_machine_without_a_free_thread_refuses_one_delivery(
+    database: Database, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError):
+            own.record(known, arrival(hook, 1))
+    assert own.record(known, arrival(hook, 2)).tickets[0].created
+    assert len(rows(database, delivery)) == 1
 
 
 def test_a_group_is_bounded_and_the_next_one_takes_the_rest(
