@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,6 +34,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.model.decision import Verdict
 from scanner.model.finding import CheckResult, Failed
+from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 from scanner.model.workload import ImageUse, Workload
 from scanner.model.workload_audit import AuditReport, ImageAnswer
@@ -293,14 +295,36 @@ class _Server(_Answers):
         self, found: Sequence[Workload], checked: Sequence[tuple[CheckResult, ...]]
     ) -> Sequence[tuple[CheckResult, ...]]:
         """See ``_Answers.joined``. The server knows the images' evidence and what other environments run."""
+        documents = {number: workload_documents.document(each) for number, each in enumerate(found)}
+        asked = [number for number, each in documents.items() if _is_accepted(each)]
+        if len(asked) < len(found):
+            most = f"{workload_documents.MOST_BYTES >> 10} KiB"
+            left = number_of(len(found) - len(asked), "workload")
+            tell(f"the server is not asked about {left} that it would refuse, such as those above {most}")
         answers: list[tuple[CheckResult, ...]] = []
-        for start in range(0, len(found), _CHECKED_AT_ONCE):
-            documents = [workload_documents.document(each) for each in found[start : start + _CHECKED_AT_ONCE]]
-            answers += self._client.check_workloads(documents, environment=self._environment)
+        try:
+            for start in range(0, len(asked), _CHECKED_AT_ONCE):
+                few = [documents[number] for number in asked[start : start + _CHECKED_AT_ONCE]]
+                answers += self._client.check_workloads(few, environment=self._environment)
+        except UsageError as error:
+            if error.reason != "not_found":
+                raise
+            # The gate has answered about the images, so the verdict is only less complete: as with no --server.
+            tell("the server is too old to check workloads: its evidence and inventory are not compared; update it")
+            return checked
+        known = dict(zip(asked, map(_by_id, answers), strict=True))
         return [
-            tuple(_joined_result(each, theirs.get(each.check, each)) for each in ours)
-            for ours, theirs in zip(checked, map(_by_id, answers), strict=True)
+            tuple(_joined_result(each, known.get(number, {}).get(each.check, each)) for each in ours)
+            for number, ours in enumerate(checked)
         ]
+
+
+def _is_accepted(document: Mapping[str, Any]) -> bool:
+    """Whether a server reads this document. One that it refuses must not stop the audit of the others."""
+    try:
+        return len(workload_documents.encode(document)) <= workload_documents.MOST_BYTES
+    except UsageError:
+        return False
 
 
 def _by_id(results: Sequence[CheckResult]) -> Mapping[str, CheckResult]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from scanner.cli import main
 from scanner.commands.audit import _Answers
@@ -211,3 +212,45 @@ def test_a_mounted_image_that_cannot_be_scanned_is_undecided(
     done = dockwarden(settings, "scan", f"oci:{sample_layouts / 'shop' / 'good'}", "--workload", str(file))
     assert done.returncode == 3, done.stdout
     assert "the container app mounts the files of localhost:1/tool:1, which could not be decided" in done.stdout
+
+
+@pytest.fixture
+def gate(httpserver: HTTPServer) -> str:
+    """The address of a server that allows every image."""
+    document = {"verdict": "allow", "undecided": False, "image": "a/b:1", "reasons": [], "changes": []}
+    httpserver.expect_request("/api/v1/gate").respond_with_json(document)
+    return httpserver.url_for("").rstrip("/")
+
+
+def checks(done: Done) -> list[list[dict[str, object]]]:
+    return [each["checks"] for each in json.loads(done.stdout)["audit"]["workloads"]]
+
+
+def test_an_older_server_leaves_the_checks_to_this_machine(
+    audited: Callable[..., Done], httpserver: HTTPServer, gate: str, tmp_path: Path
+) -> None:
+    problem = {"status": 404, "reason": "not_found", "detail": "The requested URL was not found on the server."}
+    httpserver.expect_request("/api/v1/gate/workloads").respond_with_json(problem, status=404)
+    file = written(tmp_path, "compose")
+    done = audited(str(file), "--server", gate, "--format", "json")
+    alone = audited(str(file), "--format", "json")
+    assert (done.returncode, checks(done)) == (1, checks(alone)), done.stderr
+    assert "the server is too old to check workloads" in done.stderr
+    assert "too old" not in alone.stderr
+
+
+def test_a_workload_that_the_server_would_refuse_stops_no_other(
+    audited: Callable[..., Done], httpserver: HTTPServer, gate: str, tmp_path: Path
+) -> None:
+    differs = {"check": "memory-limit", "outcome": {"kind": "passed"}, "severity": "medium"}
+    httpserver.expect_request("/api/v1/gate/workloads").respond_with_json({"items": [{"checks": [differs]}]})
+    file = tmp_path / "compose.yaml"
+    file.write_text(
+        json.dumps({"services": {"large": {"image": "a/b:1", "command": ["x" * 70_000]}, "web": {"image": "a/b:1"}}})
+    )
+    done = audited(str(file), "--server", gate, "--format", "json")
+    kinds = [{each["check"]: each["outcome"]["kind"] for each in found} for found in checks(done)]  # type: ignore[index]
+    assert [each["memory-limit"] for each in kinds] == ["failed", "passed"], done.stderr
+    assert "not asked about 1 workload that it would refuse" in done.stderr
+    (asked,) = [request.get_json() for request, _ in httpserver.log if request.path == "/api/v1/gate/workloads"]
+    assert [each["name"] for each in asked["workloads"]] == ["web"]
