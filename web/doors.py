@@ -71,8 +71,11 @@ def door(source: str, client: str = "") -> doors.DoorServices:
         # Clients that may pull from a registry or create Pods name images: without a limit, one that asks for tags
         # that do not exist would fill the queue, and no new image would be scanned.
         if resources().settings.rate_limits:
-            resources().throttle.take("door-scans", f"{source}|{client[:253]}", SCANS)
-            resources().throttle.take("door-scans-all", source, DOOR_SCANS)
+            throttle = resources().throttle
+            # First: a bucket for each forged client would push those of failed sign-ins out of memory.
+            throttle.check("door-scans-all", source, DOOR_SCANS)
+            throttle.take("door-scans", f"{source}|{client[:253]}", SCANS)
+            throttle.take("door-scans-all", source, DOOR_SCANS)
 
     def ask(digest: str, repository: str, environment: str) -> GateLookup | None:
         if token_hash is None:  # authenticated by a certificate

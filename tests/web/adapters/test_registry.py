@@ -150,6 +150,7 @@ def test_a_client_that_asks_for_many_unknown_images_does_not_fill_the_queue(
     assert "being scanned" in told("2", "192.0.2.8"), "others are scanned as before"
     stopped.take("door-scans-all", "pull", throttle.DOOR_SCANS, throttle.DOOR_SCANS.burst - 2)
     assert "too many images" in told("3", "192.0.2.9"), "a client can forge its address"
+    assert ("door-scans", "pull|192.0.2.9") not in stopped._buckets, "it would push out those of failed sign-ins"
 
 
 def test_a_tag_of_a_denied_image(pull: Pull, worker: Worker) -> None:
