@@ -40,6 +40,7 @@ T = TypeVar("T")
 _TRUE = ("true", "yes", "y", "on", "1", "t")
 _FALSE = ("false", "no", "n", "off", "0", "f")
 _MOST_JOINED = 20  # services whose namespaces are joined in a row
+_MOST_OTHERS = 200  # services whose volumes one service takes
 _SIMPLE = (
     "image",
     "user",
@@ -330,7 +331,12 @@ def _restart(node: Node, deploy: Node) -> tuple[str | None, int | None]:
     return (kind or None), whole(most)
 
 
-def _mounts(node: Node, project: Node, depth: int = 0) -> Iterator[Mount]:
+def _mounts(node: Node, project: Node) -> Iterator[Mount]:
+    yield from _own_mounts(node, project)
+    yield from _mounts_of_others(node, project)
+
+
+def _own_mounts(node: Node, project: Node) -> Iterator[Mount]:
     volumes = project.get("volumes").mapping()
     for item in node.get("volumes").items():
         mount = _long_mount(item) if isinstance(item.value, dict) else short_mount(item.text() or "", compose=True)
@@ -344,18 +350,32 @@ def _mounts(node: Node, project: Node, depth: int = 0) -> Iterator[Mount]:
             name = (item.get("source").text() if isinstance(item.value, dict) else item.text()) or ""
             target = (item.get("target").text() if isinstance(item.value, dict) else None) or name
             yield Mount(kind, target if target.startswith("/") else f"{place}{target}", name, True)
-    for text in node.get("volumes_from").texts():
-        read_only = text.endswith(":ro")
-        other = project.get("services").get(text.removesuffix(":ro").removesuffix(":rw"))
-        if other.value is None or depth >= _MOST_JOINED:  # container:NAME, whose volumes this file does not tell
-            yield Mount("volume", "*", text, read_only, volume_type="volumes_from")
-            continue
-        for mount in _mounts(other.mapping(), project, depth + 1):
-            if mount.kind in ("bind", "volume", "npipe"):
-                yield replace(mount, read_only=mount.read_only or read_only)
     if boolean(node.get("use_api_socket")):
         # https://docs.docker.com/reference/compose-file/services/#use_api_socket
         yield Mount("bind", "/var/run/docker.sock", "/var/run/docker.sock", volume_type="use_api_socket")
+
+
+def _mounts_of_others(node: Node, project: Node) -> Iterator[Mount]:
+    """Yield the volumes of the services in ``volumes_from``, of those in theirs, and so on, each service once.
+
+    Ten services that name each other ten times would otherwise stand for billions of volumes.
+    """
+    waiting = [(text, False) for text in node.get("volumes_from").texts()]
+    seen: set[tuple[str, bool]] = set()
+    for text, read_only in waiting:  # grows meanwhile
+        read_only = read_only or text.endswith(":ro")
+        name = text.removesuffix(":ro").removesuffix(":rw")
+        if (name, read_only) in seen:
+            continue
+        seen.add((name, read_only))
+        other = project.get("services").get(name)
+        if other.value is None or len(seen) > _MOST_OTHERS:  # container:NAME, whose volumes this file does not tell
+            yield Mount("volume", "*", text, read_only, volume_type="volumes_from")
+            continue
+        for mount in _own_mounts(other.mapping(), project):
+            if mount.kind in ("bind", "volume", "npipe"):
+                yield replace(mount, read_only=mount.read_only or read_only)
+        waiting += [(each, read_only) for each in other.get("volumes_from").texts()]
 
 
 def _long_mount(node: Node) -> Mount:

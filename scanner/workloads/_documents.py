@@ -49,6 +49,7 @@ _FLOAT = lazy(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _DIRECTIVE = lazy(r"^%", re.MULTILINE)
 _TEMPLATE = lazy(r"\{\{")
 _BLANK = lazy(r"\s*")
+_MOST_DIGITS = 9  # of an item's number
 _MOST_BEFORE = 1000  # characters before a JSON value in its line
 
 
@@ -105,8 +106,8 @@ class Positions:
         keys: Mapping[str, Any] | range
         if isinstance(value, dict) and step in value:
             keys = value
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
-            place, keys = int(step), range(len(value))
+        elif isinstance(value, list) and (number := item_number(step, len(value))) is not None:
+            place, keys = number, range(len(value))
         else:
             return None
         if len(keys) > _MANY:
@@ -206,6 +207,16 @@ def steps(pointer: str) -> Sequence[str]:
     if "~" not in pointer:
         return pointer.split("/")[1:]
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def item_number(step: str, count: int) -> int | None:
+    """Return the number of an item in a list of ``count``. None: the step names no item.
+
+    Steps can be names in the document, such as that of a variable, and ``int`` raises for thousands of digits.
+    """
+    if len(step) > _MOST_DIGITS or not step.isascii() or not step.isdigit():
+        return None
+    return int(step) if int(step) < count else None
 
 
 def escaped(step: str) -> str:
@@ -363,8 +374,8 @@ def _child(node: yaml.Node | None, step: str) -> tuple[Any, yaml.Node] | None:
             found = _child(other, step)
             if found is not None:
                 return found
-    if isinstance(node, yaml.SequenceNode) and step.isascii() and step.isdigit() and int(step) < len(node.value):
-        found_node = node.value[int(step)]
+    if isinstance(node, yaml.SequenceNode) and (number := item_number(step, len(node.value))) is not None:
+        found_node = node.value[number]
         return found_node.start_mark, found_node
     return None
 

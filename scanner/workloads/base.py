@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 from scanner.errors import UsageError
 from scanner.files import read_whole
 from scanner.model.workload import Origin, Place, Workload
-from scanner.workloads._documents import MAX_BYTES, Document, Positions, escaped, parse, steps
+from scanner.workloads._documents import MAX_BYTES, Document, Positions, escaped, item_number, parse, steps
 from scanner.workloads._quantities import MOST
 
 _MAX_FILES = 10_000
@@ -230,8 +230,8 @@ class _Start:
             if isinstance(value, dict) and step in value:
                 value = value[step]
             elif isinstance(value, list):
-                number: int | None = int(step) if step.isascii() and step.isdigit() else None
-                if number is None or number >= len(value):
+                number = item_number(step, len(value))
+                if number is None:
                     number = _number_called(value, step)
                 if number is None:
                     return None
@@ -310,8 +310,8 @@ class Node:
         """Return the member or item for a step of a JSON pointer, or None."""
         if isinstance(self.value, dict) and step in self.value:
             return self.get(step)
-        if isinstance(self.value, list) and step.isascii() and step.isdigit() and int(step) < len(self.value):
-            value = self.value[int(step)]
+        if isinstance(self.value, list) and (number := item_number(step, len(self.value))) is not None:
+            value = self.value[number]
             return value if isinstance(value, Node) else self._member(step, value)
         return None
 

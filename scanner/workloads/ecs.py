@@ -16,7 +16,7 @@ from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
 _MIB = 1 << 20
 _LINUX = "linuxParameters"
-_MOST_JOINED = 10  # containers of a task that take each other's volumes in a row
+_MOST_OTHERS = 200  # containers whose volumes one container takes
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("image",),
     "user": ("user",),
@@ -217,7 +217,15 @@ def _cores(node: Node) -> float | None:
     return (amount if lowered.endswith("vcpu") else amount / 1024) or None
 
 
-def _mounts(node: Node, task: Node, volumes: Mapping[str, Node], depth: int = 0) -> Iterator[Mount]:
+def _mounts(node: Node, task: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
+    yield from _own_mounts(node, volumes)
+    yield from _mounts_of_others(node, task, volumes)
+    for each in node.at(_LINUX, "tmpfs").items():
+        size = each.get("size").integer()
+        yield Mount("tmpfs", each.get("containerPath").text() or "", size=size * _MIB if size else None)
+
+
+def _own_mounts(node: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
     for each in node.get("mountPoints").items():
         name = each.get("sourceVolume").text() or ""
         read_only = bool(each.get("readOnly").boolean())
@@ -242,18 +250,32 @@ def _mounts(node: Node, task: Node, volumes: Mapping[str, Node], depth: int = 0)
         docker = volume.get("dockerVolumeConfiguration") if volume is not None else None
         options = docker.get("driverOpts").members() if docker is not None else ()
         yield bound(mount, {key: value.text() or "" for key, value in options})
-    for each in node.get("volumesFrom").items():
-        source, read_only = each.get("sourceContainer").text() or "", bool(each.get("readOnly").boolean())
-        others = [one for one in task.get("containerDefinitions").items() if one.get("name").text() == source]
-        if not others or depth >= _MOST_JOINED:
-            yield Mount("volume", "*", source, read_only, volume_type="volumesFrom")
+
+
+def _mounts_of_others(node: Node, task: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
+    """Yield the volumes of the containers in ``volumesFrom``, of those in theirs, and so on, each container once.
+
+    Ten containers that name each other ten times would otherwise stand for billions of volumes.
+    """
+    others: dict[str | None, Node] = {}
+    for each in task.get("containerDefinitions").items():
+        others.setdefault(each.get("name").text(), each)
+    waiting = [(each, False) for each in node.get("volumesFrom").items()]
+    seen: set[tuple[str, bool]] = set()
+    for each, read_only in waiting:  # grows meanwhile
+        name = each.get("sourceContainer").text() or ""
+        read_only = read_only or bool(each.get("readOnly").boolean())
+        if (name, read_only) in seen:
             continue
-        for other in _mounts(others[0].mapping(), task, volumes, depth + 1):
-            if other.kind in ("bind", "volume"):
-                yield replace(other, read_only=other.read_only or read_only)
-    for each in node.at(_LINUX, "tmpfs").items():
-        size = each.get("size").integer()
-        yield Mount("tmpfs", each.get("containerPath").text() or "", size=size * _MIB if size else None)
+        seen.add((name, read_only))
+        other = others.get(name)
+        if other is None or len(seen) > _MOST_OTHERS:
+            yield Mount("volume", "*", name, read_only, volume_type="volumesFrom")
+            continue
+        for mount in _own_mounts(other.mapping(), volumes):
+            if mount.kind in ("bind", "volume"):
+                yield replace(mount, read_only=mount.read_only or read_only)
+        waiting += [(one, read_only) for one in other.get("volumesFrom").items()]
 
 
 def _port(node: Node, mode: str | None) -> PortBinding:

@@ -65,6 +65,43 @@ def test_volumes_of_another_service_are_its_own() -> None:
     assert {each.volume_type for each in read.mounts} == {"volumes_from"}
 
 
+def test_volumes_that_services_take_from_each_other_again_and_again_are_read_once() -> None:
+    """Ten names in each of thirty services: without a bound, reading one service would never end."""
+    names = [f"s{number}" for number in range(30)]
+    every = "".join(f"  {name}:\n    image: b\n    volumes_from: [{', '.join(names[:10])}, {name}]\n" for name in names)
+    more = every + "    volumes: ['/var/run/docker.sock:/s']\n"
+    (read, *_) = catalog.workload_sources()["compose"].parse(compose("volumes_from: [s0, s29, 's29:ro']", more), "f")
+    assert [(each.source, each.read_only) for each in read.mounts] == [
+        ("/var/run/docker.sock", False),
+        ("/var/run/docker.sock", True),
+    ]
+    chain = "".join(f"  s{n}:\n    image: b\n    volumes_from: [s{n + 1}]\n" for n in range(60))
+    more = f"{chain}  s60:\n    image: b\n    volumes: ['/var/run/docker.sock:/s']\n"
+    assert "docker-socket" in failed("compose", compose("volumes_from: [s0]", more), "w")
+
+
+def test_volumes_that_containers_take_from_each_other_again_and_again_are_read_once() -> None:
+    others = [{"sourceContainer": f"c{number}"} for number in range(20)]
+    mount = [{"sourceVolume": "v", "containerPath": "/s"}]
+    containers = [
+        {"name": f"c{number}", "image": DIGEST, "volumesFrom": others, "mountPoints": mount if number == 19 else []}
+        for number in range(20)
+    ]
+    volumes = [{"name": "v", "host": {"sourcePath": "/var/run/docker.sock"}}]
+    text = json.dumps({"family": "f", "volumes": volumes, "containerDefinitions": containers})
+    read = catalog.workload_sources()["ecs"].parse(text, "f")
+    assert [len(each.mounts) for each in read] == [*[1] * 19, 2]
+
+
+def test_a_variable_whose_name_is_a_number_of_thousands_of_digits_has_a_place() -> None:
+    for text in (
+        f"services:\n  w:\n    image: a\n    environment: ['{'9' * 5000}=x']\n",
+        json.dumps({"services": {"w": {"image": "a", "environment": [f"{'9' * 5000}=x"]}}}),
+    ):
+        (read,) = catalog.workload_sources()["compose"].parse(text, "f")
+        assert read.place(f"environment/{read.environment[0].name}").pointer == "/services/w/environment/0"
+
+
 @pytest.mark.parametrize("options", ["{type: ext4, device: /dev/sda1}", "{type: none, o: 'rw, bind', device: //etc}"])
 def test_a_volume_that_is_the_hosts_disk_is_no_volume(options: str) -> None:
     volumes = f"volumes: {{v: {{driver_opts: {options}}}}}"
