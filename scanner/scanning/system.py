@@ -107,11 +107,15 @@ def _content_sets(family: str, version: str, rootfs: Rootfs) -> str:
 
     Engines match only the advisories of the content sets that a layer's build information names; without any, those of
     the operating system. A file that names another product's set makes every package of the system look clean. So each
-    layer with build information has to name the system's own set (with the names of Red Hat's content delivery network;
-    an engine ignores names that it does not know).
+    layer with build information has to name the system's own set, with a name of Red Hat's repository-to-cpe.json. An
+    engine finds no advisories for other names, such as those in ubi.repo. Sets of a support extension (EUS, E4S) do not
+    count: their advisories end, and never list what only the release itself had fixed.
     """
     number = release_number(family, version)
-    own = re.compile(rf"rhel-{re.escape(number)}-(?:for-(?:x86_64|aarch64|ppc64le|s390x)-baseos|server)-rpms")
+    own = re.compile(
+        rf"(?:rhel|ubi)-{re.escape(number)}-for-(?:x86_64|aarch64|ppc64le|s390x)-baseos-rpms"
+        rf"|rhel-{re.escape(number)}-(?:server|for-power-le|for-system-z)-rpms"
+    )
     for index, layer in enumerate(rootfs.layers):
         paths = [entry.path for entry in layer.entries if entry.path.startswith(RED_HAT_BUILD)]
         # These name the build, of which engines know the product.

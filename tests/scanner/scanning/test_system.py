@@ -410,18 +410,20 @@ def sets(*names: str, member: str = "content_sets") -> bytes:
     return json.dumps({"metadata": {}, member: names, "image_contents": []}).encode()
 
 
-def red_hat(*above: Mapping[str, bytes], family: str = "redhat") -> EngineReport:
+def red_hat(*above: Mapping[str, bytes], family: str = "redhat", version: str = "9.4") -> EngineReport:
     own = "rhel" if family == "redhat" else family
-    base = layer(contents={"etc/os-release": f'ID="{own}"\nVERSION_ID="9.4"\n'.encode()})
+    base = layer(contents={"etc/os-release": f'ID="{own}"\nVERSION_ID="{version}"\n'.encode()})
     openssl = Component("pkg:rpm/redhat/openssl@1", "openssl", "1", family)
-    return compared(answer(family, "9.4", openssl), merge([base, *(layer(contents=files) for files in above)]))
+    return compared(answer(family, version, openssl), merge([base, *(layer(contents=files) for files in above)]))
 
 
 @pytest.mark.parametrize(
     "files",
     [
         {MANIFEST: sets(OTHER)},
-        {MANIFEST: sets("ubi-9-for-x86_64-baseos-rpms", OTHER)},
+        {MANIFEST: sets("ubi-9-baseos-rpms", OTHER)},
+        {MANIFEST: sets("rhel-9-for-x86_64-baseos-eus-rpms__9_DOT_4")},
+        {MANIFEST: sets("ubi-9-for-x86_64-appstream-rpms")},
         {MANIFEST: sets("rhel-8-for-x86_64-baseos-rpms")},
         {MANIFEST: sets(OTHER, member="Content_Sets")},
         {MANIFEST: sets(BASEOS)[:-1] + b', "CONTENT_SETS": ["x"]}'},
@@ -442,6 +444,7 @@ def test_build_information_of_another_product_decides_nothing(files: Mapping[str
     [
         {},
         {MANIFEST: sets(BASEOS)},
+        {MANIFEST: sets("ubi-9-for-aarch64-appstream-rpms", "ubi-9-for-aarch64-baseos-rpms")},
         {MANIFEST: sets(OTHER, BASEOS), "root/buildinfo/Dockerfile-x-1-1": b""},
         {MANIFEST: sets()},
         {"usr/share/buildinfo/content-sets.json": sets(BASEOS), "usr/share/buildinfo/labels.json": b"{}"},
@@ -451,3 +454,9 @@ def test_build_information_of_another_product_decides_nothing(files: Mapping[str
 def test_build_information_of_the_system_is_no_gap(files: Mapping[str, bytes]) -> None:
     assert red_hat(files).incomplete == ()
     assert red_hat({MANIFEST: sets(OTHER)}, family="rocky").incomplete == (), "of other systems nobody reads it"
+
+
+@pytest.mark.parametrize("name", ["rhel-7-server-rpms", "rhel-7-for-power-le-rpms", "rhel-7-for-system-z-rpms"])
+def test_build_information_of_red_hat_7_by_architecture(name: str) -> None:
+    assert red_hat({MANIFEST: sets(name)}, version="7.9").incomplete == ()
+    assert [gap.reason for gap in red_hat({MANIFEST: sets(name)}).incomplete] == ["release_disagrees"]
