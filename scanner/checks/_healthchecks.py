@@ -8,7 +8,8 @@ from scanner.patterns import lazy
 _TRIVIAL = lazy(
     r"""^(?:(?:/bin/)?(?:ba|da)?sh\s+-c\s+)?["']?(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*|sleep\s+\d+[smh]?|date|id|pwd|uname\b[^|&;<>]*|ls(?:\s+/\w*)?)|exit\s+0)["']?;?$"""
 )
-_HIDES = lazy(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))[\s;\"']*$")
+_HIDES = lazy(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))$")
+_AFTER = " \t\r\n;\"'"  # what may follow; in the pattern, it would take quadratic time for a row of blanks
 
 
 def why_useless(command: str) -> str:
@@ -16,6 +17,6 @@ def why_useless(command: str) -> str:
     command = command.strip()
     if not command or _TRIVIAL.fullmatch(command):
         return f"the healthcheck can never fail: {command or 'empty'}"
-    if _HIDES.search(command):
+    if _HIDES.search(command.rstrip(_AFTER)):
         return f"the healthcheck hides its own failure: {command}"
     return ""

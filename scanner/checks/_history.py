@@ -60,7 +60,7 @@ _SYNTAX = lazy(r"[|&;<>\n`]|\$\(")
 # BuildKit runs here documents with ``#!`` from this directory. The history does not contain their text.
 _HERE_DOCUMENTS = "/dev/pipes/"
 _MOST_BEGINNINGS = 40
-_MOST_VALUE = 1000
+_MOST_VALUE, _MAX_EXPANDED = 1000, 1 << 18
 _VARIABLE = lazy(r"\$\{?([A-Za-z_]\w*)\}?")
 _ANY_VARIABLE = lazy(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _MAX_TURNS = 8  # of a loop
@@ -389,6 +389,7 @@ class _Script:
     files: dict[str, str] = field(default_factory=dict)  # content of files that earlier commands wrote
     _nested: int = 0
     _looping: bool = False
+    _expansions: int = _MAX_EXPANDED
     _variables: dict[str, tuple[Command, ...]] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
     _functions: dict[str, Node] = field(default_factory=dict)
@@ -458,7 +459,8 @@ class _Script:
         for value in values:
             found.extend(self._walk(value, (), depth + 1))
             text = self._expanded(value)
-            self._values[_text(name)] = "" if "$" in text or "`" in text else text
+            # As in ``_assigned``: a long value, named many times, would become a hundred million characters.
+            self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
             found.extend(self._walk(body, stdin, depth + 1))
         self._looping = False
         return found
@@ -470,7 +472,13 @@ class _Script:
     def _expand(self, text: str) -> str:
         if "$" not in text or not self._values:
             return text
-        return _ANY_VARIABLE.sub(lambda match: self._values.get(match[1] or match[2]) or match[0], text)
+        # In a function that is called a thousand times, a short script would become gigabytes.
+        if self._expansions <= 0:
+            self.miss("expands variables to too much text")
+            return text
+        expanded = _ANY_VARIABLE.sub(lambda match: self._values.get(match[1] or match[2]) or match[0], text)
+        self._expansions -= len(expanded)
+        return expanded
 
     def _assigned(self, node: Node) -> None:
         """Store a variable with a literal value, so that ``S=sh; … | $S`` is understood."""

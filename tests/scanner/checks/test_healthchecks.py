@@ -23,3 +23,9 @@ def test_a_command_that_hides_its_failure(command: str) -> None:
 @pytest.mark.parametrize("command", ["curl -f http://localhost || exit 1", "pg_isready", "echo x | grep y", "exit 1"])
 def test_a_command_that_can_fail(command: str) -> None:
     assert why_useless(command) == ""
+
+
+def test_a_long_row_of_blanks_is_read_once() -> None:
+    """In the pattern, a row of this length would take minutes."""
+    assert why_useless(f"curl x ||echo{' ' * 200_000}&") == ""
+    assert why_useless(f"curl x || true{'; ' * 100_000}") != ""

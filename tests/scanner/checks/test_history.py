@@ -194,6 +194,20 @@ def test_hostile_lines_end(unit: str) -> None:
     assert all(len(one.commands) <= 2001 for one in found.instructions)
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"for f in {'b' * 5000}; do echo {'$f' * 3000}; done",
+        f"a={'b' * 1000}; g() {{ echo {'$a' * 500}; }}; {'g; ' * 20}",
+        f"a={'b' * 1000}; for f in 1 2 3 4 5 6 7 8; do echo $f {'$a' * 1000}; done",
+    ],
+)
+def test_variables_of_a_short_script_do_not_become_a_long_one(script: str) -> None:
+    found = run(f"RUN /bin/sh -c {script}")
+    assert sum(len(word) for command in found.commands for word in command.words) < 2 << 20
+    assert found.gap in ("", "expands variables to too much text")
+
+
 def test_a_long_history_is_bounded() -> None:
     config = subject().image.config
     many = tuple(HistoryEntry("RUN /bin/sh -c a; b; c", empty_layer=True) for _ in range(5000))
