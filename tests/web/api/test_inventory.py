@@ -225,4 +225,6 @@ def test_workloads_are_checked_before_they_run_as_the_inventory_would(
     assert caller("POST", "/gate/workloads", {"workloads": [{"name": "a"}]}).status_code == 422
     assert caller("POST", "/gate/workloads", {"workloads": [], "environment": "No!"}).status_code == 422
     assert caller("POST", "/gate/workloads", {"workloads": workloads("a" * 70_000)}).status_code == 422
+    large = [{"name": "x" * (1 << 20)}] * 17
+    assert caller("POST", "/gate/workloads", {"workloads": large}).status_code == 413
     assert agent("POST", "/gate/workloads", {"workloads": []}).status_code == 403
