@@ -314,7 +314,8 @@ class Pool:
 def _run(app: WSGIApplication, job: _Job, later: Later | None = None) -> Answer | None:
     """Call the application and deliver its answer: as a whole if its length is known, otherwise in pieces.
 
-    Returns the answer without its body, and delivers nothing, if the application has set ``later.begin``.
+    Returns the answer without its body, and delivers nothing, if the application has set ``later.begin`` and did not
+    fail after that.
     """
     job.environ[LATER] = later
     status, headers = 500, []
@@ -326,7 +327,8 @@ def _run(app: WSGIApplication, job: _Job, later: Later | None = None) -> Answer 
 
     pieces: Iterable[bytes] = app(job.environ, start_response)
     try:
-        if later is not None and later.begin is not None:
+        # An error after the view (a hook of the application) is answered as it is, and nothing is begun.
+        if later is not None and later.begin is not None and status < 400:
             return Answer(status, [field for field in headers if field[0] != b"content-length"], None)
         sized = any(name == b"content-length" for name, _ in headers)
         if sized or status in (204, 304) or job.environ["REQUEST_METHOD"] == "HEAD" or job.send is None:

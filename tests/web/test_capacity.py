@@ -332,6 +332,18 @@ def test_work_that_comes_while_the_last_one_ends_is_done_as_well() -> None:
     assert done == ["first", "second"]
 
 
+def test_an_application_that_fails_after_its_view_is_believed() -> None:
+    begun: list[str] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ[LATER].begin = lambda answer, again: begun.append("begun")
+        start_response("500 Internal Server Error", [("Content-Length", "3")])
+        return [b"bad"]
+
+    call = run(app, Call(), path="/webhooks/a")
+    assert (call.status, call.body, begun) == (500, b"bad", [])
+
+
 def test_a_process_that_ends_does_what_is_left() -> None:
     done: list[str] = []
     bridge = Bridge(echo)
