@@ -262,6 +262,13 @@ def _namespace(node: Node, project: Node, key: str) -> str | None:
             break
         joined = project.get("services").get(value.removeprefix("service:"))
         value = joined.get(key).text() if joined.value is not None else None
+        if (
+            value is None
+            and key == "network_mode"
+            and joined.value is not None
+            and _joins_host_network(joined, project)
+        ):
+            value = "host"
     return value if value == "host" else own
 
 

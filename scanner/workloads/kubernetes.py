@@ -163,13 +163,18 @@ def _templates(item: KubernetesObject) -> Iterator[Node]:
     version = item.node.get("apiVersion").text() or ""
     if item.kind in _TEMPLATES:
         yield item.node.at(*_TEMPLATES[item.kind])
-    elif item.kind in _WITH_TEMPLATE:
+    elif item.kind in _WITH_TEMPLATE and not _is_namesake(item, version):
         yield item.node.at(*_USUAL_TEMPLATE)
     elif (known := next((kind for kind in _KINDS if kind.lower() == item.kind.lower()), None)) and _is_ours(version):
         raise item.node.get("kind").error(f"is {item.kind[:80]!r}: write {known}")
     # Looked for in the text first: a custom resource can be large, and the walk takes seconds for some.
     elif not any(group in version for group in _PATTERNS) and "'containers'" in repr(item.node.get("spec").value):
         yield from _pod_templates(item.node.get("spec"), 0)
+
+
+def _is_namesake(item: KubernetesObject, version: str) -> bool:
+    """Return whether a custom resource only has the name of a workload's kind, as the Job of Volcano has."""
+    return bool(version) and not _is_ours(version) and item.node.at(*_USUAL_TEMPLATE).value is None
 
 
 def _is_ours(version: str) -> bool:

@@ -40,6 +40,11 @@ COMPOSE = {  # the text, what stands beside it, the check that fails
     "the processes of a service with the host's": ("pid: service:other", OTHER + "    pid: host", "pid"),
     "the shared memory of a service with the host's": ("ipc: service:other", OTHER + "    ipc: host", "ipc"),
     "the host's network by its name": ("networks: [h]", "networks: {h: {external: true, name: host}}", "network"),
+    "a service on the host's network by its name": (
+        "network_mode: service:other",
+        OTHER + "    networks: [h]\nnetworks: {h: {external: true, name: host}}",
+        "network",
+    ),
     "the host's network by its old name": ("networks: [h]", "networks: {h: {external: {name: host}}}", "network"),
     "the host's network as the default": ("init: true", "networks: {default: {external: true, name: host}}", "network"),
 }
@@ -280,6 +285,14 @@ def test_pod_templates_of_custom_resources_are_found_wherever_they_are() -> None
     assert outcome.evidence[0].line == 9
     policy = CUSTOM.replace("jobset.x-k8s.io/v1alpha2", "kyverno.io/v1").replace("JobSet", "ClusterPolicy")
     assert results("kubernetes", policy) == {}, "a pattern of pods, and no pod"
+
+
+def test_a_custom_resource_with_the_name_of_a_workload() -> None:
+    job = CUSTOM.replace("jobset.x-k8s.io/v1alpha2", "batch.volcano.sh/v1alpha1").replace("JobSet", "Job")
+    assert isinstance(results("kubernetes", job)["a"]["privileged-container"].outcome, Failed)
+    for version in ("batch/v1", "''"):
+        with pytest.raises(UsageError, match="needs a pod spec"):
+            results("kubernetes", job.replace("batch.volcano.sh/v1alpha1", version))
 
 
 @pytest.mark.parametrize(("kind", "right"), [("pod", "Pod"), ("Cronjob", "CronJob")])
