@@ -72,7 +72,7 @@ _RUNS_STDIN = lazy(
     re.I | re.DOTALL,
 )
 _SED_RUNS = lazy(
-    r"(?:^|[;{}\n0-9$/])\s*e\s*(?:$|[;}\n])|s([^\w\s])(?:(?!\1).){0,300}\1(?:(?!\1).){0,300}\1[gpiImM0-9]{0,8}e",
+    r"(?:^|[;{}\n0-9$/])[ \t]*e\s*(?:$|[;}\n])|s([^\w\s])(?:(?!\1).){0,300}\1(?:(?!\1).){0,300}\1[gpiImM0-9]{0,8}e",
     re.DOTALL,
 )
 _LOADED = lazy(
@@ -359,7 +359,8 @@ class _Saved:
         if _GLOB.search(key):
             # ``sh /tmp/*.sh``. A pattern without a directory is compared with the names.
             paths = islice(self.downloads, _MOST_TEXTS)
-            return next((one for one in paths if matches_text(key, one if "/" in key else _last(one))), "")
+            if found := next((one for one in paths if matches_text(key, one if "/" in key else _last(one))), ""):
+                return found
         names = self._by_last.get(_last(key), {}) if key else {}
         return next((name for name in names if not ("/" in name and "/" in key)), "")
 
