@@ -355,6 +355,7 @@ _EXPECTED: Mapping[Any, str] = {
     float: "a number",
     bool: "true or false",
     Path: "a path",
+    tuple: "a list of texts",
     Retention: "a period such as 36h, 90d or 4w, or never",
 }
 
@@ -386,7 +387,8 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
             }[str(raw).lower()]
         return kind(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{where}: not a valid value", hint=f"expected {_EXPECTED.get(kind, kind)}") from error
+        expected = _EXPECTED.get(get_origin(kind) or kind, "a text")
+        raise UsageError(f"{where}: not a valid value", hint=f"expected {expected}") from error
 
 
 def audit_key(settings: Settings) -> Secret:

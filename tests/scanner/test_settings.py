@@ -65,3 +65,21 @@ def test_the_processes_of_a_server_are_given_the_same_retention() -> None:
     given = load({"DOCKWARDEN_RETENTION_EVIDENCE": "36h", "DOCKWARDEN_RETENTION_JOBS": "never"})
     read = load(environment_of(given))
     assert (read.retention_evidence, read.retention_jobs) == (given.retention_evidence, given.retention_jobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("limit_packages", '"x"', "a whole number"),
+        ("engine_secrets", '"perhaps"', "true or false"),
+        ("insecure_registries", "5", "a list of texts"),
+    ],
+)
+def test_a_wrong_value_names_what_is_expected_without_types_of_python(
+    tmp_path: Path, name: str, text: str, expected: str
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{name} = {text}\n")
+    with pytest.raises(UsageError) as refused:
+        load({}, file)
+    assert refused.value.hint == f"expected {expected}"
