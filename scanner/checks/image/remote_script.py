@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from scanner.checks._fetched import Tree, Trees, archives_of, installed_by_url, installed_files, unpacks
@@ -92,7 +92,7 @@ _VERIFIERS = lazy(
     r"(?:sha\d+|md5|b2|g?sha\d+)sums?|shasum|cksum|gpgv?2?|cosign|minisign|openssl|rekor-cli|slsa-verifier|signify"
     r"|rpmkeys|debsig-verify|dpkg-sig|notation|sigstore|attest"
 )
-_MAX_CHECKS, _MOST_TEXTS = 100, 300
+_MAX_CHECKS, _MOST_TEXTS, _MOST_COMPARED = 100, 300, 50_000
 
 
 class RemoteScript(ConfigCheck):
@@ -331,6 +331,7 @@ class _Saved:
         self.when: dict[str, int] = {}  # the number of the command that wrote it
         self._by_last: dict[str, dict[str, None]] = defaultdict(dict)
         self._seen: set[str] = set()
+        self._compared = 0  # patterns with files
 
     def add(self, path: str, download: Command, number: int = 0) -> None:
         """Record that the file with this ``_key`` contains the download. Former verifications were of other content."""
@@ -356,13 +357,29 @@ class _Saved:
         key = _key(path)
         if key in self.downloads:
             return key
-        if _GLOB.search(key):
-            # ``sh /tmp/*.sh``. A pattern without a directory is compared with the names.
-            paths = islice(self.downloads, _MOST_TEXTS)
-            if found := next((one for one in paths if matches_text(key, one if "/" in key else _last(one))), ""):
-                return found
+        if _GLOB.search(key) and (found := self._matching(key)):
+            return found
         names = self._by_last.get(_last(key), {}) if key else {}
         return next((name for name in names if not ("/" in name and "/" in key)), "")
+
+    def _matching(self, pattern: str) -> str:
+        """Return the saved file that a pattern of the shell matches (``sh /tmp/*.sh``). Empty: none.
+
+        A history with so many patterns and files that comparing them takes seconds is hostile: then the next file
+        counts as matching.
+        """
+        name = _last(pattern)
+        for path in self.downloads:
+            self._compared += 1
+            if self._compared > _MOST_COMPARED:
+                return path
+            if "/" in pattern and "/" in path:
+                found = matches_text(pattern, path)
+            else:  # ``*`` alone, in an unknown directory, is no hint
+                found = bool(name.strip("*?")) and matches_text(name, _last(path))
+            if found:
+                return path
+        return ""
 
 
 class _Downloads:

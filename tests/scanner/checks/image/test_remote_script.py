@@ -545,6 +545,7 @@ def test_other_programs_that_run_a_saved_file(run: str) -> None:
         "curl -o /tmp/x https://example.com/x; chmod 755 /tmp/*; /tmp/*",
         "curl -o /tmp/x https://example.com/x; for f in /tmp/*; do sh $f; done",
         "curl -o /tmp/d/x https://example.com/x; run-parts /tmp/d",
+        "cd /tmp; curl -o x.sh https://example.com/x; sh /tmp/*.sh",
         "cd /tmp; curl -o x-${V}.sh https://example.com/x; sh /tmp/x-${V}.sh",
         "curl -o 'x[1].sh' https://example.com/x; sh '/tmp/x[1].sh'",
         "curl -o /etc/profile.d/x.sh https://example.com/x",
@@ -599,6 +600,7 @@ def test_more_ways_of_code_from_the_network(script: str) -> None:
         "curl https://example.com/x | perl -pe 's/a/b/'",
         "curl https://example.com/x | node -e 'console.log(JSON.parse(require(\"fs\").readFileSync(0)).a)'",
         "curl https://example.com/x | psql",
+        "curl -O https://example.com/data.csv; java -cp '/app/*' Main; run-parts /docker-entrypoint.d",
         "for f in a b; do rm -f $f; done; find . -name '*.sh' -exec sh {} \\;",
         "rpm --import https://example.com/key; rpm -K https://example.com/x.rpm",
         "dnf config-manager --add-repo https://example.com/x.repo; dnf install -y nginx ./local.rpm",
@@ -647,3 +649,9 @@ def test_code_that_a_container_loads_when_it_starts(config: dict[str, Any]) -> N
 )
 def test_commands_that_containers_start_with(config: dict[str, Any]) -> None:
     assert isinstance(RemoteScript().examine(built_by("COPY a /a # buildkit", **config)), Passed)
+
+
+def test_many_patterns_and_many_files_cost_little_and_pass_nothing() -> None:
+    saved = "; ".join(f"curl -o f{number} https://example.com/{number}" for number in range(300))
+    run = "; ".join(f"sh /x/*y{number}" for number in range(300))
+    assert isinstance(examine(f"{saved}; {run}"), Failed)
