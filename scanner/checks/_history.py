@@ -60,7 +60,7 @@ _SYNTAX = lazy(r"[|&;<>\n`]|\$\(")
 # BuildKit runs here documents with ``#!`` from this directory. The history does not contain their text.
 _HERE_DOCUMENTS = "/dev/pipes/"
 _MOST_BEGINNINGS = 40
-_MOST_VALUE, _MAX_EXPANDED = 1000, 1 << 18
+_MOST_VALUE, _MAX_EXPANDED, _MAX_CALLED = 1000, 1 << 18, 1 << 18
 _VARIABLE = lazy(r"\$\{?([A-Za-z_]\w*)\}?")
 _ANY_VARIABLE = lazy(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _MAX_TURNS = 8  # of a loop
@@ -390,6 +390,7 @@ class _Script:
     _nested: int = 0
     _looping: bool = False
     _expansions: int = _MAX_EXPANDED
+    _called: int = 0  # bytes of the functions that were called
     _variables: dict[str, tuple[Command, ...]] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
     _functions: dict[str, Node] = field(default_factory=dict)
@@ -649,6 +650,10 @@ class _Script:
             return []
         if self._nested >= _MAX_NESTED:
             self.miss("nests function calls too deeply")
+            return []
+        self._called += body.end_byte - body.start_byte
+        if self._called > _MAX_CALLED:
+            self.miss("calls functions too often")
             return []
         self._nested += 1
         found = self._walk(body, stdin, depth + 1)

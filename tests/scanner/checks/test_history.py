@@ -208,6 +208,12 @@ def test_variables_of_a_short_script_do_not_become_a_long_one(script: str) -> No
     assert found.gap in ("", "expands variables to too much text")
 
 
+def test_a_large_function_that_is_called_again_and_again_is_not_understood() -> None:
+    line = f"RUN /bin/sh -c g() {{ echo {'$a' * 1000}; }}; {'g; ' * 500}"
+    assert run(line).gap == "calls functions too often"
+    assert run(f"RUN /bin/sh -c g() {{ echo {'$a' * 100}; }}; {'g; ' * 50}").gap == ""
+
+
 def test_a_long_history_is_bounded() -> None:
     config = subject().image.config
     many = tuple(HistoryEntry("RUN /bin/sh -c a; b; c", empty_layer=True) for _ in range(5000))
