@@ -54,7 +54,7 @@ def list_(settings: Settings, server: str | None, token: str | None, ca_file: Pa
 
     found = objects(_client(settings, server, token, ca_file).get("/api/v1/break-glass", {}).get("items"))
     if not found:
-        tell("nothing was let through yet")
+        tell("no digest was let through yet")
     for each in found:
         state = "open" if each.get("active") else "ended"
         when = f"{_text(each, 'opened_by')}, until {_text(each, 'until')}"
