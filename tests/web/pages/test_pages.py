@@ -97,7 +97,7 @@ def test_from_signing_in_to_the_reason(person: Any) -> None:
     assert person.get_by_text("Denied", exact=True).first.is_visible()
     assert "CVE-2026-90001" in person.get_by_role("listitem").filter(has_text="fixable-criticals").first.inner_text()
     person.get_by_role("link", name="CVE-2026-90001").first.click()
-    person.get_by_role("heading", name="Affected images").wait_for()
+    person.get_by_role("heading", name="Affected images", exact=True).wait_for()
     assert person.get_by_role("link", name="shop/vulnerable:1.4.1").first.is_visible()
 
 
