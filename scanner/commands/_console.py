@@ -235,6 +235,18 @@ def rfc3339(_context: click.Context, _parameter: click.Parameter, value: str | N
     return found
 
 
+def wait_option(what: str) -> Callable[[Any], Any]:
+    """The option ``--wait SECONDS``: how long to wait for ``what``."""
+    return click.option(
+        "--wait",
+        type=click.IntRange(0),
+        default=600,
+        show_default=True,
+        metavar="SECONDS",
+        help=f"Time to wait for {what}.",
+    )
+
+
 def prompt_secret(label: str, *, twice: bool = False) -> str:
     """Ask for a password. Raises UsageError without a terminal, where getpass would wait for input and show it."""
     if not sys.stdin.isatty():

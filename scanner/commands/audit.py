@@ -28,6 +28,7 @@ from scanner.commands._console import (
     read_policy,
     read_stdin,
     tell,
+    wait_option,
     write,
 )
 from scanner.config import Secret, Settings
@@ -82,14 +83,7 @@ def _formats() -> Mapping[str, ReportFormat]:
     help="Ask this Dockwarden server for the verdict on each image.",
 )
 @click.option("--token", envvar="DOCKWARDEN_TOKEN", help="API token with scope 'gate' (better: DOCKWARDEN_TOKEN).")
-@click.option(
-    "--wait",
-    type=click.IntRange(0),
-    default=600,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time to wait for the server's scan.",
-)
+@wait_option("the server's scan")
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for the server and for registries.")
 @click.option("--all", "show_all", is_flag=True, help="Show all reasons instead of the first ten of each workload.")
 @pass_settings

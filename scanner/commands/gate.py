@@ -23,6 +23,7 @@ from scanner.commands._console import (
     read,
     server_options,
     tell,
+    wait_option,
     write,
 )
 from scanner.config import Settings
@@ -44,14 +45,7 @@ def _formats() -> Iterable[str]:
 @click.command()
 @click.argument("image")
 @server_options("gate")
-@click.option(
-    "--wait",
-    type=click.IntRange(0),
-    default=600,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time to wait for a pending scan.",
-)
+@wait_option("a pending scan")
 @click.option(
     "--workload",
     "workload_file",

@@ -25,6 +25,7 @@ from scanner.commands._console import (
     rfc3339,
     server_options,
     tell,
+    wait_option,
     write,
 )
 from scanner.config import Settings, secret_key
@@ -54,14 +55,7 @@ def receipt() -> None:
 @click.option(
     "--environment", default="", help="Environment in which the image will run. The receipt is valid only there."
 )
-@click.option(
-    "--wait",
-    type=click.IntRange(0),
-    default=600,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time to wait for a pending scan.",
-)
+@wait_option("a pending scan")
 @click.option(
     "--format",
     "format_",
