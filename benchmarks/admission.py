@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.gate import answer, cpu_seconds, decided, http, load, pin, processes, serve
+from benchmarks.gate import answer, cpu_seconds, decided, http, load, pin, processes, served
 
 GOAL = 0.5
 PACE = 50  # reviews a second, as a large cluster asks
@@ -60,15 +60,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         token, images = prepare(Path(directory))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = serve(Path(directory), "", port)
-        try:
-            measure(asked, port, server.pid, token, images)
-        finally:
-            os.killpg(server.pid, 15)
-            server.wait(20)
+        with served(Path(directory), "") as (port, process):
+            measure(asked, port, process, token, images)
 
 
 def measure(asked: Any, port: int, server: int, token: str, images: list[str]) -> None:

@@ -22,6 +22,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,20 @@ def serve(home: Path, database_url: str, port: int) -> subprocess.Popen[bytes]:
         except OSError:
             time.sleep(0.1)
     return server
+
+
+@contextmanager
+def served(home: Path, database_url: str) -> Iterator[tuple[int, int]]:
+    """Run our web server. Yields its port and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = serve(home, database_url, port)
+    try:
+        yield port, server.pid
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
 
 
 def processes(root: int) -> list[int]:
@@ -196,15 +212,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         token, references = prepare(home, asked.database)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = serve(home, asked.database, port)
-        try:
-            measure(asked.rounds, asked.seconds, port, server.pid, token, references)
-        finally:
-            os.killpg(server.pid, 15)
-            server.wait(20)
+        with served(home, asked.database) as (port, process):
+            measure(asked.rounds, asked.seconds, port, process, token, references)
 
 
 def measure(rounds: int, seconds: float, port: int, server: int, token: str, references: dict[str, str]) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.gate import answer, cpu_seconds, http, prepare, processes, serve
+from benchmarks.gate import answer, cpu_seconds, http, prepare, processes, served
 
 GOAL = 1.2  # the median of an answer during the burst, to the median before
 ROOT = Path(__file__).parents[1]
@@ -173,15 +173,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         token, references = prepare(home, asked.database)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = serve(home, asked.database, port)
-        try:
-            measure(asked, home, port, server.pid, token, references["gate"])
-        finally:
-            os.killpg(server.pid, 15)
-            server.wait(20)
+        with served(home, asked.database) as (port, process):
+            measure(asked, home, port, process, token, references["gate"])
 
 
 if __name__ == "__main__":
