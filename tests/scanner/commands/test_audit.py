@@ -249,7 +249,10 @@ def test_a_workload_that_the_server_would_refuse_stops_no_other(
         json.dumps({"services": {"large": {"image": "a/b:1", "command": ["x" * 70_000]}, "web": {"image": "a/b:1"}}})
     )
     done = audited(str(file), "--server", gate, "--format", "json")
-    kinds = [{each["check"]: each["outcome"]["kind"] for each in found} for found in checks(done)]  # type: ignore[index]
+    kinds = [
+        {each["check"]: each["outcome"]["kind"] for each in found}  # type: ignore[index]
+        for found in checks(done)
+    ]
     assert [each["memory-limit"] for each in kinds] == ["failed", "passed"], done.stderr
     assert "not asked about 1 workload that it would refuse" in done.stderr
     (asked,) = [request.get_json() for request, _ in httpserver.log if request.path == "/api/v1/gate/workloads"]

@@ -1,4 +1,4 @@
-"""A transaction of a new database, as use cases get it."""
+"""A new database, as use cases get it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,19 @@ from tests.databases import migrated_url
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Connection]:
-    database = Database(migrated_url("sqlite", tmp_path))
+def url(tmp_path: Path) -> str:
+    return migrated_url("sqlite", tmp_path)
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.engine.dispose()
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Connection]:
+    """A transaction."""
     with database.session() as session:
         yield session
-    database.engine.dispose()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from scanner.config import Secret
 from scanner.model.actor import COMMAND_LINE, SERVICE
@@ -17,7 +13,6 @@ from scanner.services import accounts, audit_log, exemptions, policies, projects
 from scanner.store import audit
 from scanner.store.session import Database
 from tests.actors import person
-from tests.databases import migrated_url
 
 KEY = Secret("a secret key for tests, long enough")
 PASSWORD = "correct horse battery"
@@ -29,13 +24,6 @@ metadata: {name: production}
 rules:
   - {id: not-root, check: root-user, action: deny}
 """
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(migrated_url("sqlite", tmp_path))
-    yield database
-    database.engine.dispose()
 
 
 def told(database: Database) -> list[audit_log.ReadableEntry]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import sqlalchemy as sa
 
@@ -12,25 +9,17 @@ from scanner import catalog
 from scanner.services import decisions
 from scanner.store.schema import decision, verdict
 from scanner.store.session import Database
-from tests.databases import migrated_url
 from tests.scanner.services.interleaved import Interleaved
 from tests.scanner.store import factories as make
 from tests.scanner.store import recorded
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return migrated_url("sqlite", tmp_path)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(url)
+def database(database: Database) -> Database:
     recorded.record(database, make.report(packages=[make.package(1)]))
     with database.session() as session:
         session.execute(verdict.update().values(valid_until=0.0))
-    yield database
-    database.engine.dispose()
+    return database
 
 
 def refreshed(database: Database, seconds: float = 60.0) -> int:

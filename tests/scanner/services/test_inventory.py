@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,23 +16,10 @@ from scanner.store import scans
 from scanner.store.schema import running_workload
 from scanner.store.session import Database
 from tests.actors import ownerless
-from tests.databases import migrated_url
 from tests.scanner.services.interleaved import Interleaved
 from tests.scanner.store import factories as make
 
 AGENT = ownerless("agent", "inventory")
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return migrated_url("sqlite", tmp_path)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(url)
-    yield database
-    database.engine.dispose()
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from scanner.store import audit, channels, outbox, projects, secrets
 from scanner.store.schema import notification, notification_channel
 from scanner.store.session import Database
 from tests.actors import ownerless, person
-from tests.databases import migrated_url
 from tests.scanner.notify.receivers import event, listener
 
 KEY = Secret("a secret key for tests, long enough")
@@ -32,13 +29,11 @@ MAIL = {"server": "127.0.0.1:2525", "sender": "d@example.com", "domains": "examp
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(migrated_url("sqlite", tmp_path))
+def database(database: Database) -> Database:
     with database.session() as session:
         projects.create(session, "shop")
         projects.create(session, "bank")
-    yield database
-    database.engine.dispose()
+    return database
 
 
 def create(database: Database, who: Any = COMMAND_LINE, **more: Any) -> channels.ChannelView:

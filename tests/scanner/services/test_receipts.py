@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +17,6 @@ from scanner.store import images
 from scanner.store import receipts as store
 from scanner.store.schema import receipt
 from scanner.store.session import Database, epoch
-from tests.databases import migrated_url
 from tests.scanner.store import factories as make
 from tests.scanner.store import recorded
 
@@ -29,14 +26,12 @@ SIGNER = use_cases.Signer(Settings(), Secret("a secret key for tests, long enoug
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(migrated_url("sqlite", tmp_path))
+def database(database: Database) -> Database:
     held = recorded.claim(database)
     with database.session() as session:
         made = decisions.decide_all(session, FOUND, catalog.known(), catalog.remedies())
         images.record(session, held, FOUND, evidence_digest(FOUND), made)
-    yield database
-    database.engine.dispose()
+    return database
 
 
 def issued(database: Database) -> store.ReceiptView:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from scanner.errors import NotFoundError, RefusedError, UsageError
@@ -14,7 +11,6 @@ from scanner.services import vex as use_cases
 from scanner.store import vex
 from scanner.store.session import Database
 from tests.actors import ownerless
-from tests.databases import migrated_url
 from tests.scanner.store import factories as make
 from tests.scanner.store import recorded
 
@@ -23,11 +19,9 @@ FLAW = make.vulnerability(1, PACKAGE)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(migrated_url("sqlite", tmp_path))
+def database(database: Database) -> Database:
     recorded.record(database, make.report(packages=[PACKAGE], vulnerabilities=[FLAW]))
-    yield database
-    database.engine.dispose()
+    return database
 
 
 def wanted(status: VexStatus, **more: object) -> use_cases.NewStatement:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import sqlalchemy as sa
 
 from scanner.errors import ConflictError
 from scanner.services import inventory as inventory_cases
-from scanner.store import images, inventory, projects, scans
+from scanner.store import inventory, projects
 from scanner.store.schema import listing, running_workload
 from scanner.store.session import Database
 from tests.actors import ownerless
 from tests.scanner.store import factories as make
+from tests.scanner.store import recorded
 
 
 def scanned(database: Database, repository: str, project: str) -> None:
-    found = make.report(repository.rpartition("/")[2], repository=repository)
-    with database.session() as session:
-        scans.request(session, replace(make.request(f"{repository}:1"), project=project))
-        held = scans.claim(session, "w", ["push"], 60)
-        assert held
-        images.record(session, held, found, make.evidence(found), [make.decided(found)])
+    recorded.record(database, make.report(repository.rpartition("/")[2], repository=repository), project=project)
 
 
 def test_default_is_there_before_and_after_its_first_change(database: Database) -> None:
