@@ -71,13 +71,19 @@ _MANIFEST_VALUE = lazy(
 
 # Files that often contain credentials. Their content is checked.
 _CONFIGURATIONS = lazy(
-    r"(?:^|/)(?:\.env(?:\.[\w-]+)*|[^/]+\.env|\.?npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config|\.?gitconfig"
-    r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini|toml|tfrc\.json))?"
-    r"|(?:containers|\d+|\.?composer)/auth\.json|\.m2/settings\.xml|gradle\.properties|\.?vault[_-]pass(?:word)?(?:\.txt)?"
-    r"|appsettings(?:\.[\w-]+)?\.json|[Ww]eb(?:\.[\w-]+)?\.config|[Aa]pp\.config|[^/]+\.exe\.config|NuGet\.[Cc]onfig|nuget\.config"
+    r"(?:^|/)(?:\.env(?:\.[\w-]+)*|[^/]+\.env|\.?npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf"
+    r"|\.git-credentials|\.git/config|\.?gitconfig"
+    r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf"
+    r"|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini|toml|tfrc\.json))?"
+    r"|(?:containers|\d+|\.?composer)/auth\.json|\.m2/settings\.xml|gradle\.properties"
+    r"|\.?vault[_-]pass(?:word)?(?:\.txt)?"
+    r"|appsettings(?:\.[\w-]+)?\.json|[Ww]eb(?:\.[\w-]+)?\.config|[Aa]pp\.config|[^/]+\.exe\.config"
+    r"|NuGet\.[Cc]onfig|nuget\.config"
     r"|(?:docker-)?compose(?:\.[\w-]+)?\.ya?ml|\.terraformrc|sasl_passwd|[^/]+\.tfvars\.json"
-    r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml|secrets\.ya?ml|wp-config\.php"
-    r"|application(?:-[\w-]+)?\.(?:properties|ya?ml)|[^/]+\.(?:tfvars|tfstate|cscfg|ovpn|rdp|secret|private_key)|passwords?\.txt"
+    r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml"
+    r"|secrets\.ya?ml|wp-config\.php"
+    r"|application(?:-[\w-]+)?\.(?:properties|ya?ml)|[^/]+\.(?:tfvars|tfstate|cscfg|ovpn|rdp|secret"
+    r"|private_key)|passwords?\.txt"
     r"|\.(?:ba|z|fi)?sh_history|\.(?:my|p)sql_history|etc/(?:master\.)?(?:passwd|shadow)-?)$"
 )
 _SOURCE = (".py", ".rb", ".php")
@@ -111,19 +117,24 @@ _PACKAGES = lazy(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|ve
 _TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
 _EXAMPLE = lazy(r"[._-]examples?\.json$")
 _NAMES = lazy(
-    r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key|access_?key(?:_?id)?|private_?key|credentials?"
+    r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key"
+    r"|access_?key(?:_?id)?|private_?key|credentials?"
     r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
 )
 _HARMLESS_NAMES = lazy(
-    r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX"
-    r"|LIFETIME|TIMEOUT|DURATION|EXPIRATION|AUDIENCE|SCOPES?|PATTERN|REGEX|POLICY|PROVIDER|STRATEGY|FORMAT|VALIDATORS)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
+    r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH"
+    r"|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX"
+    r"|LIFETIME|TIMEOUT|DURATION|EXPIRATION|AUDIENCE|SCOPES?|PATTERN|REGEX|POLICY|PROVIDER|STRATEGY|FORMAT"
+    r"|VALIDATORS)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
 )
 _KEY_REST = lazy_re2(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z +%0-9]*-----)?")
 _BLOCK = lazy_re2(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")
 _MAX_NESTED = 2
 _PLACEHOLDER = lazy(
-    r"(?i)^(?:$|.{0,4}…(?:\(.*)?|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
-    r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
+    r"(?i)^(?:$|.{0,4}…(?:\(.*)?|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me"
+    r"|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
+    r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty"
+    r"|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
 )
 _CALL = lazy(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")
 

@@ -388,7 +388,8 @@ def test_a_kill_during_intake_loses_no_accepted_delivery_and_stores_no_half(own:
     senders = Deliveries(own)
     for _ in range(kills):
         before, broken = len(senders.accepted), senders.broken
-        own.until(lambda before=before: bool(senders.wrong) or len(senders.accepted) > before + 100)  # type: ignore[misc]
+        enough = before + 100
+        own.until(lambda enough=enough: bool(senders.wrong) or len(senders.accepted) > enough)  # type: ignore[misc]
         (process,) = own.children()
         os.kill(process, signal.SIGKILL)
         own.until(lambda broken=broken: bool(senders.wrong) or senders.broken > broken)  # type: ignore[misc]

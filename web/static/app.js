@@ -62,8 +62,8 @@ document.addEventListener("DOMContentLoaded", () => {
   if (location.hash === "#search") document.querySelector("main input[type=search]")?.focus();
 });
 
-// A refused form says what is wrong at the top of the page. On a long page the field is out of sight: go there, and say it
-// there as well. Screen readers have the message already: it is an alert, and describes the field.
+// A refused form says what is wrong at the top of the page. On a long page the field is out of sight: go there, and say
+// it there as well. Screen readers have the message already: it is an alert, and describes the field.
 function showProblemAtItsField() {
   const field = document.querySelector('[aria-invalid="true"]');
   const problems = [...document.querySelectorAll("#problems li")].map((item) => item.textContent);

@@ -82,7 +82,8 @@ _LOADED = lazy(
 # Files that shells, the dynamic loader and interpreters run on their own when they start.
 _RUN_AT_START = lazy(
     r"etc/(?:profile|bash\.bashrc|bashrc|zshenv|zprofile|zshrc|ld\.so\.preload|rc\.local)|etc/profile\.d/[^/]+"
-    r"|(?:(?:root|home/[^/]+)/)?\.(?:bashrc|bash_profile|bash_login|profile|zshrc|zshenv|zprofile|config/fish/config\.fish)"
+    r"|(?:(?:root|home/[^/]+)/)?\.(?:bashrc|bash_profile|bash_login|profile|zshrc|zshenv|zprofile"
+    r"|config/fish/config\.fish)"
     r"|etc/cron(?:tab|\.[\w]+/[^/]+)|etc/init\.d/[^/]+|docker-entrypoint\.d/[^/]+"
 )
 _HASHES = lazy(r"(?i)hash_file|hashlib|sha(?:1|256|384|512)\b|digest|createHash")
