@@ -65,15 +65,23 @@ def test_a_room_without_a_measured_file_does_not_pass(tmp_path: Path, path: str)
     assert _gate(tmp_path, _report(10, path), total=90, room=90).returncode == 1
 
 
+def _listed(name: str) -> list[str]:
+    return (ROOT / ".ci/test").read_text().partition(f"\n{name}=(\n")[2].partition(")")[0].split()
+
+
+def test_what_the_test_script_names_is_there() -> None:
+    """A path that is gone would stop a side of the run, or run its tests on the other side."""
+    named = _listed("measured") + _listed("extra")
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert len(set(named)) == len(named) > 10
+
+
 def test_the_tests_of_every_room_with_a_gate_are_measured() -> None:
-    """What .ci/test measures is there, and holds each room's own tests."""
-    listed = (ROOT / ".ci/test").read_text().partition("measured=(\n")[2].partition(")")[0].split()
-    assert [path for path in listed if not (ROOT / path).exists()] == []
     rooms = [
         Path(room) for room in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage-gate"]["rooms"]
     ]
     own = [str("tests" / room.with_name(f"test_{room.name}") if room.suffix else "tests" / room) for room in rooms]
-    assert set(own) <= set(listed)
+    assert set(own) <= set(_listed("measured"))
 
 
 def test_what_is_not_measured_has_a_reason() -> None:
