@@ -98,7 +98,7 @@ def rematch(settings: Settings, database: Database) -> tuple[float, str]:
         pass
     used = cpu() - before
     with database.read() as session:
-        return used, jobs.list_(session, [jobs.REMATCH], limit=1)[0].message
+        return used, jobs.list_jobs(session, [jobs.REMATCH], limit=1)[0].message
 
 
 def layout(components: Sequence[Component], directory: Path) -> Path:

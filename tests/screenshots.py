@@ -106,7 +106,7 @@ def _people(session: Any, key: Secret) -> None:
 def _running(database: Database, known: fleet.Fleet) -> None:
     """A cluster and a host that run some of the images, some of them badly."""
     with database.read() as session:
-        shown = listings.list_(session, None, limit=12).items
+        shown = listings.list_images(session, None, limit=12).items
     clusters: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for number, item in enumerate(shown):
         text = sins.KUBERNETES_BAD if number % 3 == 0 else WELL_RUN

@@ -80,7 +80,7 @@ def test_what_was_recorded_is_there_after_an_upgrade(database: Database) -> None
     database.upgrade()
     with database.read() as session:
         assert listings.newest_report(session, digest, None)[1].digest == digest
-        assert len(scans.list_(session, None).items) == 1
+        assert len(scans.list_scans(session, None).items) == 1
 
 
 def test_images_that_were_recorded_before_are_known_as_bases(database: Database) -> None:
@@ -139,7 +139,7 @@ def test_a_registry_survives_receipts_and_takes_none_until_it_is_set(database: D
     database.downgrade("0030")
     database.upgrade()
     with database.session() as session:
-        (kept,) = registries.list_(session)
+        (kept,) = registries.list_registries(session)
         assert (kept.host, kept.username, kept.write_receipts) == ("registry.example.com", "ci", False)
         assert receipts.keys(session) == ()
         assert receipts.of_image(session, found.digest, None) == ()
@@ -169,7 +169,7 @@ def test_a_clouds_secret_does_not_become_a_password(database: Database) -> None:
     database.downgrade("0032")
     database.upgrade()
     with database.session() as session:
-        cloud, kept = registries.list_(session)
+        cloud, kept = registries.list_registries(session)
         assert (cloud.host, cloud.credentials, cloud.username, cloud.has_password) == (host, "static", "", False)
         assert (kept.username, registries.password(session, plain.id, SECRET)) == ("ci", secret)
 
@@ -186,7 +186,7 @@ def test_keys_that_assume_a_role_are_not_used_without_it(database: Database) -> 
     database.downgrade("0034")
     database.upgrade()
     with database.session() as session:
-        assuming, kept = registries.list_(session)
+        assuming, kept = registries.list_registries(session)
         assert (assuming.credentials, assuming.username, assuming.has_password) == ("static", "", False)
         assert (kept.credentials, kept.has_password, kept.role_arn, kept.external_id) == ("ecr", True, "", "")
 
@@ -208,7 +208,7 @@ def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> N
     with database.read() as session:
         assert gate.current_decision(session, found.digest, "", None, None) is None
         assert gate.current_decision(session, whole, "", None, None) is not None
-        assert [item.digest for item in listings.list_(session, None).items] == [whole]
+        assert [item.digest for item in listings.list_images(session, None).items] == [whole]
         assert images.evidence(session, factories.evidence(found).hex) == found, "the evidence stays"
 
 
@@ -275,7 +275,7 @@ def test_what_runs_is_forgotten_below_the_revision_that_knows_it(database: Datab
     database.downgrade("0017")
     database.upgrade()
     with database.session() as session:
-        assert inventory.list_(session, None).items == ()
+        assert inventory.list_workloads(session, None).items == ()
         assert listings.newest_report(session, digest, None)[1].digest == digest
         _run(session, digest)
-        assert [row.name for row in inventory.list_(session, None).items] == ["web"]
+        assert [row.name for row in inventory.list_workloads(session, None).items] == ["web"]

@@ -163,7 +163,7 @@ class StoreCollector(Collector):
             with self._resources.database.read() as session:
                 figures = scans.figures(session)
                 running_workloads = inventory.figures(session)
-                last = jobs.list_(session, [jobs.REMATCH], limit=1)
+                last = jobs.list_jobs(session, [jobs.REMATCH], limit=1)
                 pruning = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
                 messages = notifications.figures(session)
                 unrouted = outbox.oldest_unrouted(session)

@@ -267,7 +267,7 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
     database = _needed_database(settings)
     if cancel:
         with database.session() as session:
-            running = [j for j in jobs.list_(session, [jobs.REMATCH]) if not j.state.terminal]
+            running = [j for j in jobs.list_jobs(session, [jobs.REMATCH]) if not j.state.terminal]
             for job in running:
                 job_use_cases.cancel(session, COMMAND_LINE, job.id)
         tell(f"{len(running)} jobs stopped" if len(running) != 1 else "1 job stopped")
@@ -339,7 +339,7 @@ def list_revocations(settings: Settings, lift: str | None) -> None:
     with _needed_database(settings).session() as session:
         if lift:
             use_cases.lift(session, COMMAND_LINE, lift)
-        for item in revocations.list_(session):
+        for item in revocations.list_revocations(session):
             state = f"lifted {item.lifted_at:%Y-%m-%d} by {item.lifted_by}" if item.lifted_at else "active"
             click.echo(
                 f"{item.id}  {item.what}  {item.revoked_at:%Y-%m-%d %H:%M} by {item.revoked_by}: {state}  {item.reason}"

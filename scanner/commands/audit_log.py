@@ -69,11 +69,11 @@ def verify(settings: Settings, file: Path | None) -> Exit:
     "-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number of entries."
 )
 @pass_settings
-def list_(settings: Settings, actor: str, action: str, object_: str, since: datetime | None, limit: int) -> None:
+def list_entries(settings: Settings, actor: str, action: str, object_: str, since: datetime | None, limit: int) -> None:
     """Show the newest entries, one sentence each. Use 'export' for JSON."""
     chosen = audit.Filter(actor, action, object_, since.replace(tzinfo=UTC) if since else None)
     with administration(settings) as session:
-        shown = use_cases.readable(session, audit.list_(session, chosen, limit=limit).items)
+        shown = use_cases.readable(session, audit.list_entries(session, chosen, limit=limit).items)
     for line in shown:
         notes = f"  ({'; '.join(line.notes)})" if line.notes else ""
         place = f"  from {line.entry.address}" if line.entry.address else ""

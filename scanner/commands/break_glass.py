@@ -48,7 +48,7 @@ def open_(
 @break_glass.command("list")
 @server_options("gate")
 @pass_settings
-def list_(settings: Settings, server: str | None, token: str | None, ca_file: Path | None) -> None:
+def list_overrides(settings: Settings, server: str | None, token: str | None, ca_file: Path | None) -> None:
     """List what was let through, newest first."""
     from scanner.commands._client import objects
 

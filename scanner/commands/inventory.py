@@ -93,7 +93,7 @@ def push(
 @click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @click.option("-o", "--output", type=FILE, help="Write to a file instead of stdout.")
 @pass_settings
-def list_(
+def list_workloads(
     settings: Settings,
     server: str | None,
     token: str | None,

@@ -37,10 +37,10 @@ def create(settings: Settings, name: str, patterns: tuple[str, ...], groups: tup
 
 @project.command("list")
 @pass_settings
-def list_(settings: Settings) -> None:
+def list_projects(settings: Settings) -> None:
     """List projects with their repositories and members."""
     with administration(settings) as session:
-        for view in projects.list_(session, None):
+        for view in projects.list_projects(session, None):
             people = ", ".join(member.name for member in projects.members(session, view.name))
             click.echo(f"{view.name:24} {', '.join(view.patterns) or '-':40} members: {people or '-'}")
 

@@ -128,10 +128,10 @@ def add(
 
 @registry.command("list")
 @pass_settings
-def list_(settings: Settings) -> None:
+def list_registries(settings: Settings) -> None:
     """List configured registries. Passwords are not shown."""
     with administration(settings) as session:
-        found = registries.list_(session)
+        found = registries.list_registries(session)
     for view in found:
         connection = "plain HTTP" if view.insecure else "TLS, own CA" if view.ca_pem else "TLS"
         access = f"signs in as {view.username}" if view.username else "token" if view.has_password else "anonymous"

@@ -50,7 +50,7 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...], names: tuple[
 
 @token.command("list")
 @pass_settings
-def list_(settings: Settings) -> None:
+def list_tokens(settings: Settings) -> None:
     """List tokens. Secrets are not shown."""
     with administration(settings) as session:
         found = accounts.list_tokens(session)

@@ -280,7 +280,7 @@ def trust_root_list(settings: Settings, format_: str) -> None:
     from scanner.store import trust as store
 
     with administration(settings) as session:
-        found = store.list_(session)
+        found = store.list_roots(session)
     if format_ == "json":
         shown = [
             {"name": r.name, "version": r.version, "scheme": r.scheme, "scope": r.scope, "document": r.document}

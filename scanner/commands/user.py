@@ -51,7 +51,7 @@ def add(settings: Settings, name: str, role: str, names: tuple[str, ...], passwo
 
 @user.command("list")
 @pass_settings
-def list_(settings: Settings) -> None:
+def list_users(settings: Settings) -> None:
     """List users with their role, last sign-in and projects."""
     with administration(settings) as session:
         found = accounts.list_users(session)

@@ -81,7 +81,7 @@ def create(
 
 @webhook.command("list")
 @pass_settings
-def list_(settings: Settings) -> None:
+def list_webhooks(settings: Settings) -> None:
     """List webhooks. Secrets are not shown."""
     with administration(settings) as session:
         found = deliveries.list_hooks(session, None)

@@ -47,7 +47,7 @@ def roots(session: Connection) -> tuple[TrustRoot, ...]:
     from scanner.store import trust as store  # imported here: a scan without a database should not load the driver
     from scanner.trust.base import TrustRoot
 
-    return tuple(TrustRoot(view.name, view.scheme, view.document, view.scope) for view in store.list_(session))
+    return tuple(TrustRoot(view.name, view.scheme, view.document, view.scope) for view in store.list_roots(session))
 
 
 def stored(settings: Settings) -> Trust:

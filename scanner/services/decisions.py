@@ -64,7 +64,7 @@ def enabled_policies(session: Connection, known: Known, at: datetime | None = No
     """
     return [
         EnabledPolicy(parse_policy(view.text, view.name, known=known), view.version, view.project)
-        for view in (policies.list_(session) if at is None else policies.enabled_at(session, at))
+        for view in (policies.list_policies(session) if at is None else policies.enabled_at(session, at))
         if at is not None or view.enabled
     ]
 

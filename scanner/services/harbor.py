@@ -97,7 +97,7 @@ def named(session: Connection, actor: Actor, url: str) -> registries.RegistryVie
     Raises UsageError for an address, RefusedError(reason="not_a_harbor") for a host that nobody named as a Harbor.
     """
     host = host_of(url)
-    for each in registries.list_(session):
+    for each in registries.list_registries(session):
         # The holder of the adapter's token can send any address. Without this condition, a request could point the
         # scanner at an internal host and send it the registry's stored credentials.
         if host in (each.host, *each.aliases) and actor.sees(each.project) and each.harbor != "off":

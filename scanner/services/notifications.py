@@ -183,7 +183,7 @@ def visible(session: Connection, actor: Actor, identifier: str) -> channels.Chan
 
 def configured(session: Connection, actor: Actor) -> list[channels.ChannelView]:
     """The channels that the actor may configure, by name."""
-    return [one for one in channels.list_(session) if _configures(actor, one)]
+    return [one for one in channels.list_channels(session) if _configures(actor, one)]
 
 
 def _configures(actor: Actor, found: channels.ChannelView) -> bool:
@@ -335,7 +335,7 @@ def open_to_people(session: Connection, actor: Actor) -> list[channels.ChannelVi
     """The channels to which the actor may subscribe with an own address."""
     return [
         one
-        for one in channels.list_(session)
+        for one in channels.list_channels(session)
         if not one.disabled
         and (one.project == "" or actor.sees(one.project))
         and one.format in catalog.channels()
@@ -443,7 +443,9 @@ def deliveries(
     if channel_id:
         mine &= {channel_id}
     everything = actor.projects is None and not channel_id
-    return notifications.list_(session, None if everything else mine, states=states, cursor=cursor, limit=limit)
+    return notifications.list_notifications(
+        session, None if everything else mine, states=states, cursor=cursor, limit=limit
+    )
 
 
 def delivery(session: Connection, actor: Actor, uid: str) -> notifications.NotificationView:

@@ -33,7 +33,7 @@ def to_edit(session: Connection, actor: Actor, name: str, project: str = "") -> 
 
     ``project`` owns a new policy; empty: it applies to every project. Raises RefusedError, NotFoundError.
     """
-    current = next((policy for policy in policies.list_(session) if policy.name == name), None)
+    current = next((policy for policy in policies.list_policies(session) if policy.name == name), None)
     owner = current.project if current else projects.visible_name(session, actor, project) if project else ""
     _require_author(actor, owner)
     return current

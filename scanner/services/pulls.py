@@ -113,7 +113,9 @@ def registry_of(session: Connection, actor: Actor, named: str) -> str:
     The request's Host header is not used. A client could send another host, where its tag is a harmless image.
     Raises UsageError(reason="bad_pull").
     """
-    known = [each for each in registries.list_(session) if actor.projects is None or each.project in actor.projects]
+    known = [
+        each for each in registries.list_registries(session) if actor.projects is None or each.project in actor.projects
+    ]
     if named:
         found = [each.host for each in known if named == each.host or named in each.aliases]
         if not found:

@@ -132,7 +132,7 @@ def by_host(session: Connection, host: str) -> registries.RegistryView:
 
 def visible(session: Connection, actor: Actor) -> list[registries.RegistryView]:
     """Return the registries that the actor can see, ordered by host."""
-    return [registry for registry in registries.list_(session) if actor.sees(registry.project)]
+    return [registry for registry in registries.list_registries(session) if actor.sees(registry.project)]
 
 
 def examine(session: Connection, actor: Actor, registry_id: str) -> registry_checks.CheckView:

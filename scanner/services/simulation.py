@@ -95,7 +95,7 @@ def simulate(
     """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
     trial = Trial(session, new)
     return _simulated(
-        lambda at, most: listings.list_(session, projects, cursor=at, limit=most),
+        lambda at, most: listings.list_images(session, projects, cursor=at, limit=most),
         trial.compare_listed,
         limit,
         cursor,
@@ -118,7 +118,7 @@ def simulate_workloads(
     """
     trial = Trial(session, new)
     return _simulated(
-        lambda at, most: inventory.list_(session, projects, cursor=at, limit=most),
+        lambda at, most: inventory.list_workloads(session, projects, cursor=at, limit=most),
         lambda row: [trial.compare_workload(inventory.get(session, row.uid, projects))],
         limit,
         cursor,
@@ -160,7 +160,7 @@ class Trial:
         self._known, self._remedies = catalog.known(), catalog.remedies()
         before = decisions.enabled_policies(session, self._known, at)
         self._former = next((each.policy for each in before if each.policy.name == new.name), None)
-        owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
+        owner = next((view.project for view in policies.list_policies(session) if view.name == new.name), "")
         others = [each for each in before if each.policy.name != new.name]
         after = [*others, decisions.EnabledPolicy(new, 0, owner)]
         fallback, now = default_policy(self._known), at or moment(session)

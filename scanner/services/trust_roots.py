@@ -62,7 +62,7 @@ def write(
     except UsageError as error:
         error.field = error.field or "document"
         raise
-    before = next((root for root in trust.list_(session) if root.name == name), None)
+    before = next((root for root in trust.list_roots(session) if root.name == name), None)
     written = trust.put(session, name, scheme, document, _scope(scope), actor.name, if_version=if_version)
     if before is None or written.version != before.version:
         gate.invalidate(session)
@@ -121,7 +121,7 @@ def erase_private_keys(session: Connection, actor: Actor) -> tuple[str, ...]:
         if holds_private_key(view.document):
             trust.erase(session, view.name, view.version)
             found.setdefault(view.name, []).append(view.version)
-    current = {root.name: root.version for root in trust.list_(session)}
+    current = {root.name: root.version for root in trust.list_roots(session)}
     needed = tuple(name for name, versions in found.items() if current.get(name) in versions)
     for name, versions in found.items():
         if name in needed:
@@ -150,7 +150,7 @@ def known_to_authors(session: Connection) -> Known:
     Stored policies are not parsed with it: removing a trust root must not make a policy unreadable.
     """
     signers: dict[str, frozenset[str] | None] = dict.fromkeys(catalog.schemes(), frozenset())
-    for root in trust.list_(session):
+    for root in trust.list_roots(session):
         there = signers.get(root.scheme)
         if there is not None:
             inside = catalog.schemes()[root.scheme].signers(root.document)

@@ -48,7 +48,7 @@ def record(session: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     session.execute(admission_review.delete().where(old))
 
 
-def list_(
+def list_reviews(
     session: Connection,
     *,
     door: str = "",

@@ -224,7 +224,9 @@ def is_ours(noted: Anchor, key: Secret) -> bool:
     return hmac.compare_digest(noted.mac, _anchor_mac(noted.seq, noted.hash, noted.at, key))
 
 
-def list_(session: Connection, chosen: Filter = Filter(), *, cursor: str | None = None, limit: int = 50) -> Page[Entry]:
+def list_entries(
+    session: Connection, chosen: Filter = Filter(), *, cursor: str | None = None, limit: int = 50
+) -> Page[Entry]:
     """Return entries, the newest first."""
     query = _chosen(chosen).order_by(audit_log.c.id.desc()).limit(limit + 1)
     if cursor:

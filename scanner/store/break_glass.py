@@ -58,7 +58,7 @@ def get(session: Connection, identifier: str) -> BreakGlassView:
     return found[0]
 
 
-def list_(session: Connection) -> Sequence[BreakGlassView]:
+def list_overrides(session: Connection) -> Sequence[BreakGlassView]:
     """The newest, first."""
     return _rows(session, sa.true())
 

@@ -151,7 +151,7 @@ def get(session: Connection, identifier: str) -> ChannelView:
     return found[0]
 
 
-def list_(session: Connection) -> tuple[ChannelView, ...]:
+def list_channels(session: Connection) -> tuple[ChannelView, ...]:
     """Every channel, by name."""
     return _channels(session, sa.true())
 

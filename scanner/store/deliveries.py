@@ -305,13 +305,13 @@ def _kept(refused: Sequence[RefusedEvent]) -> list[dict[str, str]]:
 
 def get(session: Connection, identifier: str, projects: frozenset[str] | None) -> DeliveryView:
     """Return the delivery. Raises NotFoundError, also for another project's."""
-    found = list_(session, projects, identifier=identifier, limit=1).items
+    found = list_deliveries(session, projects, identifier=identifier, limit=1).items
     if not found:
         raise NotFoundError("there is no such delivery")
     return found[0]
 
 
-def list_(
+def list_deliveries(
     session: Connection,
     projects: frozenset[str] | None,
     *,

@@ -153,7 +153,7 @@ def get(session: Connection, identifier: str, projects: frozenset[str] | None = 
     return _view(row, moment(session))
 
 
-def list_(
+def list_exemptions(
     session: Connection,
     projects: frozenset[str] | None,
     *,

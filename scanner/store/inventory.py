@@ -634,7 +634,7 @@ def sources(session: Connection, projects: frozenset[str] | None = None) -> tupl
 SORTS = ("worst", "name", "owner")
 
 
-def list_(
+def list_workloads(
     session: Connection,
     projects: frozenset[str] | None,
     narrowed: Filter | None = None,

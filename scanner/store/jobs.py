@@ -226,7 +226,7 @@ def get(session: Connection, job_id: str) -> JobView:
     return _view(row._mapping)
 
 
-def list_(session: Connection, kinds: Sequence[str] = (), *, limit: int = 20) -> tuple[JobView, ...]:
+def list_jobs(session: Connection, kinds: Sequence[str] = (), *, limit: int = 20) -> tuple[JobView, ...]:
     """Return jobs, the newest first."""
     query = sa.select(*job.c).order_by(job.c.created_epoch.desc(), job.c.id).limit(limit)
     if kinds:

@@ -235,7 +235,7 @@ def names(session: Connection, digest: str, projects: frozenset[str] | None) -> 
     return tuple(listed(row._mapping) for row in session.execute(query))
 
 
-def list_(
+def list_images(
     session: Connection,
     projects: frozenset[str] | None,
     narrowed: Filter | None = None,

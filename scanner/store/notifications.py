@@ -291,7 +291,7 @@ def get(session: Connection, uid: str) -> NotificationView:
     return found[0]
 
 
-def list_(
+def list_notifications(
     session: Connection,
     channel_ids: Collection[str] | None,
     *,

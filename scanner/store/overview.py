@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import Severity
-from scanner.store.listings import Filter, ListedImage, list_
+from scanner.store.listings import Filter, ListedImage, list_images
 from scanner.store.scans import unrepeated
 from scanner.store.schema import finding, first_seen, listing, scan, vulnerability
 from scanner.store.session import moment
@@ -93,7 +93,7 @@ def _images(
     query = narrowed.apply(sa.select(sa.func.count()).select_from(listing))
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    return session.execute(query).scalar_one(), list_(session, projects, narrowed, limit=limit).items
+    return session.execute(query).scalar_one(), list_images(session, projects, narrowed, limit=limit).items
 
 
 def given_up(session: Connection, projects: frozenset[str] | None) -> int:

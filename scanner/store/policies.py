@@ -75,7 +75,7 @@ def get(
     return _view(row)
 
 
-def list_(session: Connection, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
+def list_policies(session: Connection, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
     """Return the newest version of every policy that applies to these projects (None: all), by name."""
     query = _views().where(policy_version.c.version == policy.c.version)
     rows = session.execute(_seen(query, projects).order_by(policy.c.name))

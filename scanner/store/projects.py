@@ -96,7 +96,7 @@ def update(
     if patterns is not None:
         values["patterns"] = sorted(set(patterns))
         # One pattern in two projects would leave the owner of its repositories to chance.
-        taken = {p: view.name for view in list_(session, None) if view.name != name for p in view.patterns}
+        taken = {p: view.name for view in list_projects(session, None) if view.name != name for p in view.patterns}
         if both := sorted(taken.keys() & set(patterns)):
             raise ConflictError(f"the pattern {both[0]!r} belongs to project {taken[both[0]]!r}", reason="in_use")
     if values:
@@ -108,7 +108,7 @@ def update(
 
 def get(session: Connection, name: str, projects: frozenset[str] | None = None) -> ProjectView:
     """Return a project. Raises NotFoundError both for a missing one and for one that cannot be seen."""
-    found = next((view for view in list_(session, projects) if view.name == name), None)
+    found = next((view for view in list_projects(session, projects) if view.name == name), None)
     if found is None:
         raise NotFoundError("there is no such project")
     return found
@@ -125,7 +125,7 @@ def exists(session: Connection, name: str) -> bool:
     )
 
 
-def list_(session: Connection, projects: frozenset[str] | None) -> tuple[ProjectView, ...]:
+def list_projects(session: Connection, projects: frozenset[str] | None) -> tuple[ProjectView, ...]:
     """Return the visible projects, by name. ``default`` is included even if it has no row yet."""
     rows = session.execute(sa.select(*project.c).order_by(project.c.name))
     found = [

@@ -326,7 +326,7 @@ def add(
     session.execute(found_tag.insert().values(**values, found_at=moment(session)))
 
 
-def list_(
+def list_found_tags(
     session: Connection,
     projects: frozenset[str] | None,
     *,

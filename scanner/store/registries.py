@@ -105,7 +105,7 @@ def password(session: Connection, identifier: str, key: Secret) -> Secret | None
     return unseal(sealed, key, _place(identifier)) if sealed else None
 
 
-def list_(session: Connection) -> tuple[RegistryView, ...]:
+def list_registries(session: Connection) -> tuple[RegistryView, ...]:
     return tuple(_view(row) for row in session.execute(sa.select(*registry.c).order_by(registry.c.host)))
 
 

@@ -109,7 +109,7 @@ def get(session: Connection, identifier: str) -> RevocationView:
     return _view(row)
 
 
-def list_(session: Connection) -> tuple[RevocationView, ...]:
+def list_revocations(session: Connection) -> tuple[RevocationView, ...]:
     """Return all revocations, including lifted ones, the newest first."""
     return tuple(
         _view(row) for row in session.execute(sa.select(*revocation.c).order_by(revocation.c.revoked_at.desc()))

@@ -23,7 +23,7 @@ class SavedView:
 
 def put(session: Connection, owner: str, page: str, name: str, query: str) -> None:
     """Save a view; one of the same name is replaced. Raises ConflictError beyond ``MOST``."""
-    kept = list_(session, owner, page)
+    kept = list_views(session, owner, page)
     if len(kept) >= MOST and name not in {view.name for view in kept}:
         raise ConflictError(f"you have {MOST} saved views, which is the maximum", hint="remove one first")
     put_row(session, saved_view, {"owner": owner, "page": page, "name": name, "query": query}, _KEY)
@@ -35,7 +35,7 @@ def remove(session: Connection, owner: str, page: str, name: str) -> None:
     session.execute(saved_view.delete().where(view.owner == owner, view.page == page, view.name == name))
 
 
-def list_(session: Connection, owner: str, page: str) -> tuple[SavedView, ...]:
+def list_views(session: Connection, owner: str, page: str) -> tuple[SavedView, ...]:
     """Return the views of a user for one page, by name."""
     view = saved_view.c
     query = sa.select(view.name, view.query).where(view.owner == owner, view.page == page)

@@ -548,7 +548,7 @@ def get(session: Connection, scan_id: str, projects: frozenset[str] | None = Non
     return _view(own, shown)
 
 
-def list_(
+def list_scans(
     session: Connection,
     projects: frozenset[str] | None,
     *,

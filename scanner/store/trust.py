@@ -95,7 +95,7 @@ def get(session: Connection, name: str) -> RootView:
     return _view(row)
 
 
-def list_(session: Connection) -> tuple[RootView, ...]:
+def list_roots(session: Connection) -> tuple[RootView, ...]:
     """Return the newest version of each trust root, by name."""
     return tuple(_view(row) for row in session.execute(_views().order_by(trust_root.c.name)))
 

@@ -135,7 +135,7 @@ def get(session: Connection, identifier: str, projects: frozenset[str] | None = 
     return DocumentView(*row)
 
 
-def list_(
+def list_documents(
     session: Connection, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
 ) -> Page[DocumentView]:
     """Return the documents that apply to these projects, the newest import first."""

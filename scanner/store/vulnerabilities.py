@@ -84,7 +84,7 @@ def newly_seen(session: Connection, projects: frozenset[str] | None, within: tim
     return query
 
 
-def list_(
+def list_vulnerabilities(
     session: Connection,
     projects: frozenset[str] | None,
     narrowed: Filter | None = None,

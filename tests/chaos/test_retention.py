@@ -79,7 +79,7 @@ def test_killed_in_the_middle_nothing_is_lost(database: Database) -> None:
     with database.read() as session:
         ended = jobs.get(session, asked)
         removed = ended.parameters["removed"]
-        told = audit.list_(session, audit.Filter(action="retention.prune")).items
+        told = audit.list_entries(session, audit.Filter(action="retention.prune")).items
         left = session.execute(sa.select(sa.func.count()).select_from(schema.listing)).scalar_one()
         pruned = audit.verify(session, KEY).pruned
         assert moment(session) > ended.created_at

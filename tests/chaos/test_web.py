@@ -326,7 +326,7 @@ class Deliveries:
 
     def __init__(self, web: WebServer) -> None:
         with web.database.session() as session:
-            registry = registries.list_(session)[0]
+            registry = registries.list_registries(session)[0]
             key = config.secret_key(config.Settings(home=web.home))
             self._secret = deliveries.create_hook(session, "chaos", "distribution", registry.id, key)[1].reveal()
         self._web, self._host, self._stopped = web, registry.host, threading.Event()

@@ -28,7 +28,7 @@ def database(database: Database) -> Database:
 
 def engines(database: Database) -> dict[str, str]:
     with database.read() as session:
-        return {s.request.target.partition("@")[0]: s.request.engine for s in scans.list_(session, None).items}
+        return {s.request.target.partition("@")[0]: s.request.engine for s in scans.list_scans(session, None).items}
 
 
 def test_the_project_chooses_unless_the_request_does(api: Api, database: Database) -> None:

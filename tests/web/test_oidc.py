@@ -77,7 +77,7 @@ def test_who_the_provider_knows_is_signed_in_with_the_role_of_their_groups(
         (user,) = accounts.list_users(session)
         assert (user.name, user.role, user.issuer) == ("ada", "developer", provider.issuer)
         assert user.signed_in_at is not None
-        entry, made = audit.list_(session).items
+        entry, made = audit.list_entries(session).items
         assert (entry.actor, entry.action, entry.detail) == ("ada", "session.begin", {"via": "oidc 127.0.0.1"})
         assert (made.actor, made.action, made.detail["name"]) == ("dockwarden", "user.create", "ada")
 
@@ -100,7 +100,7 @@ def test_role_and_memberships_are_those_of_the_last_sign_in(
     with database.read() as session:
         (user,) = accounts.list_users(session)
         assert (user.name, user.role, user.projects) == ("ada", "security", ("kept", "vault"))
-        (changed,) = audit.list_(session, audit.Filter(action="user.role")).items
+        (changed,) = audit.list_entries(session, audit.Filter(action="user.role")).items
         assert (changed.detail["before"], changed.detail["after"]) == ("developer", "security")
     assert first.get("/api/v1/images").status_code == 401  # signed out everywhere with the former role
 

@@ -51,7 +51,7 @@ def test_a_request_and_its_scan_are_one_trace(
     worker = Worker(traced, database, queue.make_app(traced))
     assert worker.work_once(("gate", "push", "background"), ServerServices.make(traced, database, "0", KEY))
     with database.read() as session:
-        assert scans.list_(session, None).items[0].state is ScanState.DONE
+        assert scans.list_scans(session, None).items[0].state is ScanState.DONE
     telemetry.shut_down()
     spans = spans_of(httpserver)
     by_name = {span.name: span for span in spans}

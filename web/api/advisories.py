@@ -185,7 +185,7 @@ def show_revocation(item: revocations.RevocationView) -> RevocationOut:
 def index() -> Response:
     """Read the age of the advisories and the results of the last updates"""
     with resources().database.read() as session:
-        last = jobs.list_(session, jobs.KINDS)
+        last = jobs.list_jobs(session, jobs.KINDS)
         packages = matches.figures(session)["packages"]
     found = [SourceOut.model_validate(line.document) for line in sources.overview(resources().settings)]
     return answer(AdvisoriesOut(sources=found, packages=packages, jobs=[show_job(job) for job in last]))
@@ -248,7 +248,7 @@ def cancel(path: JobPath) -> Response:
 def revoked() -> Response:
     """List revocations, including lifted ones"""
     with resources().database.read() as session:
-        return answer(RevocationList(items=[show_revocation(item) for item in revocations.list_(session)]))
+        return answer(RevocationList(items=[show_revocation(item) for item in revocations.list_revocations(session)]))
 
 
 @api.post("/advisories/revocations", responses={"201": RevocationOut})

@@ -57,7 +57,7 @@ def index(query: EntryQuery) -> Response:
     """List entries, newest first"""
     everywhere()
     with resources().database.read() as session:
-        page = audit.list_(session, query.chosen(), cursor=query.cursor, limit=query.limit)
+        page = audit.list_entries(session, query.chosen(), cursor=query.cursor, limit=query.limit)
     items = [
         EntryOut(
             id=e.id, at=e.at, actor=e.actor, action=e.action, object=e.object, address=e.address, detail=dict(e.detail)

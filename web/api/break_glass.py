@@ -58,7 +58,7 @@ def index() -> Response:
     """List the newest, first"""
     everywhere()
     with resources().database.read() as session:
-        return answer(BreakGlassList(items=[_show(each) for each in break_glass.list_(session)]))
+        return answer(BreakGlassList(items=[_show(each) for each in break_glass.list_overrides(session)]))
 
 
 @api.post("/break-glass", responses={"201": BreakGlassOut})

@@ -77,7 +77,7 @@ def show(delivery: deliveries.DeliveryView) -> DeliveryOut:
 def index(query: PageQuery) -> Response:
     """List webhook deliveries, newest first"""
     with resources().database.read() as session:
-        page = deliveries.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
+        page = deliveries.list_deliveries(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(DeliveryPage(items=[show(d) for d in page.items], next_cursor=page.next_cursor))
 
 

@@ -130,7 +130,7 @@ def index(query: ExemptionQuery) -> Response:
     """List exemptions, newest request first"""
     with resources().database.read() as session:
         within = query.ends_within_days
-        page = exemptions.list_(
+        page = exemptions.list_exemptions(
             session,
             principal().projects,
             states=query.state,

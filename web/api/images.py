@@ -297,7 +297,7 @@ def index(query: ImageQuery) -> Response:
     One item for every name of a digest.
     """
     with resources().database.read() as session:
-        page = listings.list_(
+        page = listings.list_images(
             session,
             principal().projects,
             listings.Filter(search=query.search, verdicts=tuple(query.verdict), repository=query.repository),

@@ -259,7 +259,7 @@ def index(query: WorkloadQuery) -> Response:
         digest=query.digest,
     )
     with resources().database.read() as session:
-        page = inventory.list_(session, principal().projects, narrowed, cursor=query.cursor, limit=query.limit)
+        page = inventory.list_workloads(session, principal().projects, narrowed, cursor=query.cursor, limit=query.limit)
         facets = inventory.facets(session, principal().projects)
     items = [WorkloadOut(**_workload(row)) for row in page.items]
     return answer(WorkloadPage(items=items, next_cursor=page.next_cursor, facets=facets))

@@ -179,7 +179,9 @@ def _shown(policy: policies.PolicyView, status: int = 200) -> Response:
 def index() -> Response:
     """List policies in their newest versions"""
     with resources().database.read() as session:
-        return answer(PolicyList(items=[show(policy) for policy in policies.list_(session, principal().projects)]))
+        return answer(
+            PolicyList(items=[show(policy) for policy in policies.list_policies(session, principal().projects)])
+        )
 
 
 @api.post("/policies/<name>/validate", responses={"200": ValidationOut})

@@ -123,7 +123,7 @@ def show(project: projects.ProjectView) -> ProjectOut:
 def index() -> Response:
     """List the projects that you can see"""
     with resources().database.read() as session:
-        found = projects.list_(session, principal().projects)
+        found = projects.list_projects(session, principal().projects)
     return answer(ProjectList(items=[show(project) for project in found]))
 
 

@@ -206,7 +206,7 @@ def found(path: RegistryPath, query: PageQuery) -> Response:
     """List pushes and tags that polls found, newest first"""
     with resources().database.read() as session:
         view = registries.get(session, str(path.registry_id), principal().projects)
-        page = reconciliation.list_(
+        page = reconciliation.list_found_tags(
             session,
             principal().projects,
             registry_id=view.id,

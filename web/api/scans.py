@@ -216,7 +216,7 @@ def index(query: ScanQuery) -> Response:
     `?state=dead` lists scans that were given up, with reasons; `rescan` repeats one.
     """
     with resources().database.read() as session:
-        page = scans.list_(
+        page = scans.list_scans(
             session,
             principal().projects,
             states=query.state,

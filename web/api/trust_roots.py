@@ -70,7 +70,7 @@ def _shown(root: trust.RootView, status: int = 200) -> Response:
 def index() -> Response:
     """List trust roots"""
     with resources().database.read() as session:
-        return answer(TrustRootList(items=[show(root) for root in trust.list_(session)]))
+        return answer(TrustRootList(items=[show(root) for root in trust.list_roots(session)]))
 
 
 @api.get("/trust-roots/<name>", responses={"200": TrustRootOut, **problems(404)})
@@ -92,7 +92,7 @@ def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
     everywhere()
     given = body.document if isinstance(body.document, str) else json.dumps(body.document)
     with resources().database.session() as session:
-        current = next((root for root in trust.list_(session) if root.name == path.name), None)
+        current = next((root for root in trust.list_roots(session) if root.name == path.name), None)
         expected = edited_version(header.if_match, current.version if current else None, "trust root")
         written = trust_roots.write(
             session, path.name, body.scheme, given, body.scope, principal(), if_version=expected

@@ -67,7 +67,7 @@ def show(found: vex.DocumentView) -> VexOut:
 def index(query: PageQuery) -> Response:
     """List imported documents, newest first"""
     with resources().database.read() as session:
-        page = vex.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
+        page = vex.list_documents(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(VexPage(items=[show(item) for item in page.items], next_cursor=page.next_cursor))
 
 

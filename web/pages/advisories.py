@@ -32,7 +32,11 @@ def index() -> str:
 def _shown(values: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     settings = resources().settings
     with resources().database.read() as session:
-        last, figures, revoked = jobs.list_(session, jobs.KINDS), matches.figures(session), revocations.list_(session)
+        last, figures, revoked = (
+            jobs.list_jobs(session, jobs.KINDS),
+            matches.figures(session),
+            revocations.list_revocations(session),
+        )
     return page(
         "advisories.html",
         sources=sources.overview(settings),

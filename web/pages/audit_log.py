@@ -29,7 +29,7 @@ def index() -> str:
         given["actor"], given["action"], given["object"], since, until + timedelta(days=1) if until else None
     )
     with resources().database.read() as session:
-        found = audit.list_(session, chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        found = audit.list_entries(session, chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
         readable_entries = audit_log.readable(session, found.items)
     template = "audit_log_list.html" if request.headers.get("HX-Request") else "audit_log.html"
     return page(

@@ -64,7 +64,7 @@ def compare_images(digest: str) -> str:
         names = listings.names(session, digest, projects)
         repository = names[0].repository if names else ""
         narrowed = listings.Filter(search=search) if search else listings.Filter(repository=repository)
-        others = listings.list_(session, projects, narrowed, limit=_OFFERED + 1).items
+        others = listings.list_images(session, projects, narrowed, limit=_OFFERED + 1).items
         # The other digest comes from the address. It is looked up among the caller's projects as well.
         before = listings.newest_report(session, other, projects)[1] if other else None
         before_names = listings.names(session, other, projects) if other else ()

@@ -122,11 +122,11 @@ def _page(values: Mapping[str, str] | None = None, problems: Sequence[str] = (),
     door = door if door in {each.id for each in DOORS} else ""
     outcome = outcome if outcome in set(Outcome) else ""
     with resources().database.read() as session:
-        found = admissions.list_(
+        found = admissions.list_reviews(
             session, door=door, outcome=outcome, namespace=namespace, cursor=asked.get("cursor"), limit=PAGE_SIZE
         )
         use = admissions.of_doors(session, [each.id for each in DOORS])
-        glasses = break_glass.list_(session)
+        glasses = break_glass.list_overrides(session)
     template = "enforcement_list.html" if request.headers.get("HX-Request") else "enforcement.html"
     return page(
         template,

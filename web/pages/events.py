@@ -29,8 +29,10 @@ _COLUMNS = ("id", "received_at", "host", "webhook", "format", "events", "outcome
 def index() -> str | Response:
     """List webhook deliveries, newest first."""
     with resources().database.read() as session:
-        found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
-        lost = reconciliation.list_(session, principal().projects, limit=_LOST_SHOWN)
+        found = deliveries.list_deliveries(
+            session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+        )
+        lost = reconciliation.list_found_tags(session, principal().projects, limit=_LOST_SHOWN)
     if wanted := export.asked():
         rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
         return export.answer("events", _COLUMNS, rows, wanted)

@@ -48,7 +48,7 @@ def index() -> str | Response:
     chosen = request.args.get("state", "")
     states = (chosen,) if chosen in exemptions.STATES else ()
     with resources().database.read() as session:
-        found = exemptions.list_(
+        found = exemptions.list_exemptions(
             session, principal().projects, states=states, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
         counts = exemptions.counts(session, principal().projects)
@@ -130,7 +130,7 @@ def one(exemption_id: UUID) -> str:
             item
             for name in found.images[:10]
             if "*" not in name
-            for item in listings.list_(
+            for item in listings.list_images(
                 session, frozenset({found.project}), listings.Filter(search=name), limit=20
             ).items
         ]
@@ -178,7 +178,7 @@ def revoke(exemption_id: UUID) -> Response:
 
 def _form(values: dict[str, str], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
-        offered = projects.list_(session, principal().projects)
+        offered = projects.list_projects(session, principal().projects)
     latest = datetime.now(UTC).date() + exemptions.LONGEST
     suggested = datetime.now(UTC).date() + timedelta(days=30)
     filled = {"project": "default", "justification": "", **values}

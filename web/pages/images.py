@@ -74,12 +74,12 @@ def _list(typed: str = "", problems: Sequence[str] = (), wrong: Collection[str] 
     who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
         narrowed = replace(narrowed, denied_in=_denied_in(session))
-        found = listings.list_(
+        found = listings.list_images(
             session, who.projects, narrowed, sort=sort, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
         counts = listings.facets(session, who.projects)
         environments = inventory.facets(session, who.projects)["environment"]
-        views = saved_views.list_(session, who.id, PAGE)
+        views = saved_views.list_views(session, who.id, PAGE)
     if wanted := export.asked():
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"

@@ -159,7 +159,7 @@ def act(channel_id: UUID, action: str) -> Response:
 
 def _new(form: Any, kept: Mapping[str, Any], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
-        offered = projects.list_(session, principal().projects)
+        offered = projects.list_projects(session, principal().projects)
     return page(
         "notification_channel.html",
         channel=None,
@@ -298,7 +298,7 @@ def _subscription(
 ) -> str:
     who = principal()
     with resources().database.read() as session:
-        offered = projects.list_(session, who.projects)
+        offered = projects.list_projects(session, who.projects)
         choices = use_cases.open_to_people(session, who) if values["personal"] else []
         if not values["personal"] and who.may("manage"):
             choices = use_cases.configured(session, who)

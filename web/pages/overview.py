@@ -32,12 +32,16 @@ def index() -> str:
         where = environment_in_force(session, overview.PRODUCTION)
         denied_count, denied = overview.denied(session, projects, where)
         running = inventory.facets(session, projects)
-        worst = inventory.list_(session, projects, inventory.Filter(verdicts=("deny", "undecided")), limit=_SHOWN)
+        worst = inventory.list_workloads(
+            session, projects, inventory.Filter(verdicts=("deny", "undecided")), limit=_SHOWN
+        )
         new_count, new = overview.new_vulnerabilities(session, projects)
         unknown_count, unknown = overview.undecided(session, projects)
         given_up = overview.given_up(session, projects)
         now = datetime.now(UTC)
-        ending = exemptions.list_(session, projects, states=("approved",), ends_before=now + SOON, limit=_SHOWN).items
+        ending = exemptions.list_exemptions(
+            session, projects, states=("approved",), ends_before=now + SOON, limit=_SHOWN
+        ).items
         unsigned_soon, signatures = trust.ending(session, projects, now + _SIGNED_SOON)
         waiting = exemptions.counts(session, projects).get("requested", 0)
         days = trend.days(session, projects, now.date() - timedelta(days=_DAYS))

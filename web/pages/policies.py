@@ -48,7 +48,7 @@ class DiffLine:
 def index() -> str:
     """List the policies and show the default policy."""
     with resources().database.read() as session:
-        found = policies.list_(session, principal().projects)
+        found = policies.list_policies(session, principal().projects)
     return page("policies.html", found=found, fallback=default_policy(catalog.known()))
 
 

@@ -118,7 +118,7 @@ def _page(
 ) -> str:
     runs = _runs(registry_id)
     with resources().database.read() as session:
-        found = reconciliation.list_(
+        found = reconciliation.list_found_tags(
             session,
             principal().projects,
             registry_id=registry_id,

@@ -219,10 +219,10 @@ def _plain(text: str) -> str:
 def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
         found = use_cases.visible(session, principal())
-        events = deliveries.list_(session, principal().projects, limit=20)
+        events = deliveries.list_deliveries(session, principal().projects, limit=20)
         postures = registry_checks.newest(session)
         hooks = deliveries.list_hooks(session, principal().projects)
-        offered = projects.list_(session, principal().projects)
+        offered = projects.list_projects(session, principal().projects)
         lost = reconciliation.lost_by_webhook(session)
     return page(
         "registries.html",

@@ -32,7 +32,7 @@ def index() -> str | Response:
     """List scans, newest first. The list refreshes while a scan is active."""
     chosen = request.args.get("state", "")
     with resources().database.read() as session:
-        found = scans.list_(
+        found = scans.list_scans(
             session,
             principal().projects,
             states=_FILTERS.get(chosen, ()),

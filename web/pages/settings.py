@@ -255,7 +255,7 @@ def _people(problems: Sequence[str] = (), kept: dict[str, str] | None = None, wr
 def _projects(problems: Sequence[str] = (), kept: dict[str, Any] | None = None, wrong: Collection[str] = ()) -> str:
     everywhere()
     with resources().database.read() as session:
-        found = projects.list_(session, None)
+        found = projects.list_projects(session, None)
         members = {project.name: projects.members(session, project.name) for project in found}
         users = [user for user in accounts.list_users(session) if user.role in CONFINED]
     return page(
@@ -279,7 +279,7 @@ def _tokens(
     who = principal()
     with resources().database.read() as session:
         found = token_use_cases.visible(session, who)
-        offered = projects.list_(session, who.projects)
+        offered = projects.list_projects(session, who.projects)
     scopes = [scope for scope in SCOPES if who.may(scope)]
     return page(
         "settings_tokens.html",

@@ -63,7 +63,7 @@ def remove(name: str) -> Response:
 
 def _shown(kept: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
-        found = trust.list_(session)
+        found = trust.list_roots(session)
         repositories = trust_roots.depends_on_notary(session, principal().projects)
     may_write = principal().may("policy") and principal().projects is None
     return page(

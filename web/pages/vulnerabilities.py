@@ -53,10 +53,10 @@ def index() -> str | Response:
     )
     sort = given.get("sort", "")[:20]
     with resources().database.read() as session:
-        found = vulnerabilities.list_(
+        found = vulnerabilities.list_vulnerabilities(
             session, who.projects, narrowed, sort=sort, cursor=given.get("cursor"), limit=PAGE_SIZE
         )
-        views = saved_views.list_(session, who.id, PAGE)
+        views = saved_views.list_views(session, who.id, PAGE)
     if wanted := export.asked():
         columns = ("name", "severity", "title", "images", "fixable", "fixes", "exploited", "published")
         rows = [

@@ -71,7 +71,7 @@ def index() -> str | Response:
     """
     who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
-        found = inventory.list_(
+        found = inventory.list_workloads(
             session, who.projects, narrowed, sort=sort, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
         if wanted := export.asked():
@@ -79,7 +79,7 @@ def index() -> str | Response:
             return export.answer("workloads", _COLUMNS, rows, wanted)
         counts = inventory.facets(session, who.projects)
         sources = inventory.sources(session, who.projects)
-        views = saved_views.list_(session, who.id, PAGE)
+        views = saved_views.list_views(session, who.id, PAGE)
     template = "workloads_list.html" if request.headers.get("HX-Request") else "workloads.html"
     return page(
         template,

@@ -60,7 +60,7 @@ def test_people_projects_and_tokens(run: Callable[..., Result], settings: Settin
     assert hook.stdout.startswith("dwh_")
     assert "registry.example.com" in run("webhook", "list").stdout
     with Database.of(settings).read() as session:
-        actions = {entry.action for entry in audit.list_(session).items}
+        actions = {entry.action for entry in audit.list_entries(session).items}
     assert actions >= {
         "user.create",
         "user.password",
@@ -194,7 +194,7 @@ def test_registries_and_their_webhooks_are_managed(run: Callable[..., Result], s
     assert run("webhook", "remove", identifier[:8]).exit_code == 0
     assert run("registry", "remove", host).exit_code == 0
     with Database.of(settings).read() as session:
-        found = audit.list_(session).items
+        found = audit.list_entries(session).items
     assert {entry.actor for entry in found} == {"command line"}
     assert not any(secret in str(entry.detail) for entry in found)
 

@@ -63,8 +63,8 @@ def test_the_chain_holds_after_every_command_that_writes(run: Callable[..., Resu
         verified = run("audit-log", "verify")
         assert "the chain is intact" in verified.stderr, (words, verified.stderr)
     with Database.of(settings).read() as session:
-        actions = {entry.action for entry in audit.list_(session).items}
-        (revocation,) = audit.list_(session, audit.Filter(action="advisories.revoke")).items
+        actions = {entry.action for entry in audit.list_entries(session).items}
+        (revocation,) = audit.list_entries(session, audit.Filter(action="advisories.revoke")).items
     assert {Action.ADVISORIES_REVOKE, Action.USER_CREATE, Action.TOKEN_CREATE, Action.SECRETS_ROTATE} <= actions
     assert run("advisories", "revocations", "--lift", revocation.object).exit_code == 0
     assert "the chain is intact" in run("audit-log", "verify").stderr

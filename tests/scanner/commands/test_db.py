@@ -45,14 +45,14 @@ def test_a_dry_run_says_what_goes_and_removes_nothing(run: Callable[..., Result]
     assert "would be removed" in planned.stderr
     assert figures(planned.stdout)["Images without a tag or workload"] == 1
     with database.read() as session:
-        assert jobs.list_(session, [jobs.RETENTION]) == ()
+        assert jobs.list_jobs(session, [jobs.RETENTION]) == ()
     again = run("prune", "--dry-run", **SOON)
     assert figures(again.stdout)["Images without a tag or workload"] == 1
     done = run("prune", **SOON)
     assert done.exit_code == 0, done.output
     assert figures(done.stdout)["Images without a tag or workload"] == 1
     with database.read() as session:
-        (entry,) = audit.list_(session, audit.Filter(action=Action.RETENTION_PRUNE)).items
+        (entry,) = audit.list_entries(session, audit.Filter(action=Action.RETENTION_PRUNE)).items
     assert (entry.actor, entry.detail["removed"]["listing"]) == ("command line", 1)
     verified = CliRunner().invoke(cli, ["audit-log", "verify"])
     assert verified.exit_code == 0

@@ -29,7 +29,7 @@ rules:
 def told(database: Database) -> list[audit_log.ReadableEntry]:
     """Every entry, the oldest first."""
     with database.read() as session:
-        return list(reversed(audit_log.readable(session, audit.list_(session, limit=200).items)))
+        return list(reversed(audit_log.readable(session, audit.list_entries(session, limit=200).items)))
 
 
 def test_every_action_has_a_sentence() -> None:

@@ -106,7 +106,7 @@ def test_everything_is_examined_and_counted_by_rule_and_owner(database: Database
         assert rest.next_cursor is None
         none = store.Filter(rule="no-privileges")
         assert store.changes(session, view.run.id, None, none).items == ()
-        (entry,) = audit.list_(session, audit.Filter(action="policy.dry_run")).items
+        (entry,) = audit.list_entries(session, audit.Filter(action="policy.dry_run")).items
     assert entry.detail["policy"] == "ours"
 
 

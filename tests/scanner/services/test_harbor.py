@@ -38,4 +38,4 @@ def test_a_name_that_would_be_read_as_another_is_refused(session: Connection, re
     with pytest.raises(UsageError) as refused:
         harbor.request(session, ACTOR, order(repository), Settings(), KEY)
     assert refused.value.field == "artifact.repository"
-    assert scans.list_(session, None).items == ()
+    assert scans.list_scans(session, None).items == ()

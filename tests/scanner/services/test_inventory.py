@@ -53,7 +53,7 @@ def test_a_snapshot_that_meets_others_again_and_again_gives_up(database: Databas
         report(late, snapshot(100, "b"))
     assert refused.value.reason == "out_of_order"
     with database.read() as session:
-        assert [row.name for row in store.list_(session, None).items] == ["a"]
+        assert [row.name for row in store.list_workloads(session, None).items] == ["a"]
 
 
 def test_a_decision_about_a_workload_that_has_changed_meanwhile_is_not_written(
@@ -67,7 +67,7 @@ def test_a_decision_about_a_workload_that_has_changed_meanwhile_is_not_written(
     late.meanwhile = lambda: report(database, changed)
     assert inventory.refresh(late, seconds=60) == 0
     with database.read() as session:
-        (row,) = store.list_(session, None).items
+        (row,) = store.list_workloads(session, None).items
         assert "privileged-container" in row.failed
     late.meanwhile = lambda: None
     with database.session() as session:
@@ -89,7 +89,7 @@ def test_a_workload_without_an_image_is_judged_by_how_it_is_run(database: Databa
     said = snapshot(1, "a")
     report(database, replace(said, documents=[{**said.documents[0], "image": ""}]))
     with database.read() as session:
-        (row,) = store.list_(session, None).items
+        (row,) = store.list_workloads(session, None).items
     assert (row.repository, row.digest) == ("", "")
 
 
@@ -99,4 +99,4 @@ def test_an_image_that_is_queued_already_is_not_queued_by_a_snapshot(database: D
         scans.request(session, asked)
     assert report(database, snapshot(1, "a")).tickets == ()
     with database.read() as session:
-        assert len(scans.list_(session, None).items) == 1
+        assert len(scans.list_scans(session, None).items) == 1

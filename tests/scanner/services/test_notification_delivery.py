@@ -189,7 +189,7 @@ def test_a_failure_waits_longer_each_time_and_ends_as_a_dead_letter(database: Da
     for _ in range(len(delivery.BACK_OFF) + 1):
         send(database)
         with database.read() as session:
-            view = notifications.list_(session, None).items[0]
+            view = notifications.list_notifications(session, None).items[0]
             now = session.execute(sa.select(notification_channel.c.paused_until)).scalar()
         waits.append(view.next_at)
         assert view.reason == "receiver_refused"
@@ -374,7 +374,7 @@ def test_a_burst_is_routed_in_few_transactions(database: Database, hook: tuple[H
         batches += 1
     assert batches == 4_000 / delivery.BATCH
     with database.read() as session:
-        (view,) = notifications.list_(session, None).items
+        (view,) = notifications.list_notifications(session, None).items
         assert view.count == 4_000
         assert outbox.oldest_unrouted(session) is None
 
@@ -432,7 +432,7 @@ def test_a_person_gets_what_they_may_see_now(database: Database, hook: tuple[Hoo
         while delivery.route(database):
             pass
         with database.session() as session:
-            found = notifications.list_(session, None).items
+            found = notifications.list_notifications(session, None).items
             session.execute(notification.delete())
         assert all(view.recipient == "dev@example.com" for view in found)
         return sum(view.count for view in found)

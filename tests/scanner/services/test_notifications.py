@@ -44,8 +44,8 @@ def create(database: Database, who: Any = COMMAND_LINE, **more: Any) -> channels
 def text_of(database: Database) -> str:
     """Everything that anybody may read."""
     with database.read() as session:
-        entries = audit.list_(session).items
-        return repr((channels.list_(session), channels.subscriptions(session), entries))
+        entries = audit.list_entries(session).items
+        return repr((channels.list_channels(session), channels.subscriptions(session), entries))
 
 
 def test_a_secret_goes_in_and_never_comes_out(database: Database, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,7 +98,7 @@ def test_what_cannot_work_is_refused_with_its_field(
     assert refused.value.field == field
     assert "a-secret" not in f"{refused.value}{refused.value.hint}"
     with database.read() as session:
-        assert channels.list_(session) == ()
+        assert channels.list_channels(session) == ()
 
 
 @pytest.mark.parametrize("format_", ["webhook", "syslog", "email", "gelf", "slack"])

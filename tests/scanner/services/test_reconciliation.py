@@ -32,7 +32,7 @@ def session(session: Connection) -> Connection:
 
 @pytest.fixture
 def registry_id(session: Connection) -> str:
-    (found,) = stored.list_(session)
+    (found,) = stored.list_registries(session)
     return found.id
 
 
@@ -133,6 +133,6 @@ def test_a_count_gives_way_to_an_import_and_an_import_to_nothing(session: Connec
     with pytest.raises(ConflictError) as ended:
         reconciliation.cancel_import(session, COMMAND_LINE, registry_id)
     assert ended.value.reason == "already_ended"
-    actions = [entry.action for entry in audit.list_(session).items]
+    actions = [entry.action for entry in audit.list_entries(session).items]
     assert actions.count(Action.REGISTRY_IMPORT) == 1, "a count changes nothing and is not recorded"
-    assert scans.list_(session, None).items == ()
+    assert scans.list_scans(session, None).items == ()

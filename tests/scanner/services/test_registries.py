@@ -54,7 +54,7 @@ def test_each_kind_of_credentials_is_stored(session: Connection, host: str, give
     expected["has_password"] = bool(expected.pop("password", None))
     assert {name: getattr(made, name) for name in expected} == expected
     assert registries.password(session, made.id, KEY) == given.get("password")
-    (entry,) = audit.list_(session).items
+    (entry,) = audit.list_entries(session).items
     assert SECRET.reveal() not in f"{entry}"
     assert "PRIVATE KEY" not in f"{entry} {made}"
 
@@ -100,7 +100,7 @@ def test_a_mistake_names_its_field(session: Connection, host: str, given: dict[s
         use_cases.add(session, COMMAND_LINE, KEY, host, **given)
     assert raised.value.field == field
     assert SECRET.reveal() not in f"{raised.value} {raised.value.hint}"
-    assert registries.list_(session) == ()
+    assert registries.list_registries(session) == ()
 
 
 def test_a_secret_is_not_used_for_another_kind(session: Connection) -> None:

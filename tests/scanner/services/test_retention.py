@@ -70,7 +70,7 @@ def test_a_pruning_does_what_its_plan_said_and_is_audited(database: Database, la
     with database.read() as session:
         assert audit.verify(session, KEY).broken is None
         assert scans.invariants(session) == []
-        (entry,) = audit.list_(session, audit.Filter(action="retention.prune")).items
+        (entry,) = audit.list_entries(session, audit.Filter(action="retention.prune")).items
         run = retention.last_run(session)
         storage = retention.storage(session, SETTINGS)
     assert (entry.object, entry.detail["removed"]["listing"]) == (job.id, 3)
@@ -99,12 +99,12 @@ def test_a_pruning_that_is_cut_off_is_gone_on_with(database: Database, later: da
         again = jobs.claim(session, "another", {jobs.RETENTION: None}, 600)
         assert again
         assert again.parameters["removed"], "the first had removed something"
-        assert audit.list_(session, audit.Filter(action="retention.prune")).items == ()
+        assert audit.list_entries(session, audit.Filter(action="retention.prune")).items == ()
     removed = pruning(database, again, later).run()
     assert removed["listing"] == 3
     assert removed["outbox"] == 4 + 3, "of verdicts, and of moves of the tag"
     with database.read() as session:
-        (entry,) = audit.list_(session, audit.Filter(action="retention.prune")).items
+        (entry,) = audit.list_entries(session, audit.Filter(action="retention.prune")).items
         assert entry.detail["removed"] == removed
         assert audit.verify(session, KEY).broken is None
 
@@ -138,7 +138,7 @@ def test_nothing_to_remove_is_no_entry_of_the_audit_log(database: Database) -> N
         now = moment(session)
     assert pruning(database, claimed(database), now).run() == {}
     with database.read() as session:
-        assert audit.list_(session, audit.Filter(action="retention.prune")).items == ()
+        assert audit.list_entries(session, audit.Filter(action="retention.prune")).items == ()
 
 
 def test_each_transaction_is_followed_by_a_pause(database: Database, later: datetime) -> None:

@@ -69,7 +69,7 @@ def test_whoever_is_confined_to_projects_changes_nothing_of_everybodys(
 ) -> None:
     with pytest.raises(RefusedError, match="access to all projects"):
         work(session, ownerless("ci", *SCOPES, projects=SHOP))
-    assert audit.list_(session).items == ()
+    assert audit.list_entries(session).items == ()
 
 
 def test_a_project_that_is_not_ones_own_does_not_exist(session: Connection) -> None:
@@ -200,7 +200,7 @@ def test_a_policy_that_is_written_unchanged_is_no_change(session: Connection) ->
     for _ in range(2):
         written = policies.write(session, COMMAND_LINE, "mine", text, if_version=None)
         assert written.version == 1
-    assert len(audit.list_(session, audit.Filter(action="policy.write")).items) == 1
+    assert len(audit.list_entries(session, audit.Filter(action="policy.write")).items) == 1
 
 
 def test_a_project_is_changed_to_what_there_is(session: Connection) -> None:
@@ -211,5 +211,5 @@ def test_a_project_is_changed_to_what_there_is(session: Connection) -> None:
         with pytest.raises(UsageError) as refused:
             projects.change(session, COMMAND_LINE, "shop", **given)  # type: ignore[arg-type]
         assert refused.value.field == field
-    (entry,) = audit.list_(session, audit.Filter(action="project.change")).items
+    (entry,) = audit.list_entries(session, audit.Filter(action="project.change")).items
     assert entry.detail == {"patterns": {"before": [], "after": ["registry.example.com/shop/**"]}}

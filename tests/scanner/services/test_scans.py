@@ -60,7 +60,7 @@ def test_an_idempotency_key_is_of_one_request_and_one_actor(session: Connection)
     assert reused.value.reason == "idempotency_key_reused"
     other, _ = scans.request(session, person("ada"), replace(asked, target=f"{REPOSITORY}:2"), idempotency_key="k")
     assert other.scan_id != first.scan_id
-    actions = [entry.action for entry in audit.list_(session).items]
+    actions = [entry.action for entry in audit.list_entries(session).items]
     assert actions.count(Action.SCAN_REQUEST) == 2, "a request that leads to a known scan is not recorded again"
 
 

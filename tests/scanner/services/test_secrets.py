@@ -19,9 +19,9 @@ def test_a_rotation_is_one_entry(session: Connection) -> None:
     )
     moved = secrets.rotate_some(session, COMMAND_LINE, KeyRing(NEW, KEY), 0)
     assert moved == 1
-    assert audit.list_(session, audit.Filter(action="secrets.rotate")).items == (), "it is not at its end"
+    assert audit.list_entries(session, audit.Filter(action="secrets.rotate")).items == (), "it is not at its end"
     assert secrets.rotate_some(session, COMMAND_LINE, KeyRing(NEW, KEY), moved) == 0
-    (entry,) = audit.list_(session, audit.Filter(action="secrets.rotate")).items
+    (entry,) = audit.list_entries(session, audit.Filter(action="secrets.rotate")).items
     assert entry.detail == {"moved": 1}
     found = store.password(session, made.id, NEW)
     assert found is not None

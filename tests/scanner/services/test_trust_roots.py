@@ -45,8 +45,8 @@ def test_a_private_key_that_was_stored_is_erased(database: Database, tmp_path: P
         assert trust_roots.erase_private_keys(session, SERVICE) == ("newest",)
     with database.session() as session:
         assert trust_roots.erase_private_keys(session, SERVICE) == ()
-        assert [(root.name, root.version) for root in trust.list_(session)] == [("former", 2), ("good", 1)]
-        erased = {entry.object: entry.detail for entry in audit.list_(session, limit=20).items}
+        assert [(root.name, root.version) for root in trust.list_roots(session)] == [("former", 2), ("good", 1)]
+        erased = {entry.object: entry.detail for entry in audit.list_entries(session, limit=20).items}
         assert erased == {
             "newest": {"erased": [1], "removed": True},
             "former": {"erased": [1], "removed": False},
@@ -88,5 +88,5 @@ def test_a_root_that_a_policy_names_stays(database: Database) -> None:
             trust_roots.remove(session, "release", COMMAND_LINE)
         assert refused.value.reason == "in_use"
         trust_roots.remove(session, "other", COMMAND_LINE)
-        assert [root.name for root in trust.list_(session)] == ["release"]
+        assert [root.name for root in trust.list_roots(session)] == ["release"]
         assert trust_roots.depends_on_notary(session) == ()

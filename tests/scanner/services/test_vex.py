@@ -61,7 +61,7 @@ def test_a_statement_is_about_what_the_project_has(database: Database) -> None:
             use_cases.state(
                 session, COMMAND_LINE, use_cases.NewStatement("CVE-2026-9", "default", VexStatus.FIXED, impact="x")
             )
-        assert vex.list_(session, None).items == ()
+        assert vex.list_documents(session, None).items == ()
 
 
 def test_a_document_for_every_project_is_removed_by_who_sees_every_project(database: Database) -> None:
@@ -75,4 +75,4 @@ def test_a_document_for_every_project_is_removed_by_who_sees_every_project(datab
         use_cases.remove(session, confined, own.id)
         assert [each.project for each in vex.about(session, FLAW.id, None)] == [""]
         use_cases.remove(session, COMMAND_LINE, shared.id)
-        assert vex.list_(session, None).items == ()
+        assert vex.list_documents(session, None).items == ()

@@ -42,7 +42,7 @@ def session(session: Connection) -> Connection:
 
 
 def create(session: Connection, format_: str = "header", **given: Any) -> deliveries.HookView:
-    (registry,) = stored.list_(session)
+    (registry,) = stored.list_registries(session)
     return webhooks.create(session, COMMAND_LINE, KEY, registry.id, format_, FORMS, **given)[0]
 
 
@@ -101,7 +101,7 @@ def test_the_host_of_refused_events_becomes_an_alias_and_their_images_are_scanne
         webhooks.add_alias(session, COMMAND_LINE, KEY, delivery.id, "attacker.example.com", "trivy")
     assert nothing.value.reason == "nothing_to_add"
     (ticket,) = webhooks.add_alias(session, COMMAND_LINE, KEY, delivery.id, OTHER_HOST, "trivy")
-    (registry,) = stored.list_(session)
+    (registry,) = stored.list_registries(session)
     assert registry.aliases == (OTHER_HOST,)
     assert scans.get(session, ticket.scan_id, None).request.target == f"{HOST}/shop/cart:1"
     taken = deliveries.get(session, delivery.id, None)
@@ -109,7 +109,7 @@ def test_the_host_of_refused_events_becomes_an_alias_and_their_images_are_scanne
     with pytest.raises(NotFoundError):
         deliveries.get(session, "none", None)
     webhooks.remove(session, COMMAND_LINE, hook.id)
-    assert deliveries.list_(session, None).items == ()
+    assert deliveries.list_deliveries(session, None).items == ()
     assert scans.get(session, ticket.scan_id, None).id == ticket.scan_id, "the scans stay"
 
 
@@ -119,6 +119,6 @@ def test_a_host_that_is_an_alias_by_now_only_has_its_images_scanned(session: Con
     first, second = (deliveries.record(session, hook.id, key, 1, "", [event]) for key in ("d", "e"))
     for delivery in (first, second):
         webhooks.add_alias(session, COMMAND_LINE, KEY, delivery.id, OTHER_HOST, "trivy")
-    (registry,) = stored.list_(session)
+    (registry,) = stored.list_registries(session)
     assert registry.aliases == (OTHER_HOST,)
     assert deliveries.get(session, second.id, None).refused == ()

@@ -22,7 +22,7 @@ def row(number: int, door: str, namespace: str, outcome: str) -> dict[str, Any]:
 
 def names(database: Database, **narrowed: Any) -> list[str]:
     with database.read() as session:
-        return [view.name for view in admissions.list_(session, **narrowed).items]
+        return [view.name for view in admissions.list_reviews(session, **narrowed).items]
 
 
 def test_calls_are_narrowed_and_paged(database: Database) -> None:
@@ -33,7 +33,7 @@ def test_calls_are_narrowed_and_paged(database: Database) -> None:
     assert names(database, namespace="shop") == ["1", "0"]
     assert names(database, door="kubernetes", outcome="denied", namespace="shop") == ["0"]
     with database.read() as session:
-        first = admissions.list_(session, limit=3)
-        rest = admissions.list_(session, limit=3, cursor=first.next_cursor)
+        first = admissions.list_reviews(session, limit=3)
+        rest = admissions.list_reviews(session, limit=3, cursor=first.next_cursor)
     assert [view.name for view in (*first.items, *rest.items)] == names(database)
     assert rest.next_cursor is None

@@ -202,7 +202,7 @@ def test_entries_are_found_by_who_what_and_when(database: Database) -> None:
 
     def found(**chosen: object) -> list[str]:
         with database.read() as session:
-            return [entry.action for entry in audit.list_(session, audit.Filter(**chosen)).items]  # type: ignore[arg-type]
+            return [entry.action for entry in audit.list_entries(session, audit.Filter(**chosen)).items]  # type: ignore[arg-type]
 
     assert found() == ["project.create", "policy.enable", "policy.write"]
     assert found(actor="a") == ["policy.enable", "policy.write"]

@@ -28,4 +28,4 @@ def test_a_channel_without_a_secret_and_its_end(database: Database) -> None:
         assert channels.subscriptions(session) == ()
         with pytest.raises(NotFoundError):
             channels.get(session, made)
-        assert notifications.list_(session, None, states=("dead",)).items == ()
+        assert notifications.list_notifications(session, None, states=("dead",)).items == ()

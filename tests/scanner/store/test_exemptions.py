@@ -47,9 +47,9 @@ def test_lists_are_narrowed_and_paged(database: Database) -> None:
             ({"states": ["approved", "rejected"]}, {approved, rejected}),
             ({"states": ["expired"]}, {over}),
         ):
-            found = exemptions.list_(session, None, **narrowed).items  # type: ignore[arg-type]
+            found = exemptions.list_exemptions(session, None, **narrowed).items  # type: ignore[arg-type]
             assert {each.id for each in found} == {each.id for each in expected}, narrowed
-        assert [each.id for each in exemptions.list_(session, frozenset({"bank"})).items] == [foreign.id]
+        assert [each.id for each in exemptions.list_exemptions(session, frozenset({"bank"})).items] == [foreign.id]
         counts = exemptions.counts(session, None)
         assert {name: number for name, number in counts.items() if number} == {
             "requested": 2,
@@ -60,12 +60,12 @@ def test_lists_are_narrowed_and_paged(database: Database) -> None:
         assert sum(exemptions.counts(session, frozenset({"bank"})).values()) == 1
         paged, cursor = list[str](), None
         while True:
-            page = exemptions.list_(session, None, cursor=cursor, limit=2)
+            page = exemptions.list_exemptions(session, None, cursor=cursor, limit=2)
             paged += [each.id for each in page.items]
             cursor = page.next_cursor
             if cursor is None:
                 break
-        assert paged == [each.id for each in exemptions.list_(session, None).items]
+        assert paged == [each.id for each in exemptions.list_exemptions(session, None).items]
 
 
 def test_another_projects_exemption_does_not_exist(database: Database) -> None:

@@ -52,7 +52,7 @@ def test_counts_are_of_findings_told_once(database: Database) -> None:
     ]
     record(database, factories.report(packages=[package], vulnerabilities=twice))
     with database.read() as session:
-        (listed,) = listings.list_(session, None).items
+        (listed,) = listings.list_images(session, None).items
     assert sum(listed.counts.values()) == 2
     assert listed.fixable == 1
 
@@ -66,7 +66,7 @@ def test_a_rescan_replaces_links_and_keeps_what_was_decided(database: Database) 
     assert count(database, component) == 3
     with database.read() as session:
         verdicts = [d.verdict for d in listings.decisions(session, factories.image().digest).items]
-        (listed,) = listings.list_(session, None).items
+        (listed,) = listings.list_images(session, None).items
     assert verdicts == [Verdict.DENY, Verdict.ALLOW]
     assert listed.verdict is Verdict.DENY
 

@@ -64,7 +64,7 @@ def test_a_group_writes_the_rows_that_a_single_delivery_writes(database: Databas
             assert type(first[name]) is type(second[name])
             assert first[name] <= second[name]
     with database.read() as session:
-        (view,) = [v for v in deliveries.list_(session, None).items if v.id == grouped.delivery_id]
+        (view,) = [v for v in deliveries.list_deliveries(session, None).items if v.id == grouped.delivery_id]
         assert (view.scans, view.refused) == ((grouped.tickets[0].scan_id,), ())
         assert scans.get(session, view.scans[0]).state is ScanState.QUEUED
 
@@ -141,7 +141,7 @@ def test_what_has_changed_is_read_again_before_anything_is_written(
         elif change == "secret":
             deliveries.add_secret(session, hook, KEY)
         elif change == "alias":
-            registries.update(session, registries.list_(session)[0].id, KEY, aliases=["other:5000"])
+            registries.update(session, registries.list_registries(session)[0].id, KEY, aliases=["other:5000"])
         else:
             projects.create(session, "shop", patterns=["mine.io/shop/*"], engine="trivy")
     with pytest.raises(intake.Outdated):
@@ -158,7 +158,7 @@ def test_what_has_changed_is_read_again_before_anything_is_written(
 
 def test_one_unreadable_secret_closes_its_own_format_only(database: Database, hook: str) -> None:
     with database.session() as session:
-        registry = registries.list_(session)[0]
+        registry = registries.list_registries(session)[0]
         other = deliveries.create_hook(session, "q", "quay", registry.id, KEY)[0]
         session.execute(webhook.update().where(webhook.c.id == hook).values(secret=b"broken"))
     assert [one.id for one in intake.Intake(database, KEY).known().hooks("quay")] == [other]

@@ -47,7 +47,7 @@ def report(
 
 def rows(database: Database, **narrowed: Any) -> dict[str, store.WorkloadRow]:
     with database.read() as session:
-        return {row.name: row for row in store.list_(session, None, store.Filter(**narrowed)).items}
+        return {row.name: row for row in store.list_workloads(session, None, store.Filter(**narrowed)).items}
 
 
 def scanned(database: Database, found: Any = None) -> str:
@@ -128,7 +128,7 @@ def test_values_of_variables_are_never_kept(database: Database) -> None:
 def test_a_workload_keeps_its_lines(database: Database) -> None:
     report(database, documents())
     with database.read() as session:
-        row = next(iter(store.list_(session, None).items))
+        row = next(iter(store.list_workloads(session, None).items))
         found = inventory.detail(session, ADMIN, row.uid)
     lines = {r.check: r.outcome.evidence[0].line for r in found.results if r.outcome.kind == "failed"}
     line = sins.KUBERNETES_BAD.splitlines().index("            privileged: true") + 1
@@ -202,8 +202,8 @@ def test_lists_are_worst_first_narrowed_and_paged(database: Database) -> None:
     fine = [{**each, "labels": [["team", "shop"]], "namespace": "shop"} for each in named(*"abcd")]
     report(database, [*fine, *named("worst", privileged=True)])
     with database.read() as session:
-        first = store.list_(session, None, limit=2)
-        rest = store.list_(session, None, cursor=first.next_cursor, limit=10)
+        first = store.list_workloads(session, None, limit=2)
+        rest = store.list_workloads(session, None, cursor=first.next_cursor, limit=10)
         facets = store.facets(session, None)
     assert first.items[0].name == "worst"
     assert len({row.uid for row in (*first.items, *rest.items)}) == 5
@@ -220,7 +220,7 @@ def test_lists_are_worst_first_narrowed_and_paged(database: Database) -> None:
 def test_another_projects_workloads_are_not_there(database: Database) -> None:
     report(database, named("a"))
     with database.read() as session:
-        assert store.list_(session, frozenset({"elsewhere"})).items == ()
+        assert store.list_workloads(session, frozenset({"elsewhere"})).items == ()
         assert store.facets(session, frozenset({"elsewhere"}))["environment"].get("production", 0) == 0
     with pytest.raises(RefusedError):
         inventory.report(database, replace(AGENT, projects=frozenset({"shop"})), snapshot(named("a")), "trivy")
@@ -291,7 +291,7 @@ def test_an_index_is_affected_where_one_of_its_platforms_is(database: Database) 
     with database.read() as session:
         _, images_affected = listings.affected(session, "CVE-2026-00001", None)
         running, environments, total = store.affected(session, "CVE-2026-00001", None)
-        listed = listings.list_(session, None, listings.Filter(running_in="production"))
+        listed = listings.list_images(session, None, listings.Filter(running_in="production"))
     assert [each.digest for each in images_affected] == [str(index.digest)]
     assert ([each.name for each in running], environments, total) == (["a"], {"production": 1}, 1)
     assert [each.digest for each in listed.items] == [str(index.digest)]
@@ -305,7 +305,7 @@ def test_other_environments_and_affected_workloads_are_of_the_projects_that_may_
     report(database, named("b", running_digest=f"{factories.REPOSITORY}@{other}"), environment="staging")
     own, nobodys = frozenset({"default"}), frozenset({"bank"})
     with database.read() as session:
-        row = next(row for row in store.list_(session, None).items if row.name == "a")
+        row = next(row for row in store.list_workloads(session, None).items if row.name == "a")
         row = replace(row, digest="sha256:" + "1" * 64)
         assert store.other_digests(session, row, own) == {"staging": (other,)}
         assert store.other_digests(session, row, nobodys) == {}
@@ -335,7 +335,7 @@ def test_an_image_that_is_mounted_counts_as_one_that_runs(database: Database) ->
     with database.read() as session:
         running, by_environment, total = store.affected(session, "CVE-2026-00001", None)
         where = store.running_in(session, [digest], None)
-        listed = listings.list_(session, None, listings.Filter(running_in="production"))
+        listed = listings.list_images(session, None, listings.Filter(running_in="production"))
         (holder,) = components.search(session, search, None).holders.items
         kept = session.execute(sa.union(*retention.IN_USE)).scalars().all()
         facets = store.facets(session, None)

@@ -139,8 +139,8 @@ def test_jobs_are_listed_by_kind_or_all(database: Database) -> None:
     ask(database, "other", "a")
     ask(database, "another", "b")
     with database.session() as session:
-        assert {each.key for each in jobs.list_(session)} == {"a", "b"}
-        assert [each.key for each in jobs.list_(session, ["another"])] == ["b"]
-        assert len(jobs.list_(session, limit=1)) == 1
+        assert {each.key for each in jobs.list_jobs(session)} == {"a", "b"}
+        assert [each.key for each in jobs.list_jobs(session, ["another"])] == ["b"]
+        assert len(jobs.list_jobs(session, limit=1)) == 1
         assert jobs.is_due(session, ("another",))
         assert not jobs.is_due(session, ("third",))

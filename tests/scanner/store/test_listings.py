@@ -30,9 +30,9 @@ def test_search_takes_no_wildcards(database: Database) -> None:
     record(database, factories.report(repository="h.io/a_b"))
     record(database, factories.report(repository="h.io/axb"))
     with database.read() as session:
-        found = listings.list_(session, None, listings.Filter(search="a_b")).items
+        found = listings.list_images(session, None, listings.Filter(search="a_b")).items
         assert [one.repository for one in found] == ["h.io/a_b"]
-        assert listings.list_(session, None, listings.Filter(search="%")).items == ()
+        assert listings.list_images(session, None, listings.Filter(search="%")).items == ()
 
 
 def test_each_criterion_narrows_the_list(database: Database) -> None:
@@ -64,7 +64,7 @@ def test_each_criterion_narrows_the_list(database: Database) -> None:
     ]
     with database.read() as session:
         for narrowed, expected in cases:
-            found = listings.list_(session, None, narrowed).items
+            found = listings.list_images(session, None, narrowed).items
             assert {one.repository for one in found} == expected, narrowed
         facets = listings.facets(session, None)
         assert (facets.projects, facets.hosts) == (
@@ -80,9 +80,9 @@ def test_pages_in_any_order_are_the_whole_list(database: Database) -> None:
         record(database, factories.report(name, repository=f"h.io/{name}"))
     with database.read() as session:
         for sort in ("", "name", "-name", "severity", "-scanned", "nonsense"):
-            whole = listings.list_(session, None, sort=sort).items
-            first = listings.list_(session, None, sort=sort, limit=2)
-            rest = listings.list_(session, None, sort=sort, limit=2, cursor=first.next_cursor)
+            whole = listings.list_images(session, None, sort=sort).items
+            first = listings.list_images(session, None, sort=sort, limit=2)
+            rest = listings.list_images(session, None, sort=sort, limit=2, cursor=first.next_cursor)
             assert (*first.items, *rest.items) == whole, sort
             assert (len(whole), rest.next_cursor) == (3, None), sort
 

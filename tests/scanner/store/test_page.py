@@ -34,25 +34,31 @@ Asked = Callable[[Connection, str], object]
 
 # Each list with the shape of its cursor.
 LISTS: dict[str, tuple[Asked, tuple[Any, ...]]] = {
-    "admissions": (lambda s, c: admissions.list_(s, cursor=c), (1,)),
-    "audit": (lambda s, c: audit.list_(s, cursor=c), (1,)),
+    "admissions": (lambda s, c: admissions.list_reviews(s, cursor=c), (1,)),
+    "audit": (lambda s, c: audit.list_entries(s, cursor=c), (1,)),
     "bases": (lambda s, c: base_watch.watched(s, None, cursor=c), ("r", "t", "p")),
     "decisions": (lambda s, c: listings.decisions(s, "sha256:0", cursor=c), (1,)),
-    "deliveries": (lambda s, c: deliveries.list_(s, None, cursor=c), (NOW, "id")),
+    "deliveries": (lambda s, c: deliveries.list_deliveries(s, None, cursor=c), (NOW, "id")),
     "dry runs": (lambda s, c: dry_runs.changes(s, "id", None, cursor=c), (1,)),
-    "exemptions": (lambda s, c: exemptions.list_(s, None, cursor=c), (NOW, "id")),
-    "images": (lambda s, c: listings.list_(s, None, cursor=c), (1.0, 1)),
-    "images by name": (lambda s, c: listings.list_(s, None, sort="name", cursor=c), ("name", 1)),
-    "found tags": (lambda s, c: reconciliation.list_(s, None, cursor=c), (1,)),
-    "messages": (lambda s, c: notifications.list_(s, None, cursor=c), (1,)),
-    "scans": (lambda s, c: scans.list_(s, None, cursor=c), (1.0, "id")),
+    "exemptions": (lambda s, c: exemptions.list_exemptions(s, None, cursor=c), (NOW, "id")),
+    "images": (lambda s, c: listings.list_images(s, None, cursor=c), (1.0, 1)),
+    "images by name": (lambda s, c: listings.list_images(s, None, sort="name", cursor=c), ("name", 1)),
+    "found tags": (lambda s, c: reconciliation.list_found_tags(s, None, cursor=c), (1,)),
+    "messages": (lambda s, c: notifications.list_notifications(s, None, cursor=c), (1,)),
+    "scans": (lambda s, c: scans.list_scans(s, None, cursor=c), (1.0, "id")),
     "tags": (lambda s, c: tags.history(s, None, cursor=c), (1,)),
-    "VEX documents": (lambda s, c: vex.list_(s, None, cursor=c), (NOW, "id")),
-    "vulnerabilities": (lambda s, c: vulnerabilities.list_(s, None, cursor=c), (1, 1.0, "CVE-1")),
-    "vulnerabilities by name": (lambda s, c: vulnerabilities.list_(s, None, sort="name", cursor=c), ("a", "a")),
-    "vulnerabilities by day": (lambda s, c: vulnerabilities.list_(s, None, sort="-published", cursor=c), (1.0, "a")),
-    "workloads": (lambda s, c: inventory.list_(s, None, cursor=c), (1, 1)),
-    "workloads by name": (lambda s, c: inventory.list_(s, None, sort="name", cursor=c), ("name", 1)),
+    "VEX documents": (lambda s, c: vex.list_documents(s, None, cursor=c), (NOW, "id")),
+    "vulnerabilities": (lambda s, c: vulnerabilities.list_vulnerabilities(s, None, cursor=c), (1, 1.0, "CVE-1")),
+    "vulnerabilities by name": (
+        lambda s, c: vulnerabilities.list_vulnerabilities(s, None, sort="name", cursor=c),
+        ("a", "a"),
+    ),
+    "vulnerabilities by day": (
+        lambda s, c: vulnerabilities.list_vulnerabilities(s, None, sort="-published", cursor=c),
+        (1.0, "a"),
+    ),
+    "workloads": (lambda s, c: inventory.list_workloads(s, None, cursor=c), (1, 1)),
+    "workloads by name": (lambda s, c: inventory.list_workloads(s, None, sort="name", cursor=c), ("name", 1)),
 }
 
 

@@ -75,7 +75,7 @@ def test_one_platform_does_not_decide_for_its_index(database: Database) -> None:
     assert "deny" in (in_force(database, WHOLE) or "")
     assert narrowed.message == "evidence about linux/arm64 only: no decision about the whole index"
     with database.read() as session:
-        (listed,) = listings.list_(session, None).items
+        (listed,) = listings.list_images(session, None).items
         assert listed.verdict is Verdict.DENY
         assert listings.newest_report(session, WHOLE.digest, None)[1] == WHOLE
         assert (
@@ -87,7 +87,7 @@ def test_one_platform_first_leaves_the_index_undecided(database: Database) -> No
     record(database, PARTIAL, Verdict.ALLOW, platform=ARM64)
     assert in_force(database, WHOLE) is None
     with database.read() as session:
-        assert listings.list_(session, None).items == ()
+        assert listings.list_images(session, None).items == ()
         assert tags.history(session, None).items == ()
 
 
@@ -132,7 +132,7 @@ def test_another_engine_first_leaves_the_gate_undecided(database: Database) -> N
     record(database, by("clair"), Verdict.ALLOW, engine="clair")
     assert in_force(database, by("clair")) is None
     with database.read() as session:
-        assert len(listings.list_(session, None).items) == 1, "it can be looked at"
+        assert len(listings.list_images(session, None).items) == 1, "it can be looked at"
 
 
 def test_a_result_is_current_under_the_name_that_was_scanned(database: Database) -> None:

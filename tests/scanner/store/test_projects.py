@@ -21,10 +21,12 @@ def scanned(database: Database, repository: str, project: str) -> None:
 
 def test_default_is_there_before_and_after_its_first_change(database: Database) -> None:
     with database.session() as session:
-        assert [view.name for view in projects.list_(session, None)] == [projects.DEFAULT]
+        assert [view.name for view in projects.list_projects(session, None)] == [projects.DEFAULT]
         assert projects.update(session, projects.DEFAULT, description="the rest").description == "the rest"
         again = projects.update(session, projects.DEFAULT)
-        assert [(view.name, view.description) for view in projects.list_(session, None)] == [("default", "the rest")]
+        assert [(view.name, view.description) for view in projects.list_projects(session, None)] == [
+            ("default", "the rest")
+        ]
         assert again.created_at is not None, "an update without a change leaves it as it is"
 
 

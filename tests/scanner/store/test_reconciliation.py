@@ -20,9 +20,9 @@ def test_found_tags_are_narrowed_to_a_registry(database: Database) -> None:
             job = jobs.request(session, jobs.POLL, made[host], "schedule")
             reconciliation.add(session, made[host], job, Found.LOST, (f"{host}/cart", "1", digest))
     with database.read() as session:
-        both = reconciliation.list_(session, None).items
-        one = reconciliation.list_(session, None, registry_id=made["one.example.com"]).items
-        hidden = reconciliation.list_(session, frozenset({"bank"}), registry_id=made["one.example.com"]).items
+        both = reconciliation.list_found_tags(session, None).items
+        one = reconciliation.list_found_tags(session, None, registry_id=made["one.example.com"]).items
+        hidden = reconciliation.list_found_tags(session, frozenset({"bank"}), registry_id=made["one.example.com"]).items
     assert [each.repository for each in both] == ["two.example.com/cart", "one.example.com/cart"]
     assert [each.repository for each in one] == ["one.example.com/cart"]
     assert hidden == ()

@@ -36,7 +36,7 @@ def refresh(database: Database) -> int:
 
 def listed(database: Database) -> listings.ListedImage:
     with database.read() as session:
-        (item,) = listings.list_(session, None).items
+        (item,) = listings.list_images(session, None).items
     return item
 
 

@@ -257,7 +257,7 @@ def test_the_last_job_of_a_kind_stays(database: Database) -> None:
             jobs.cancel(session, jobs.request(session, jobs.UPDATE, key, "test"))
     assert prune(database, at(database)) == {"job": 1}
     with database.read() as session:
-        assert [job.key for job in jobs.list_(session, [jobs.UPDATE])] == ["b"]
+        assert [job.key for job in jobs.list_jobs(session, [jobs.UPDATE])] == ["b"]
 
 
 @pytest.mark.usefixtures("pruning")

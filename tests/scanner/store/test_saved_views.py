@@ -18,9 +18,9 @@ def test_a_view_is_replaced_and_more_than_the_limit_is_refused(database: Databas
         saved_views.put(session, "id-of-ada", "images", "view 00", "verdict=warn")
         saved_views.put(session, "id-of-ada", "scans", "one more", "")
         saved_views.put(session, "id-of-bob", "images", "one more", "")
-        kept = saved_views.list_(session, "id-of-ada", "images")
+        kept = saved_views.list_views(session, "id-of-ada", "images")
         assert refused.value.hint == "remove one first"
         assert len(kept) == saved_views.MOST
         assert kept[0] == saved_views.SavedView("view 00", "verdict=warn")
         saved_views.remove(session, "id-of-ada", "images", "view 00")
-        assert len(saved_views.list_(session, "id-of-ada", "images")) == saved_views.MOST - 1
+        assert len(saved_views.list_views(session, "id-of-ada", "images")) == saved_views.MOST - 1

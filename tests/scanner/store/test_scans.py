@@ -95,7 +95,7 @@ def test_fifty_at_once_without_a_key_are_one_scan(database: Database) -> None:
 
 def show_only(database: Database) -> scans.ScanView:
     with database.read() as session:
-        (only,) = scans.list_(session, None).items
+        (only,) = scans.list_scans(session, None).items
     return only
 
 
@@ -420,7 +420,7 @@ def test_foreign_scans_are_not_there(database: Database) -> None:
         with pytest.raises(NotFoundError) as missing:
             scans.get(session, "00000000-0000-4000-8000-000000000000", frozenset({"b"}))
         assert str(foreign.value) == str(missing.value)
-        assert scans.list_(session, frozenset({"b"})).items == ()
+        assert scans.list_scans(session, frozenset({"b"})).items == ()
 
 
 def test_pages_show_every_scan_once_while_new_ones_come(database: Database) -> None:
@@ -428,7 +428,7 @@ def test_pages_show_every_scan_once_while_new_ones_come(database: Database) -> N
     seen, cursor = [], None
     while True:
         with database.read() as session:
-            page = scans.list_(session, None, cursor=cursor, limit=3)
+            page = scans.list_scans(session, None, cursor=cursor, limit=3)
         seen += [item.id for item in page.items]
         ask(database, f"h.io/new{len(seen)}:1")
         if (cursor := page.next_cursor) is None:
@@ -440,7 +440,7 @@ def test_pages_show_every_scan_once_while_new_ones_come(database: Database) -> N
 def test_a_cursor_of_somewhere_else_is_refused(database: Database) -> None:
     for cursor in ("x", "WzFd", "e30"):
         with database.read() as session, pytest.raises(UsageError) as refused:
-            scans.list_(session, None, cursor=cursor)
+            scans.list_scans(session, None, cursor=cursor)
         assert refused.value.reason == "bad_cursor"
 
 
@@ -478,7 +478,7 @@ def test_scans_are_narrowed_to_a_digest_and_to_failures_that_nobody_repeated(dat
 
     def listed(**narrowed: object) -> list[str]:
         with database.read() as session:
-            return [view.id for view in scans.list_(session, None, **narrowed).items]  # type: ignore[arg-type]
+            return [view.id for view in scans.list_scans(session, None, **narrowed).items]  # type: ignore[arg-type]
 
     assert digest is not None
     assert listed(digest=str(digest)) == [done]

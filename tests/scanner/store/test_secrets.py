@@ -48,7 +48,7 @@ def test_a_registry_password_copied_to_another_row_does_not_open(database: Datab
         assert registries.password(session, mine.id, KEY) == Secret(CANARY)
         with pytest.raises(ScannerError):
             registries.password(session, other.id, KEY)
-        assert CANARY not in repr(registries.list_(session))
+        assert CANARY not in repr(registries.list_registries(session))
 
 
 def test_a_webhooks_secret_is_shown_once(database: Database) -> None:
@@ -89,8 +89,8 @@ def test_the_same_event_again_leads_to_the_same_scan(database: Database) -> None
 
     (scan_id,) = set(together(8, deliver))
     with database.read() as session:
-        assert [one.scans for one in deliveries.list_(session, None).items] == [(scan_id,)] * 8
-        assert deliveries.list_(session, frozenset({"foreign"})).items == ()
+        assert [one.scans for one in deliveries.list_deliveries(session, None).items] == [(scan_id,)] * 8
+        assert deliveries.list_deliveries(session, frozenset({"foreign"})).items == ()
 
 
 # Another key

@@ -26,7 +26,7 @@ from tests.servers import wait_for
 
 def count(database: Database) -> int:
     with database.read() as session:
-        return len(scans.list_(session, None).items)
+        return len(scans.list_scans(session, None).items)
 
 
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
@@ -220,7 +220,7 @@ def test_what_must_be_recorded_waits_for_a_database_that_restarts(server: Cluste
 
     scan_id = database.transact(work)
     with database.read() as session:
-        assert [one.id for one in scans.list_(session, None).items] == [scan_id]
+        assert [one.id for one in scans.list_scans(session, None).items] == [scan_id]
     assert len(tries) == 2
 
 

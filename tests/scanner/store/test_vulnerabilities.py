@@ -32,10 +32,10 @@ def fleet(database: Database) -> None:
 
 def test_worst_first_page_by_page(database: Database) -> None:
     with database.read() as session:
-        whole = vulnerabilities.list_(session, None)
+        whole = vulnerabilities.list_vulnerabilities(session, None)
         pages, cursor = [], None
         while True:
-            page = vulnerabilities.list_(session, None, cursor=cursor, limit=5)
+            page = vulnerabilities.list_vulnerabilities(session, None, cursor=cursor, limit=5)
             pages += page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -48,36 +48,38 @@ def test_worst_first_page_by_page(database: Database) -> None:
 
 def test_search_and_severity(database: Database) -> None:
     with database.read() as session:
-        assert [v.name for v in vulnerabilities.list_(session, None, vulnerabilities.Filter("FLAW 11")).items] == [
-            "CVE-2026-00011"
-        ]
-        assert vulnerabilities.list_(session, None, vulnerabilities.Filter("100%")).items == ()
-        found = vulnerabilities.list_(session, None, vulnerabilities.Filter(severities=("critical",))).items
+        assert [
+            v.name for v in vulnerabilities.list_vulnerabilities(session, None, vulnerabilities.Filter("FLAW 11")).items
+        ] == ["CVE-2026-00011"]
+        assert vulnerabilities.list_vulnerabilities(session, None, vulnerabilities.Filter("100%")).items == ()
+        found = vulnerabilities.list_vulnerabilities(
+            session, None, vulnerabilities.Filter(severities=("critical",))
+        ).items
     assert {v.severity for v in found} == {"critical"}
 
 
 def test_what_touches_only_others_is_not_there(database: Database) -> None:
     with database.read() as session:
-        found = vulnerabilities.list_(session, frozenset({"shop"})).items
+        found = vulnerabilities.list_vulnerabilities(session, frozenset({"shop"})).items
         assert {v.name for v in found} == {f"CVE-2026-{n:05}" for n in range(4, 8)}
         assert {v.images for v in found} == {1}
         with pytest.raises(UsageError):
-            vulnerabilities.list_(session, None, cursor="nonsense")
+            vulnerabilities.list_vulnerabilities(session, None, cursor="nonsense")
 
 
 @pytest.mark.parametrize("sort", ["-name", "published"])
 def test_pages_in_any_order_are_the_whole_list(database: Database, sort: str) -> None:
     with database.read() as session:
-        whole = vulnerabilities.list_(session, None, sort=sort).items
+        whole = vulnerabilities.list_vulnerabilities(session, None, sort=sort).items
         paged, cursor = list[vulnerabilities.ListedVulnerability](), None
         while True:
-            page = vulnerabilities.list_(session, None, sort=sort, cursor=cursor, limit=5)
+            page = vulnerabilities.list_vulnerabilities(session, None, sort=sort, cursor=cursor, limit=5)
             paged += page.items
             cursor = page.next_cursor
             if cursor is None:
                 break
         assert tuple(paged) == whole
-        critical = vulnerabilities.list_(
+        critical = vulnerabilities.list_vulnerabilities(
             session, None, vulnerabilities.Filter(severities=("critical",)), sort=sort
         ).items
     names = [one.name for one in whole]
@@ -89,12 +91,15 @@ def test_what_is_exploited_or_new(database: Database) -> None:
     with database.read() as session:
         for narrowed, count in (
             (vulnerabilities.Filter(exploited=True), 0),
-            (vulnerabilities.Filter(new=timedelta(days=1)), len(vulnerabilities.list_(session, None).items)),
+            (
+                vulnerabilities.Filter(new=timedelta(days=1)),
+                len(vulnerabilities.list_vulnerabilities(session, None).items),
+            ),
             (vulnerabilities.Filter(new=timedelta(0)), 0),
         ):
-            assert len(vulnerabilities.list_(session, None, narrowed).items) == count, narrowed
+            assert len(vulnerabilities.list_vulnerabilities(session, None, narrowed).items) == count, narrowed
         mine = vulnerabilities.Filter(new=timedelta(days=1))
-        assert {v.name for v in vulnerabilities.list_(session, frozenset({"shop"}), mine).items} == {
+        assert {v.name for v in vulnerabilities.list_vulnerabilities(session, frozenset({"shop"}), mine).items} == {
             f"CVE-2026-{n:05}" for n in range(4, 8)
         }
 

@@ -171,7 +171,7 @@ def test_the_next_key_is_created_in_the_token_and_former_ones_are_deleted_from_i
         assert token.sign(reference, b"said"), "the one before signs again"
         use_cases.rotate_key(session, signer, SERVICE, overlap_hours=0)
         use_cases._signing_key(session, signer, SERVICE)
-        told = [dict(entry.detail) for entry in audit.list_(session).items if "token" in entry.detail]
+        told = [dict(entry.detail) for entry in audit.list_entries(session).items if "token" in entry.detail]
     assert {detail["token"] for detail in told} == {"receipts of shop"}
     for former in (revoked, reference):
         with pytest.raises(RemoteError, match="NoSuchKey"):

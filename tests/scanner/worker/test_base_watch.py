@@ -83,7 +83,7 @@ def one(database: Database) -> base_watch.WatchedBase:
 
 def queued(database: Database) -> list[scans.ScanView]:
     with database.read() as session:
-        return [one for one in scans.list_(session, None).items if not one.state.terminal]
+        return [one for one in scans.list_scans(session, None).items if not one.state.terminal]
 
 
 def test_a_newer_base_is_scanned_and_said_once(

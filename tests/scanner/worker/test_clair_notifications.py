@@ -81,7 +81,7 @@ def newest(database: Database, digest: str) -> ScanReport:
 
 def queued(database: Database) -> list[tuple[str, str, str]]:
     with database.read() as session:
-        page = scans.list_(session, None, states=[ScanState.QUEUED])
+        page = scans.list_scans(session, None, states=[ScanState.QUEUED])
     return [(s.request.target, s.request.engine, s.request.lane) for s in page.items]
 
 

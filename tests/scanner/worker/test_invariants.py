@@ -77,7 +77,7 @@ def test_workers_that_look_together_look_once(database: Database) -> None:
     ends = together(4, lambda number: maintenance.check_invariants(database, f"w{number}"))
     assert sorted(map(str, ends)) == ["False", "False", "False", "True"]
     with database.read() as session:
-        assert len(jobs.list_(session, [jobs.INVARIANTS])) == 1
+        assert len(jobs.list_jobs(session, [jobs.INVARIANTS])) == 1
 
 
 def test_a_database_that_was_never_migrated_is_told(settings: Settings, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def states(database: Database) -> dict[str, tuple[str, str]]:
 
 def last_job(database: Database) -> jobs.JobView:
     with database.read() as session:
-        return jobs.list_(session, [jobs.REMATCH])[0]
+        return jobs.list_jobs(session, [jobs.REMATCH])[0]
 
 
 def test_one_package_of_twelve_in_three_hundred(
@@ -118,7 +118,7 @@ def test_one_package_of_twelve_in_three_hundred(
     assert {v for v, _ in before.values()} == {"allow"}
     keep_up(settings, database)  # the evidence is of the advisories in force: there is nothing to do
     with database.read() as session:
-        assert jobs.list_(session, [jobs.REMATCH]) == ()
+        assert jobs.list_jobs(session, [jobs.REMATCH]) == ()
 
     with database.read() as session:
         watched = session.execute(
@@ -167,7 +167,7 @@ def test_one_package_of_twelve_in_three_hundred(
         assert session.execute(sa.select(sa.func.count()).select_from(decision)).scalar_one() == 312
     keep_up(settings, database)
     with database.read() as session:
-        assert len(jobs.list_(session, [jobs.REMATCH])) == 1
+        assert len(jobs.list_jobs(session, [jobs.REMATCH])) == 1
 
 
 def test_an_advisory_that_is_taken_back_releases(database: Database, settings: Settings, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_worker_whose_advisories_are_older_leaves_the_fleet_alone(
     keep_up(other, database)
     assert states(database) == after
     with database.read() as session:
-        assert len(jobs.list_(session, [jobs.REMATCH])) == 1
+        assert len(jobs.list_jobs(session, [jobs.REMATCH])) == 1
 
 
 def test_a_cancelled_one_keeps_what_it_had_done(database: Database, settings: Settings, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_killed_in_the_middle_somebody_goes_on(database: Database, settings: Set
     kill_when(lambda: denied() >= 2, ["tests.chaos.maintenance", url, str(settings.home), "4"], tmp_path / "log")
     assert 2 <= denied() < 8
     with database.read() as session:
-        assert jobs.list_(session, [jobs.REMATCH])[0].state is ScanState.RUNNING
+        assert jobs.list_jobs(session, [jobs.REMATCH])[0].state is ScanState.RUNNING
     wait_for(lambda: _swept(database), "the lease", tmp_path / "log", 30)
     keep_up(settings, database)
     after = states(database)

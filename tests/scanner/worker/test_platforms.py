@@ -85,7 +85,7 @@ def test_a_scan_of_one_platform_is_about_that_image_alone(
     assert arm.digest == children["linux/arm"]
     assert verdict(server, target, digest) is None, "one platform says nothing about the index"
     with server.database.read() as session:
-        (listed,) = listings.list_(session, None).items
+        (listed,) = listings.list_images(session, None).items
         assert (listed.digest, listed.tag) == (arm.digest, ""), "the tag names the index"
         assert tags.history(session, None).items == ()
     whole = scan(server, target)
@@ -107,7 +107,7 @@ def test_a_platform_that_the_index_lacks_is_refused(
             scan(server, index[0], platform)
         assert "linux/arm/v7" in refused.value.hint
         with server.database.session() as session:  # the raised error left it to its lease
-            for view in scans.list_(session, None).items:
+            for view in scans.list_scans(session, None).items:
                 scans.cancel(session, view.id)
 
 
@@ -119,7 +119,7 @@ def test_a_child_asked_for_by_digest_has_a_verdict_of_its_own(
     scan(server, target, "linux/arm/v7")
     again = scan(server, f"{name}@{children['linux/arm']}")
     with server.database.read() as session:
-        reports = {view.report_id for view in scans.list_(session, None).items}
+        reports = {view.report_id for view in scans.list_scans(session, None).items}
     assert again.digest == children["linux/arm"]
     assert len(reports) == 1, "the same evidence, not made twice"
     assert verdict(server, target, digest) is None

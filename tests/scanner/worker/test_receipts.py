@@ -123,7 +123,7 @@ def test_a_decision_is_written_beside_its_image_and_replaced(
     code, text = place.verify(tmp_path)
     assert (code, text.split()[0]) == (1, "FAILED")
     with place.database.read() as session:
-        actions = [entry.action for entry in audit.list_(session, limit=50).items]
+        actions = [entry.action for entry in audit.list_entries(session, limit=50).items]
     assert actions.count("receipt.push") == 2
     assert actions.count("receipt.issue") == 3
 

@@ -77,7 +77,7 @@ class Place:
 
     def found(self, *kinds: Found) -> list[reconciliation.FoundTag]:
         with self.database.read() as session:
-            return list(reconciliation.list_(session, None, kinds=kinds or tuple(Found)).items)
+            return list(reconciliation.list_found_tags(session, None, kinds=kinds or tuple(Found)).items)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_lost_push_is_found_once_and_counted_against_its_webhook(place: Place)
     with place.database.read() as session:
         assert reconciliation.lost_by_webhook(session) == {hook: 2}
         (now, before) = tags.history(session, None, repository=first.rsplit(":", 1)[0], tag="1").items
-        queued = scans.list_(session, None).items
+        queued = scans.list_scans(session, None).items
     assert (now.source, now.previous, before.source) == ("poll", before.digest, "webhook:distribution")
     assert {s.request.lane for s in queued if s.request.source == "poll"} == {Lane.PUSH}
     moved = next(item for item in place.found() if item.tag == "1")
@@ -170,7 +170,7 @@ def test_tags_from_before_the_first_poll_are_scanned_behind_pushes_up_to_a_numbe
     expected = "2 tags in 1 repository; 1 tag seen for the first time; 1 older tag not scanned: import the registry"
     assert place.poll().message == expected
     with place.database.read() as session:
-        (queued,) = scans.list_(session, None).items
+        (queued,) = scans.list_scans(session, None).items
         view = reconciliation.get(session, place.registry_id)
         assert reconciliation.lost_by_webhook(session) == {}
     assert (queued.request.lane, queued.request.source) == (Lane.BACKGROUND, "poll")
@@ -240,7 +240,7 @@ def test_an_import_counts_then_scans_what_has_no_evidence_and_shows_its_progress
         view = use_cases.last_import(session, COMMAND_LINE, place.registry_id)
         assert view is not None
         assert (view.phase, view.repositories, view.tags, view.queued, view.ended) == ("scanning", 1, 2, 2, 0)
-        assert {s.request.lane for s in scans.list_(session, None).items} == {Lane.BACKGROUND}
+        assert {s.request.lane for s in scans.list_scans(session, None).items} == {Lane.BACKGROUND}
         with pytest.raises(ConflictError, match="unfinished"):
             use_cases.start_import(session, COMMAND_LINE, place.registry_id)
     finish(place)

@@ -85,7 +85,7 @@ def test_an_engines_version(database: Database, settings: Settings, tmp_path: Pa
         queued = session.execute(
             sa.select(scan.c.target, scan.c.lane, scan.c.force).where(scan.c.state == "queued")
         ).all()
-        assert jobs.list_(session, [jobs.REQUEUE])[0].state is ScanState.DONE
+        assert jobs.list_jobs(session, [jobs.REQUEUE])[0].state is ScanState.DONE
     assert sorted(row.target.partition("@")[0] for row in queued) == [f"r.example.com/shop/app{n}:1" for n in range(3)]
     assert {(row.lane, bool(row.force)) for row in queued} == {("background", True)}
 
@@ -110,7 +110,7 @@ def test_a_database_until_a_newer_one_said_the_same(database: Database, settings
     assert decide(database, found).undecided
     keep_up(settings, database)
     with database.read() as session:
-        assert jobs.list_(session, [jobs.REMATCH]) == (), "nothing is matched with what was revoked"
+        assert jobs.list_jobs(session, [jobs.REMATCH]) == (), "nothing is matched with what was revoked"
     publish(settings, tmp_path / "two", ADVISORY)
     keep_up(settings, database)
     assert states(database)["app0"][0] == "deny"  # by the new advisory: a violation, no longer unknown
@@ -163,7 +163,7 @@ def test_a_requeue_that_was_cut_off_asks_for_nothing_twice(
         jobs.request(session, jobs.REQUEUE, "again", "x", {"revocation": made.id, "after": second, "queued": 2})
     keep_up(settings, database)
     with database.read() as session:
-        states_ = [s.state for s in scans.list_(session, None).items]
+        states_ = [s.state for s in scans.list_scans(session, None).items]
     assert states_.count(ScanState.QUEUED) == 2
 
 

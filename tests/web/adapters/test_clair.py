@@ -56,7 +56,7 @@ def send(client: FlaskClient, body: Any = BODY, token: str = TOKEN) -> TestRespo
 
 def asked(database: Database) -> list[dict[str, Any]]:
     with database.read() as session:
-        return [dict(job.parameters) for job in jobs.list_(session, [jobs.CLAIR])]
+        return [dict(job.parameters) for job in jobs.list_jobs(session, [jobs.CLAIR])]
 
 
 def test_a_notification_becomes_one_job_however_often_it_is_told(client: FlaskClient, database: Database) -> None:

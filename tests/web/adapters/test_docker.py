@@ -111,8 +111,8 @@ def test_calls_are_shown_and_denials_audited(ask: Ask, app: OpenAPI, database: D
     ask(BAD_IMAGE, workload=workload())
     app.extensions["doors_recorder"].flush()
     with database.read() as session:
-        rows = admissions.list_(session, door="docker").items
-        (entry,) = audit.list_(session, audit.Filter(action="admission.deny")).items
+        rows = admissions.list_reviews(session, door="docker").items
+        (entry,) = audit.list_entries(session, audit.Filter(action="admission.deny")).items
     assert [(row.outcome, row.namespace, row.kind, row.user) for row in rows] == [
         ("denied", "build-1", "container", "ada"),
         ("allowed", "build-1", "container", "ada"),

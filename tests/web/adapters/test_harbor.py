@@ -224,7 +224,7 @@ def test_a_scan_is_recorded_and_its_report_follows(
     twice = [item for item in document(answer)["vulnerabilities"] if item["id"] == "CVE-2026-00002"]
     assert [item["severity"] for item in twice] == ["High"], "Harbor stores one for an id, package and version"
     with database.read() as session:
-        actions = [entry.action for entry in audit.list_(session).items]
+        actions = [entry.action for entry in audit.list_entries(session).items]
     assert "scan.request" in actions
 
 
@@ -482,7 +482,7 @@ def test_credentials_are_encrypted_used_for_their_scan_and_erased_at_its_end(
     encoded = ROBOT.split()[1]
     assert not any(secret in caplog.text for secret in (encoded, "canary-of-a-robot"))
     with database.read() as session:
-        assert "canary" not in repr(audit.list_(session).items)
+        assert "canary" not in repr(audit.list_entries(session).items)
 
 
 def _cancel(database: Database, scan_id: str) -> None:
@@ -586,7 +586,7 @@ def test_hostile_requests_are_refused_in_harbors_form(caller: Harbor, database: 
         assert (answer.status_code, answer.headers["Content-Type"]) == (status, ERROR), (name, answer.text)
         assert answer.json["error"]["message"], name
     with database.read() as session:
-        assert not scans.list_(session, None).items
+        assert not scans.list_scans(session, None).items
 
 
 def test_a_registry_that_nobody_named_as_a_harbor_is_refused_and_shown(
@@ -598,7 +598,7 @@ def test_a_registry_that_nobody_named_as_a_harbor_is_refused_and_shown(
     assert "under Registries" in answer.json["error"]["message"]
     app.extensions["doors_recorder"].flush()
     with database.read() as session:
-        (row,) = admissions.list_(session, door="harbor").items
+        (row,) = admissions.list_reviews(session, door="harbor").items
     assert (row.outcome, row.namespace, row.name) == ("denied", HOST, REPOSITORY)
 
 

@@ -255,7 +255,7 @@ def test_two_hundred_pods_ask_for_one_scan(ask: Ask, database: Database) -> None
     for number in range(200):
         assert not ask(review(limited(NEW_IMAGE) | {"metadata": {"name": f"web-{number}"}}))["allowed"]
     with database.read() as session:
-        assert len(scans.list_(session, None).items) == 1
+        assert len(scans.list_scans(session, None).items) == 1
 
 
 def test_it_waits_for_a_scan(settings: Settings, database: Database, token: str, worker: Worker) -> None:
@@ -296,8 +296,8 @@ def test_a_dry_run_leaves_no_trace(ask: Ask, app: OpenAPI, database: Database) -
     assert "a dry run starts no scan" in answer["status"]["message"]
     recorder(app)
     with database.read() as session:
-        assert scans.list_(session, None).items == ()
-        assert admissions.list_(session).items == ()
+        assert scans.list_scans(session, None).items == ()
+        assert admissions.list_reviews(session).items == ()
 
 
 @pytest.mark.usefixtures("known")
@@ -459,8 +459,8 @@ def test_reviews_are_shown_and_denials_audited(ask: Ask, app: OpenAPI, api: Api,
         ask(review(limited(BAD_IMAGE)))
     recorder(app)
     with database.read() as session:
-        rows = admissions.list_(session).items
-        entries = audit.list_(session, audit.Filter(action="admission.deny")).items
+        rows = admissions.list_reviews(session).items
+        entries = audit.list_entries(session, audit.Filter(action="admission.deny")).items
     assert [row.outcome for row in rows] == ["denied"] * 3 + ["allowed"]
     assert (rows[0].user, rows[0].namespace, rows[0].name) == ("kim@example.com", "shop", "web")
     assert rows[0].images[0]["digest"] == BAD.digest
@@ -588,5 +588,5 @@ def test_a_client_certificate_of_the_api_server_counts_instead_of_a_token(
     for path in ("/api/v1/images", "/adapters/docker/authorize", "/adapters/registry/authorize"):
         assert client.open(path, environ_overrides=own).status_code in (401, 405), path
     with database.session() as session:
-        (asked,) = [each for each in scans.list_(session, None).items if each.request.target == NEW_IMAGE]
+        (asked,) = [each for each in scans.list_scans(session, None).items if each.request.target == NEW_IMAGE]
     assert asked.request.requested_by == "certificate api-server"

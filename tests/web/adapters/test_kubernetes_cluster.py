@@ -102,8 +102,8 @@ def test_a_dry_run_is_denied_as_the_real_thing_and_leaves_no_trace(cluster: Clus
     assert "denied by policy" in cluster.apply(named(BAD_IMAGE, "dry"), "--dry-run=server", fails=True)
     assert "a dry run starts no scan" in cluster.apply(named(NEW_IMAGE, "dry"), "--dry-run=server", fails=True)
     with door.database.read() as session:
-        assert NEW_IMAGE not in {scan.request.target for scan in scans.list_(session, None).items}
-        assert "dry" not in {row.name for row in admissions.list_(session).items}
+        assert NEW_IMAGE not in {scan.request.target for scan in scans.list_scans(session, None).items}
+        assert "dry" not in {row.name for row in admissions.list_reviews(session).items}
 
 
 def test_an_image_that_nobody_scanned_is_denied_and_scanned(cluster: Cluster, door: Door) -> None:
@@ -111,7 +111,7 @@ def test_an_image_that_nobody_scanned_is_denied_and_scanned(cluster: Cluster, do
     told = cluster.apply(named(image, "new"), fails=True)
     assert "being scanned: try again in 30 s" in told
     with door.database.read() as session:
-        (asked,) = [scan for scan in scans.list_(session, None).items if scan.request.target == image]
+        (asked,) = [scan for scan in scans.list_scans(session, None).items if scan.request.target == image]
     assert asked.request.lane is Lane.GATE
 
 
@@ -149,7 +149,7 @@ def test_two_hundred_pods_at_once(cluster: Cluster, door: Door) -> None:
 
     def recorded() -> bool:
         with door.database.read() as session:
-            return len({r.name for r in admissions.list_(session, limit=500).items if "-" in r.name}) == 200
+            return len({r.name for r in admissions.list_reviews(session, limit=500).items if "-" in r.name}) == 200
 
     wait_for(recorded, "the record of 200 reviews", door.directory / "log")
 
@@ -200,7 +200,7 @@ def test_an_api_server_that_authenticates_by_its_certificate(cluster: Cluster, d
 
 def scans_requested_by_certificate(door: Door) -> int:
     with door.database.read() as session:
-        found = scans.list_(session, None, limit=500).items
+        found = scans.list_scans(session, None, limit=500).items
         return sum(each.request.requested_by == f"certificate {CLIENT_NAME}" for each in found)
 
 

@@ -146,7 +146,7 @@ def test_a_client_that_asks_for_many_unknown_images_does_not_fill_the_queue(
     assert "too many images" in told("2", "192.0.2.7")
     assert "being scanned" in told("1", "192.0.2.7"), "it is no new scan"
     with database.read() as session:
-        assert [each.request.target for each in scans.list_(session, None).items] == [f"{make.REPOSITORY}:1"]
+        assert [each.request.target for each in scans.list_scans(session, None).items] == [f"{make.REPOSITORY}:1"]
     assert "being scanned" in told("2", "192.0.2.8"), "others are scanned as before"
     stopped.take("door-scans-all", "pull", throttle.DOOR_SCANS, throttle.DOOR_SCANS.burst - 2)
     assert "too many images" in told("3", "192.0.2.9"), "a client can forge its address"
@@ -188,7 +188,7 @@ def test_signatures_and_boms_are_pulled(pull: Pull, worker: Worker, database: Da
     assert pull(manifest(name)).status_code == 200
     assert pull(blob(Digest.of(b"payload")), query="?strict=1").status_code == 200
     with database.read() as session:
-        assert len(scans.list_(session, None).items) == 1, "a digest stays what it is"
+        assert len(scans.list_scans(session, None).items) == 1, "a digest stays what it is"
 
 
 def test_a_child_of_an_index_is_judged_by_its_own_verdict(pull: Pull, api: Api, worker: Worker) -> None:
@@ -380,8 +380,8 @@ def test_pulls_are_shown_and_denials_audited(pull: Pull, app: OpenAPI, database:
     pull(blob(CLEAN.images[0].image.layers[0].digest))
     app.extensions["doors_recorder"].flush()
     with database.read() as session:
-        rows = admissions.list_(session).items
-        entries = audit.list_(session, audit.Filter(action="pull.deny")).items
+        rows = admissions.list_reviews(session).items
+        entries = audit.list_entries(session, audit.Filter(action="pull.deny")).items
     assert [(row.door, row.outcome) for row in rows] == [("registry", "denied")] * 3 + [("registry", "allowed")]
     assert (rows[0].namespace, rows[0].name, rows[0].user) == (HOST, f"{REPOSITORY}@{BAD.digest}", "192.0.2.7")
     assert len(entries) == 1

@@ -155,7 +155,7 @@ def test_it_is_audited(kim: Api, database: Database) -> None:
     found = opened(kim)
     kim("POST", f"/break-glass/{found['id']}/end", {})
     with database.read() as session:
-        entries = audit.list_(session, audit.Filter()).items
+        entries = audit.list_entries(session, audit.Filter()).items
     actions = {entry.action: entry for entry in entries if entry.action.startswith("break_glass")}
     assert set(actions) == {"break_glass.begin", "break_glass.end"}
     assert actions["break_glass.begin"].object == BAD.digest

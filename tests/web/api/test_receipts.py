@@ -146,7 +146,7 @@ def test_the_same_decision_is_signed_once_and_a_new_one_replaces_it(
     assert run(both, "--environment", "production").exit_code == 1, "the newer one revokes it"
     with database.read() as session:
         states = {each.id: use_cases.state(session, each) for each in store.of_image(session, GOOD.digest, None)}
-        issued = [entry for entry in audit.list_(session, limit=50).items if entry.action == "receipt.issue"]
+        issued = [entry for entry in audit.list_entries(session, limit=50).items if entry.action == "receipt.issue"]
     assert (states[first["id"]], states[second["id"]]) == ("superseded", "current")
     assert len(issued) == 3
     assert issued[0].detail["environment"] == "production"

@@ -61,7 +61,7 @@ def test_reviews_are_listed_and_narrowed(form: Form, database: Database) -> None
 def test_pages_of_it(form: Form, database: Database) -> None:
     with database.session() as session:
         admissions.record(session, [row(f"pod-{number}", "denied") for number in range(120)])
-        first = admissions.list_(session, limit=50)
-        second = admissions.list_(session, limit=50, cursor=first.next_cursor)
+        first = admissions.list_reviews(session, limit=50)
+        second = admissions.list_reviews(session, limit=50, cursor=first.next_cursor)
     assert first.items[0].name == "pod-119"
     assert second.items[0].name == "pod-69"

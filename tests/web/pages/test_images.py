@@ -130,7 +130,7 @@ def test_an_image_is_scanned_again_by_its_digest(shown: Callable[..., str], form
     answer = form("/images/scan", image=reference[1], force="1")
     assert answer.headers["Location"].startswith("/scans/")
     with database.read() as session:
-        assert reference[1] in {row.request.target for row in scans.list_(session, None).items}
+        assert reference[1] in {row.request.target for row in scans.list_scans(session, None).items}
 
 
 def test_a_refused_reference_comes_back_with_its_problem(form: Form) -> None:

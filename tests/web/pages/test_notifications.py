@@ -107,7 +107,7 @@ def test_from_nothing_to_a_message(
     assert json.loads(hook.got[1])["data"]["events"][0]["subject"] == "CVE-2026-0001"
     wait_for(lambda: "Sent" in admin.see("/notifications/deliveries"))
     with database.read() as session:
-        uid = notifications.list_(session, None).items[0].uid
+        uid = notifications.list_notifications(session, None).items[0].uid
     assert "CVE-2026-0001 (critical) in openssl" in admin.see(f"/notifications/deliveries/{uid}")
     assert "Delivers" in admin.see("/notifications")
     for page in ("/notifications", place, f"/notifications/deliveries/{uid}", "/audit-log"):
@@ -162,7 +162,7 @@ def test_a_refused_channel_comes_back_without_its_secret(
     assert typed["secret"] not in answer.text.replace("must not", "")
     assert typed["url"] in answer.text
     with database.read() as session:
-        assert channels.list_(session) == ()
+        assert channels.list_channels(session) == ()
 
 
 def test_every_format_has_a_form(admin: Somebody, api: Api) -> None:

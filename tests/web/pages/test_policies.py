@@ -168,7 +168,7 @@ def test_saving_asks_with_the_dry_run_that_has_finished(form: Form, scanned: str
     assert urlsplit(asked.location).path == urlsplit(started.location).path
     assert "asks=1" in asked.location
     with database.read() as session:
-        assert len(jobs.list_(session, [jobs.DRY_RUN])) == 1
+        assert len(jobs.list_jobs(session, [jobs.DRY_RUN])) == 1
 
 
 def test_a_finished_dry_run_that_denies_nothing_is_enough_to_save(form: Form, scanned: str, database: Database) -> None:

@@ -304,7 +304,9 @@ def test_a_registry_goes_after_its_webhooks(admin: Somebody, app: OpenAPI, place
     assert admin(remove).status_code == 303
     assert HOST not in admin.see("/registries").partition("Latest events")[0]
     with database.read() as session:
-        actions = [entry.action for entry in audit.list_(session).items if entry.action.startswith(("reg", "webhook"))]
+        actions = [
+            entry.action for entry in audit.list_entries(session).items if entry.action.startswith(("reg", "webhook"))
+        ]
     assert actions == [
         "registry.remove",
         "webhook.remove",

@@ -38,8 +38,8 @@ def test_storage_is_shown_and_a_pruning_requested_once(admin: Somebody, database
     for _ in range(2):
         assert admin("/settings/storage/prune").status_code == 303
     with database.read() as session:
-        (asked,) = jobs.list_(session, [jobs.RETENTION])
-        requested = audit.list_(session, audit.Filter(action="retention.request")).items
+        (asked,) = jobs.list_jobs(session, [jobs.RETENTION])
+        requested = audit.list_entries(session, audit.Filter(action="retention.request")).items
     assert asked.requested_by == "ada"
     assert len(requested) == 2
     assert "not yet: queued" in admin.see("/settings/storage")
@@ -68,7 +68,7 @@ def test_people_come_change_and_are_kept_out(admin: Somebody, app: OpenAPI, data
     assert admin(f"/settings/people/{vera.id}/enable").status_code == 303
     assert admin(f"/settings/people/{vera.id}/sign-out").status_code == 303
     with database.read() as session:
-        actions = [entry.action for entry in audit.list_(session).items if entry.action.startswith("user.")]
+        actions = [entry.action for entry in audit.list_entries(session).items if entry.action.startswith("user.")]
     assert actions == ["user.sign_out", "user.enable", "user.disable", "user.role", "user.create"]
 
 

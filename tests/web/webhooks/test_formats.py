@@ -111,7 +111,7 @@ def told(app: OpenAPI, sender: Sender, secret: str, number: int = 1, **more: Any
 
 def queued(database: Database) -> list[str]:
     with database.read() as session:
-        return sorted(s.request.target for s in scans.list_(session, None, states=[ScanState.QUEUED]).items)
+        return sorted(s.request.target for s in scans.list_scans(session, None, states=[ScanState.QUEUED]).items)
 
 
 def begin(database: Database) -> None:
@@ -137,7 +137,7 @@ def test_an_authentic_push_is_taken(app: OpenAPI, database: Database, sender: Se
     digest = f"@{senders.DIGEST}" if sender.has_digest else ""
     assert queued(database) == [f"{HOST}/{sender.repository}:1.4.2{digest}"]
     with database.read() as session:
-        (view,) = deliveries.list_(session, None).items
+        (view,) = deliveries.list_deliveries(session, None).items
     assert (view.format, view.outcome) == (sender.format, "1 image")
 
 
@@ -376,7 +376,7 @@ def test_a_test_of_the_senders_is_answered_and_seen(
         answer = send(app, sender, body, sender.sign(body, secret, 1))
         assert (answer.status_code, answer.json["scans"]) == (200, [])
     with database.read() as session:
-        (view,) = deliveries.list_(session, None).items
+        (view,) = deliveries.list_deliveries(session, None).items
         (seen,) = deliveries.list_hooks(session, None)
     assert view.outcome == "test delivery"
     assert seen.last_delivery == view.received_at
@@ -463,7 +463,7 @@ def test_another_host_than_the_configured_one_is_refused(app: OpenAPI, database:
     answer = told(app, sender, secret)
     assert (answer.status_code, answer.json["scans"], answer.json["refused"]) == (202, [], 1)
     with database.read() as session:
-        (view,) = deliveries.list_(session, None).items
+        (view,) = deliveries.list_deliveries(session, None).items
     assert view.unknown_hosts == (sender.host,)
 
 

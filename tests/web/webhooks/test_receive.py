@@ -65,7 +65,7 @@ def push(host: str = HOST, **target: Any) -> dict[str, Any]:
 
 def queued(database: Database) -> list[str]:
     with database.read() as session:
-        page = scans.list_(session, None, states=[ScanState.QUEUED])
+        page = scans.list_scans(session, None, states=[ScanState.QUEUED])
     return sorted(scan.request.target for scan in page.items)
 
 
@@ -80,7 +80,7 @@ def test_a_push_is_recorded_and_answered(app: OpenAPI, database: Database, secre
             "push",
             "default",
         )
-        (view,) = deliveries.list_(session, None).items
+        (view,) = deliveries.list_deliveries(session, None).items
     assert (view.id, view.scans) == (answer.json["delivery"], tuple(answer.json["scans"]))
 
 
@@ -121,7 +121,7 @@ def test_what_does_not_concern_us_leaves_no_trace(app: OpenAPI, database: Databa
         assert (answer.status_code, answer.json["scans"]) == (202, [])
     assert queued(database) == []
     with database.read() as session:
-        assert deliveries.list_(session, None).items == ()
+        assert deliveries.list_deliveries(session, None).items == ()
 
 
 def test_a_delivery_told_again_is_the_same(app: OpenAPI, database: Database, secret: str) -> None:
@@ -168,7 +168,7 @@ def test_several_events_are_one_delivery(app: OpenAPI, database: Database, secre
 
 def refused(database: Database) -> list[deliveries.RefusedEvent]:
     with database.read() as session:
-        return [event for view in deliveries.list_(session, None).items for event in view.refused]
+        return [event for view in deliveries.list_deliveries(session, None).items for event in view.refused]
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,7 @@ def test_the_web_server_answers_a_delivery_after_its_commit(
     status, first = deliver(push())
     assert (status, first["events"], first["refused"]) == (202, 1, 0)
     with database.read() as session:
-        (view,) = deliveries.list_(session, None).items
+        (view,) = deliveries.list_deliveries(session, None).items
     assert (view.id, list(view.scans)) == (first["delivery"], first["scans"])
     assert deliver(push()) == (202, first)  # repeated
     status, other = deliver(push("other.example"))  # refused events are not written by a group
@@ -507,4 +507,4 @@ def test_the_web_server_answers_a_delivery_after_its_commit(
     status, refused = deliver(push(tag="3"))  # the group finds that what it was checked against is outdated
     assert (status, refused["reason"]) == (401, "bad_token")
     with database.read() as session:
-        assert len(deliveries.list_(session, None).items) == 2
+        assert len(deliveries.list_deliveries(session, None).items) == 2
