@@ -13,6 +13,7 @@ idle, its next request could already be on the way and would be lost.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import resource
 import signal
@@ -41,6 +42,9 @@ _WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # time to read an answer: a base, p
 _BUFFERED = 256 << 20  # bytes of all finished answers that have not been read
 _LINGER_SECONDS = 2.0
 _MAX_CONNECTIONS = 8192
+# Closed at once when there are too many. To find the oldest, every connection is looked at, which must not be done for
+# each new one: 500 connections beyond the limit blocked the event loop for 14 seconds.
+_ROOM = 256
 _SWEEP_SECONDS = 1.0
 _SWITCH_SECONDS = 0.001  # thread switch interval, not the default 0.005: a gate call waits less while a page renders
 # An idle connection gets this long for one more request, which is answered with ``Connection: close``; requests in
@@ -50,6 +54,10 @@ DRAIN_SECONDS, _DRAIN_IDLE_SECONDS = 9, 3.0
 
 class _HeadTooLarge(Exception):
     """The head of a request has too many bytes or fields."""
+
+
+class _AmbiguousHead(Exception):
+    """A proxy may have read the head of a request in another way."""
 
 
 class _Transport:
@@ -86,7 +94,9 @@ class _Transport:
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, watched by `_Sweeper`."""
 
-    draining = False  # of the process, not of one connection
+    # Of the process, not of one connection.
+    draining = False
+    limit = _MAX_CONNECTIONS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol.connection_made`."""
@@ -103,7 +113,7 @@ class Connection(HttpToolsProtocol):
         self._client_certificate = (secured.getpeercert() or {}) if secured is not None else {}
         self._line = _Transport(transport, self._is_sending)
         super().connection_made(self._line)  # type: ignore[arg-type]
-        if len(self.connections) > _MAX_CONNECTIONS:
+        if len(self.connections) > self.limit:
             _make_room(self.connections)
 
     def _is_sending(self) -> bool:
@@ -184,9 +194,20 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > _HEAD_FIELDS or sum(len(n) + len(v) for n, v in self.headers) > _HEAD_BYTES:
             self._head_refused = True
             raise _HeadTooLarge
+        # Of pipelined requests, only the bytes of the one that is incomplete count; one read holds many.
+        self._head_bytes = 0
+        self._refuse_ambiguous_head()
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False
+
+    def _refuse_ambiguous_head(self) -> None:
+        """Raises _AmbiguousHead for what RFC 9112 (3.2, 6.1) tells a server to refuse, and llhttp accepts."""
+        names = [name for name, _ in self.headers]
+        hosts, is_1_1 = names.count(b"host"), self.parser.get_http_version() == "1.1"
+        # HTTP/1.0 has no Transfer-Encoding: a proxy of that version passes it on and frames the body in another way.
+        if hosts > 1 or (is_1_1 and not hosts) or (not is_1_1 and b"transfer-encoding" in names):
+            raise _AmbiguousHead
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol.resume_writing`. The reader has made progress, so it is not stuck."""
@@ -204,15 +225,14 @@ class Connection(HttpToolsProtocol):
 
 
 def _make_room(connections: set[Any]) -> None:
-    """At the limit of connections, close the one that has waited longest for a request, so that a new one can be
+    """At the limit of connections, close those that have waited longest for a request, so that new ones can be
     accepted.
     """
     # Never one with a request in flight: thousands of idle connections are an attack (slowloris) or forgotten clients,
     # and a request that was accepted is answered.
     waiting = [c for c in connections if c.idle and not c.transport.is_closing()]
-    oldest = min(waiting, key=lambda c: c.head_since or float("inf"), default=None)
-    if oldest is not None:
-        oldest.transport.abort()
+    for connection in heapq.nsmallest(_ROOM, waiting, key=lambda c: c.head_since or float("inf")):
+        connection.transport.abort()
 
 
 class _Sweeper:
@@ -311,7 +331,8 @@ def serve(
     answers.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    _raise_file_limit()
+    # Each connection is a file. The rest is for the database, the broker and connections in their TLS handshake.
+    Connection.limit = min(_MAX_CONNECTIONS, _raise_file_limit() * 3 // 4)
     # Its warnings are one line for each malformed request, so any client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     bridge = Bridge(app)
@@ -350,9 +371,10 @@ def run(settings: Settings, listening: socket.socket, tell_ready: Callable[[], N
     telemetry.shut_down()
 
 
-def _raise_file_limit() -> None:
-    """Raise the limit of open files, because each connection needs one."""
+def _raise_file_limit() -> int:
+    """Raise the limit of open files, because each connection needs one. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
