@@ -34,7 +34,7 @@ from scanner.errors import RemoteError
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import deliveries, projects, scans
 from scanner.store.direct import Direct
-from scanner.store.schema import delivery, delivery_scan, idempotency, project, registry, scan, webhook
+from scanner.store.schema import IS_QUEUED, delivery, delivery_scan, idempotency, project, registry, scan, webhook
 from scanner.store.session import BUSY, CONFLICT, Database, new_id
 
 # A group waits for deliveries that are being read, and for the senders that were just answered: half as long as a
@@ -393,7 +393,7 @@ _REPEATED = f"""
     UNION
     SELECT a.delivery_id FROM asked a
     WHERE (SELECT 1 FROM {idempotency.name} i WHERE i.key = a.key LIMIT 1) IS NOT NULL
-       OR (SELECT 1 FROM {scan.name} s WHERE s.request_key = a.request_key AND s.state = 'queued' LIMIT 1) IS NOT NULL
+       OR (SELECT 1 FROM {scan.name} s WHERE s.request_key = a.request_key AND {IS_QUEUED} LIMIT 1) IS NOT NULL
 """  # noqa: S608  table names are constants; all values are bound parameters
 
 

@@ -25,6 +25,7 @@ from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
 from scanner.store.leases import ACTIVE, ATTEMPTS, GIVEN_UP, HANDED_BACK, LOSSES, Leases, locked
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
+    IS_QUEUED,
     decision,
     delivery_scan,
     harbor_scan,
@@ -193,7 +194,7 @@ def _link(session: Connection, delivery_id: str | None, scan_id: str) -> None:
 
 def _queued(session: Connection, key: str) -> str | None:
     found = session.execute(
-        sa.select(scan.c.id).where(scan.c.request_key == key, scan.c.state == ScanState.QUEUED)
+        sa.select(scan.c.id).where(scan.c.request_key == key, sa.text(IS_QUEUED))
     ).scalar()
     return str(found) if found else None
 

@@ -355,6 +355,10 @@ trust_state = sa.Table(
 
 # Scans
 
+# As a condition of SQL that the index of ready scans cannot serve. With ``state = 'queued'``, PostgreSQL may ask that
+# index for a request's key: its statistics tell of few queued scans until a burst is analyzed, and then it reads them
+# all for each key. Written out, because a bound parameter does not match the condition of a partial index.
+IS_QUEUED = "lower(state) = 'queued'"
 scan = sa.Table(
     "scan",
     metadata,
@@ -400,8 +404,8 @@ scan = sa.Table(
         "ux_scan_request_key",
         "request_key",
         unique=True,
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text(IS_QUEUED),
+        postgresql_where=sa.text(IS_QUEUED),
     ),
     sa.Index(
         "ux_scan_key",
