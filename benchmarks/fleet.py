@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
+from benchmarks import databases
 from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineReport, Severity, Vulnerability
 from scanner.model.image import Image, ImageConfig, Layer, PathSize
 from scanner.model.reference import Descriptor, Digest, Platform
@@ -470,7 +471,7 @@ def _write(session: Connection, table: sa.Table, rows: Iterable[Mapping[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fill an empty database with a generated fleet.")
-    parser.add_argument("url", help="SQLAlchemy URL, e.g. sqlite:////tmp/fleet.db")
+    parser.add_argument("url", type=databases.url, help="SQLAlchemy URL, e.g. sqlite:////tmp/fleet.db")
     parser.add_argument("--images", type=int, default=10_000)
     options = parser.parse_args()
     database = Database(options.url)

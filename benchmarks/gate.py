@@ -1,7 +1,7 @@
 """Requests per second of an already-decided gate call, as a ratio to a bare Flask JSON route on the same server, in
 the same run.
 
-    python benchmarks/gate.py [--rounds 5] [--seconds 3] [--database postgresql+psycopg://…]
+    python benchmarks/gate.py [--rounds 5] [--seconds 3] [--database postgresql]
 
 Our web server answers both: ``/hello`` is a Flask app of one route, ``/api/v1/gate`` is ours with token, database
 and headers. Rounds alternate and medians are told; the server's CPU time per request is told beside, because other
@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import databases
 
 CONNECTIONS = 4
 GOAL = 0.4
@@ -201,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--database", default="", help="an empty PostgreSQL database; SQLite otherwise")
+    databases.add_option(parser)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:

@@ -1,6 +1,6 @@
 """The gate's answers while a burst of notification events is routed and delivered, as a ratio to its answers before.
 
-    python -m benchmarks.notifications [--events 10000] [--seconds 5] [--rate 100] [--database postgresql+psycopg://…]
+    python -m benchmarks.notifications [--events 10000] [--seconds 5] [--rate 100] [--database postgresql]
 
 A worker with the lane ``notify`` delivers to a webhook receiver on this machine: each event is of another subject, so
 each becomes a message. A client asks the gate at a fixed rate, because one that asks as fast as it can measures only
@@ -27,6 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import databases
 from benchmarks.gate import answer, cpu_seconds, http, prepare, processes, served
 
 GOAL = 1.2  # the median of an answer during the burst, to the median before
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rate", type=float, default=100, help="questions to the gate per second")
-    parser.add_argument("--database", default="", help="an empty PostgreSQL database; SQLite otherwise")
+    databases.add_option(parser)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)

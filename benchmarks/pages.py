@@ -1,7 +1,7 @@
 """Server time of every page on a large store, and its ratio to one bare indexed query on the same store in the same
 run.
 
-    python -m benchmarks.pages [--images 10000] [--database sqlite:////tmp/fleet.db]
+    python -m benchmarks.pages [--images 10000] [--database URL]
 
 The store is ``benchmarks.fleet``'s: 10,000 images with 4.6 million findings. A database that is filled already is
 used as it is; SQLite in a temporary directory otherwise. The bare query reads one image's row by its digest; goal:
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from benchmarks import fleet
+from benchmarks import databases, fleet
 from scanner import queue
 from scanner.config import Secret, Settings, secret_key
 from scanner.store import accounts, schema
@@ -75,7 +75,7 @@ def pages(known: fleet.Fleet) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Server time of every page on a large store.")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--database", default="", help="SQLAlchemy URL; filled first when it is empty")
+    databases.add_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(

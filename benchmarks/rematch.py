@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from benchmarks import databases
 from scanner.advisories import database as advisories
 from scanner.advisories import trivydb
 from scanner.advisories.trivydb import Advisory
@@ -145,7 +146,7 @@ def scan(image: Path, cache: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--database", default="")
+    databases.add_option(parser)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)

@@ -28,6 +28,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from benchmarks import databases
 from scanner.config import Retention, Secret, Settings
 from scanner.model.actor import SERVICE
 from scanner.model.reference import Digest
@@ -254,7 +255,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=500, help="a day")
     parser.add_argument("--months", type=int, default=12, help="of 30 days")
     parser.add_argument("--rounds", type=int, default=3, help="of the gate's measurement")
-    parser.add_argument("--database", default="", help="an empty PostgreSQL database; SQLite otherwise")
+    databases.add_option(parser)
     parser.add_argument("--keep", action="append", default=[], metavar="WHAT=PERIOD", help="such as decisions=60d")
     asked = parser.parse_args()
     periods = {f"retention_{name}": Retention.parse(text) for name, _, text in (k.partition("=") for k in asked.keep)}

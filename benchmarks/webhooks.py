@@ -1,7 +1,7 @@
 """Deliveries of webhooks accepted per second, as a ratio to an endpoint that only parses them; and what is lost.
 
     python -m benchmarks.webhooks [--rounds 5] [--seconds 3] [--connections 16] [--lost 20000]
-                                  [--database postgresql+psycopg://…]
+                                  [--database postgresql]
 
 The same server answers all, in turn, on kept-alive connections. ``parse`` and ``accept`` are routes of our application:
 both read the body, parse it by the format, and have the same threads and the middleware of every route (headers,
@@ -35,6 +35,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import databases
 from benchmarks.gate import cpu_seconds, pin, processes
 
 GOAL = 0.45
@@ -257,7 +258,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--lost", type=int, default=0, help="how many deliveries are sent while a worker is killed")
-    parser.add_argument("--database", default="", help="an empty PostgreSQL database; SQLite otherwise")
+    databases.add_option(parser)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:

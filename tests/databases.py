@@ -22,6 +22,7 @@ import pytest
 from scanner.store.session import Database
 
 BACKENDS = ("sqlite", "postgresql")
+INSTALL = "apt-get install postgresql, or put pg_ctl on PATH"
 _TEMPLATE = "migrated"
 
 
@@ -72,9 +73,11 @@ class Cluster:
 
 def make_cluster() -> Cluster:
     """Start a new server; it ends with this process. Skips where PostgreSQL is not installed."""
-    binaries = _binaries()
+    programs = binaries()
+    if programs is None:
+        pytest.skip(f"PostgreSQL is not installed: {INSTALL}")
     home = Path(tempfile.mkdtemp(prefix="dockwarden-pg-"))
-    cluster = Cluster(binaries, home)
+    cluster = Cluster(programs, home)
     if os.getuid() == 0:
         shutil.chown(home, "postgres", "postgres")
     cluster.control("initdb", "-o", "--auth=trust --no-sync --encoding=UTF8 --locale=C")
@@ -83,12 +86,11 @@ def make_cluster() -> Cluster:
     return cluster
 
 
-def _binaries() -> Path:
+def binaries() -> Path | None:
+    """Return the directory of PostgreSQL's programs, if it is installed."""
     found = shutil.which("pg_ctl")
     places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if not places:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql, or put pg_ctl on PATH")
-    return places[0]
+    return places[0] if places else None
 
 
 def _end(cluster: Cluster) -> None:

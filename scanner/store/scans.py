@@ -193,9 +193,7 @@ def _link(session: Connection, delivery_id: str | None, scan_id: str) -> None:
 
 
 def _queued(session: Connection, key: str) -> str | None:
-    found = session.execute(
-        sa.select(scan.c.id).where(scan.c.request_key == key, sa.text(IS_QUEUED))
-    ).scalar()
+    found = session.execute(sa.select(scan.c.id).where(scan.c.request_key == key, sa.text(IS_QUEUED))).scalar()
     return str(found) if found else None
 
 
