@@ -382,7 +382,6 @@ TESTED_IN = {
     "web/resources.py": "tests/web/test_permissions.py",
     "web/security.py": "tests/web/test_auth.py",
     "web/sender_keys.py": "tests/web/webhooks/test_formats.py",
-    "web/server.py": "tests/web/test_capacity.py",
     "web/waiting.py": "tests/web/test_capacity.py",
     "web/webhooks/__init__.py": "tests/web/webhooks/test_documentation.py",
     "web/webhooks/_notifications.py": "tests/web/webhooks/test_formats.py",
