@@ -83,7 +83,7 @@ def decided(session: Any, found: Any) -> str:
     claim = scans.claim(session, "benchmark", ["gate"], 60)
     assert claim
     scans.settle(session, claim, found.digest, "benchmark")
-    made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+    made = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())
     images.record(session, claim, found, evidence_digest(found), made)
     return reference
 

@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.pages import measure
 from scanner import catalog, queue
-from scanner.commands.audit import uncollected
+from scanner.commands.audit import without_garbage_collection
 from scanner.config import Secret, Settings, secret_key
 from scanner.model.actor import COMMAND_LINE
 from scanner.services import inventory, workloads
@@ -144,7 +144,7 @@ def audit(count: int) -> int:
     """A stream of manifests, read into workloads, beside loading it."""
     text, source = stream(count).encode(), catalog.workload_sources()["kubernetes"]
     workloads.check(source.parse(stream(1), "-")[0], None)  # the checks are imported once
-    with uncollected():  # as the command, and the floor as well
+    with without_garbage_collection():  # as the command, and the floor as well
         floor = timed(lambda: list(yaml.load_all(text, Loader=yaml.CSafeLoader)))
         whole = timed(lambda: [workloads.check(each, None) for each in source.parse(text, "-")])
     print(f"loading {count:,} documents with libyaml: {floor:.1f} s")

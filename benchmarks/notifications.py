@@ -102,7 +102,9 @@ def subscribe(home: Path, database_url: str, port: int) -> None:
         values={"url": f"http://127.0.0.1:{port}/", "secret": "whsec_" + "A" * 32},
     )
     with database.session() as session:
-        wanted = notifications.Wanted(created.id, kinds=(EventKind.VULNERABILITY_NEW.value,), group_seconds=0)
+        wanted = notifications.WantedSubscription(
+            created.id, kinds=(EventKind.VULNERABILITY_NEW.value,), group_seconds=0
+        )
         notifications.subscribe(session, COMMAND_LINE, wanted)
     database.engine.dispose()
 

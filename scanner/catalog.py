@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scanner.checks.base import Check, ImageCheck, RegistryCheck, WorkloadCheck
     from scanner.engines.base import Engine
     from scanner.notify.base import ChannelFormat
-    from scanner.policy.rules import CheckInfo, Known
+    from scanner.policy.rules import CheckInfo, KnownNames
     from scanner.registry.listings.base import Listing
     from scanner.reports.base import ReportFormat
     from scanner.trust.base import TrustScheme
@@ -82,7 +82,7 @@ def chosen_engines(choice: str) -> tuple[str, ...]:
     return _BOTH if choice == BOTH else (choice,)
 
 
-def chosen(choice: str) -> tuple[Engine, ...]:
+def engines_of(choice: str) -> tuple[Engine, ...]:
     """The engines of a choice, without those that do not exist."""
     return tuple(engines()[name] for name in chosen_engines(choice) if name in engines())
 
@@ -141,11 +141,11 @@ def checks() -> Mapping[str, Check]:
 
 
 @cache
-def known() -> Known:
+def known_names() -> KnownNames:
     """The names that a policy may use in this installation."""
-    from scanner.policy.rules import Known
+    from scanner.policy.rules import KnownNames
 
-    return Known(
+    return KnownNames(
         checks={identifier: _info(check) for identifier, check in checks().items()},
         schemes=frozenset(schemes()),
         engines=frozenset(engines()),

@@ -350,7 +350,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: {error}") from error
 
 
-_EXPECTED: Mapping[Any, str] = {
+_EXPECTED_VALUES: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -387,7 +387,7 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
             }[str(raw).lower()]
         return kind(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        expected = _EXPECTED.get(get_origin(kind) or kind, "a text")
+        expected = _EXPECTED_VALUES.get(get_origin(kind) or kind, "a text")
         raise UsageError(f"{where}: not a valid value", hint=f"expected {expected}") from error
 
 

@@ -32,7 +32,7 @@ else:
         options = {"eq": eq, "order": order, "frozen": frozen, "kw_only": kw_only}
 
         def decorate(cls: type) -> type:
-            return _decorated(cls, options, slots)
+            return _lazy_class(cls, options, slots)
 
         return decorate if cls is None else decorate(cls)
 
@@ -46,7 +46,7 @@ _NOT_COPIED = frozenset({"__dict__", "__weakref__"})
 _ORDER = ("__lt__", "__le__", "__gt__", "__ge__")
 
 
-def _decorated(cls: type, options: dict[str, bool], slots: bool) -> type:
+def _lazy_class(cls: type, options: dict[str, bool], slots: bool) -> type:
     body = {name: value for name, value in vars(cls).items() if name not in _NOT_COPIED}
     if body.get("__hash__", ...) is None and "__eq__" in body:
         del body["__hash__"]  # written by Python because of ``__eq__``, not by the class

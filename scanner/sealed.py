@@ -78,7 +78,7 @@ class SealedFiles:
         return _complete(path.read_bytes())
 
 
-def derived(home: Path) -> SealedFiles:
+def derived_files(home: Path) -> SealedFiles:
     """Return what this installation derived from its own files: small, and cheap to make again."""
     return SealedFiles(home / "derived", _MAX_DERIVED)
 

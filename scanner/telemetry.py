@@ -90,14 +90,14 @@ class Span:
         """Add attributes. ``__`` in a name stands for a dot: ``http__route`` is ``http.route``."""
         if self._inner is not None:
             for name, value in attributes.items():
-                self._inner.set_attribute(name.replace("__", "."), _bounded(value))
+                self._inner.set_attribute(name.replace("__", "."), _bounded_value(value))
 
     def fail(self, reason: str) -> None:
         """Mark the span as failed, by a slug: a message may hold a secret."""
         if self._inner is not None:
             from opentelemetry.trace import StatusCode
 
-            self._inner.set_attribute("error.type", _bounded(reason))
+            self._inner.set_attribute("error.type", _bounded_value(reason))
             self._inner.set_status(StatusCode.ERROR)
 
     def end(self) -> None:
@@ -108,7 +108,7 @@ class Span:
 _NOTHING = Span()
 
 
-def _bounded(value: Value) -> Value:
+def _bounded_value(value: Value) -> Value:
     return value[:_LONGEST] if isinstance(value, str) else value
 
 

@@ -90,7 +90,7 @@ def record(database: Database, found: ScanReport) -> None:
         ticket = scans.request(session, asked)
         claim = scans.claim(session, "test", ["push"], 60, scan_id=ticket.scan_id)
         assert claim is not None
-        known, remedies = catalog.known(), catalog.remedies()
+        known, remedies = catalog.known_names(), catalog.remedies()
         made = decisions.decide_all(session, found, known, remedies)
         images.record(
             session,

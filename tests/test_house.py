@@ -117,7 +117,7 @@ from scanner import catalog, plugins
 from scanner.cli import cli
 from web.webhooks import formats
 
-known = catalog.known()
+known = catalog.known_names()
 assert {"sample-image-check", "sample-registry-check", "sample-workload-check"} <= set(known.checks)
 assert catalog.engine_choices() == ("clair", "sample-engine", "trivy", "both"), catalog.engine_choices()
 assert catalog.chosen_engines("both") == ("trivy", "clair")  # a third engine does not change it

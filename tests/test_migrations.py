@@ -121,7 +121,7 @@ def test_bases_of_images_that_were_recorded_before_are_watched(database: Databas
     database.downgrade("0026")
     database.upgrade()
     with database.read() as session:
-        (one,) = base_watch.watched(session, None).items
+        (one,) = base_watch.list_watched(session, None).items
     assert one.watch.name == base_watch.Name("registry.example.com/bases/debian", "12", "default")
     assert [image.base for image in one.images] == [Digest.of(b"base")]
 

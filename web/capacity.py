@@ -163,7 +163,7 @@ class _Job:
         if self.gone.is_set() or self.send is None:
             return False
         message = {"type": "http.response.body", "body": piece, "more_body": more}
-        sent = asyncio.run_coroutine_threadsafe(_awaited(self.send(message)), self.loop)
+        sent = asyncio.run_coroutine_threadsafe(_wait_for(self.send(message)), self.loop)
         try:
             sent.result(_STALLED_SECONDS)
         except (TimeoutError, asyncio.CancelledError, RuntimeError):
@@ -172,7 +172,7 @@ class _Job:
         return not self.gone.is_set()
 
 
-async def _awaited(something: Awaitable[object]) -> None:
+async def _wait_for(something: Awaitable[object]) -> None:
     await something
 
 
@@ -206,7 +206,7 @@ class Pool:
         job = _Job(environ, loop.create_future(), loop, loop.create_future(), send)
         queued = self._busy >= self._kind.threads
         self._open += 1
-        self._put(job)
+        self._add_job(job)
         try:
             answer = await (self._soon(job) if queued else job.answered)
         except BaseException:
@@ -223,7 +223,7 @@ class Pool:
         """Return the number of requests that are being answered, or wait for a thread."""
         return self._busy
 
-    def _put(self, job: _Job) -> None:
+    def _add_job(self, job: _Job) -> None:
         with self._lock:
             self._busy += 1
         self._jobs.put(job)
@@ -288,7 +288,7 @@ class Pool:
         def again(error: Exception | None) -> None:
             job.environ[FAILURE] = error
             job.environ["wsgi.input"].seek(0)
-            self._put(job)
+            self._add_job(job)
 
         try:
             later.begin(send, again)

@@ -18,7 +18,7 @@ from web.auth import bearer, gate_caller
 from web.resources import resources
 from web.security import admission
 from web.throttle import DOOR_SCANS, SCANS, Rate
-from web.waiting import waited
+from web.waiting import wait_for_end
 
 TOKEN_PREFIX = "dw_"  # noqa: S105  how every token begins
 
@@ -90,7 +90,7 @@ def door(source: str, client: str = "") -> doors.DoorServices:
         memory,
         ask,
         lambda scan_id: queue.enqueue(resources().celery, scan_id, Lane.GATE),
-        waited,
+        wait_for_end,
         source,
         count_scan,
     )

@@ -115,14 +115,14 @@ def _broker(resources: Resources) -> Check:
 
 def _engine(resources: Resources) -> Check:
     """In a distributed installation the workers have the engine, not this process."""
-    chosen = catalog.chosen(resources.settings.engine)
+    chosen = catalog.engines_of(resources.settings.engine)
     if not chosen:
         return Check("engine", False, resources.settings.embedded, "no_such_engine")
     return _judge("engine", resources.settings.embedded, lambda: [e.version(resources.settings) for e in chosen])
 
 
 def _advisories(resources: Resources) -> Check:
-    chosen = catalog.chosen(resources.settings.engine)
+    chosen = catalog.engines_of(resources.settings.engine)
     if not chosen:
         return Check("advisories", False, False, "no_such_engine")
     try:

@@ -17,7 +17,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Histogram
 
 from scanner.config import Settings
-from web.security import admission, after_answer, request_id, started
+from web.security import admission, after_answer, arrival_time, request_id
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "credential")
 
@@ -97,7 +97,7 @@ def install(app: Flask, registry: CollectorRegistry) -> None:
                 "principal": principal.name if principal else "",
                 "address": request.remote_addr or "",
             }
-        after_answer(partial(_record, child, started(), log, level, members))
+        after_answer(partial(_record, child, arrival_time(), log, level, members))
         return response
 
 

@@ -54,7 +54,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedClaims:
     """The values that an ID token must have to be accepted now."""
 
     issuer: str
@@ -63,34 +63,34 @@ class Expected:
     now: float
 
 
-def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
+def verify(token: str, keys: KeySet, expected: ExpectedClaims) -> Mapping[str, Any]:
     """Verify an ID token (OpenID Connect Core 3.1.3.7) and return its claims.
 
     Raises RefusedError(reason="oidc_refused") that names the failed step.
     """
     claims = verified_claims(token, keys, ALGORITHMS)  # steps 6 to 8: signature, algorithm
     if claims is None:
-        raise _refused("the signature of the ID token is not valid")
+        raise _refused_sign_in("the signature of the ID token is not valid")
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if claims.get("iss") != expected.issuer:  # step 2
-        raise _refused("the ID token is from another issuer")
+        raise _refused_sign_in("the ID token is from another issuer")
     if expected.client_id not in audiences:  # step 3
-        raise _refused("the ID token is for another client")
+        raise _refused_sign_in("the ID token is for another client")
     if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != expected.client_id:  # steps 4, 5
-        raise _refused("the ID token was issued to another client")
+        raise _refused_sign_in("the ID token was issued to another client")
     expires, issued, begins = (moment(claims.get(name)) for name in ("exp", "iat", "nbf"))
     if expires is None or expires + _LEEWAY <= expected.now:  # step 9
-        raise _refused("the ID token has expired")
+        raise _refused_sign_in("the ID token has expired")
     if issued is None or issued - _LEEWAY > expected.now:  # step 10
-        raise _refused("the ID token was issued in the future")
+        raise _refused_sign_in("the ID token was issued in the future")
     if claims.get("nbf") is not None and (begins is None or begins - _LEEWAY > expected.now):
-        raise _refused("the ID token is not valid yet")
+        raise _refused_sign_in("the ID token is not valid yet")
     nonce = claims.get("nonce")
     if not isinstance(nonce, str) or not secrets.compare_digest(nonce.encode(), expected.nonce.encode()):  # step 11
-        raise _refused("the ID token belongs to another request")
+        raise _refused_sign_in("the ID token belongs to another request")
     if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:  # section 2
-        raise _refused("the ID token has no valid subject")
+        raise _refused_sign_in("the ID token has no valid subject")
     return claims
 
 
@@ -100,7 +100,7 @@ class Provider:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self.issuer = settings.oidc_issuer
-        self._roles = _mapping(settings.oidc_roles)
+        self._roles = _parse_mapping(settings.oidc_roles)
         for role in (*self._roles.values(), *filter(None, [settings.oidc_default_role])):
             if role not in ROLES:
                 raise UsageError(f"oidc_roles: unknown role {role!r}", hint="use one of " + ", ".join(ROLES))
@@ -147,8 +147,8 @@ class Provider:
         )
         token = document.get("id_token")
         if not isinstance(token, str):
-            raise _refused("the provider sent no ID token")
-        expected = Expected(self.issuer, self._settings.oidc_client_id, attempt.nonce, time.time())
+            raise _refused_sign_in("the provider sent no ID token")
+        expected = ExpectedClaims(self.issuer, self._settings.oidc_client_id, attempt.nonce, time.time())
         try:
             claims = verify(token, self._current_keys(), expected)
         except RefusedError:
@@ -167,10 +167,10 @@ class Provider:
     def _identity(self, claims: Mapping[str, Any], access_token: object) -> Identity:
         wanted = self._settings.oidc_groups_claim
         more: Mapping[str, Any] = claims
-        if wanted not in claims and isinstance(access_token, str) and self._known("userinfo_endpoint"):
+        if wanted not in claims and isinstance(access_token, str) and self._is_known("userinfo_endpoint"):
             more = self._get(self._endpoint("userinfo_endpoint"), {"Authorization": f"Bearer {access_token}"})
             if more.get("sub") != claims["sub"]:  # OpenID Connect Core 5.3.2
-                raise _refused("userinfo belongs to another subject")
+                raise _refused_sign_in("userinfo belongs to another subject")
         groups = more.get(wanted)
         named = groups[:_MOST_GROUPS] if isinstance(groups, list) else [groups]
         name = claims.get(self._settings.oidc_name_claim) or more.get(self._settings.oidc_name_claim)
@@ -183,7 +183,7 @@ class Provider:
 
     # Metadata of the provider
 
-    def _known(self, name: str) -> bool:
+    def _is_known(self, name: str) -> bool:
         return isinstance(self._about().get(name), str)
 
     def _endpoint(self, name: str) -> str:
@@ -240,7 +240,7 @@ class Provider:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unusable(type(error).__name__) from error
         if answer.status in (400, 401, 403):
-            raise _refused("the provider rejected the code")
+            raise _refused_sign_in("the provider rejected the code")
         if answer.status != httpx.codes.OK:
             raise _unusable(f"it answered {answer.status}")
         found = load_untrusted_json(answer.body, limit=_LIMIT, error=RemoteError)
@@ -271,7 +271,7 @@ def _key_set(document: Mapping[str, Any]) -> KeySet:
     return found
 
 
-def _mapping(pairs: Iterable[str]) -> dict[str, str]:
+def _parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
     """``group=role``; a group name may contain an equals sign."""
     found = {}
     for pair in pairs:
@@ -294,7 +294,7 @@ def _check_address(address: str, issuer: str) -> None:
         raise UsageError(f"{clean_text(address, 200)!r} is not a URL", hint="see oidc_issuer in docs/settings.md")
 
 
-def _refused(why: str) -> RefusedError:
+def _refused_sign_in(why: str) -> RefusedError:
     return RefusedError(f"the sign-in was not accepted: {why}", reason="oidc_refused", hint="try again")
 
 

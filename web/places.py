@@ -39,7 +39,7 @@ def take(account: str, session_cookie: str) -> None:
     """
     if not resources().settings.rate_limits:
         return
-    throttle, account = resources().throttle, _folded(account)
+    throttle, account = resources().throttle, _folded_account(account)
     # A browser that has signed in before has buckets of its own, so that guesses from elsewhere cannot lock its owner
     # out.
     if place := _known_place(account, session_cookie):
@@ -57,13 +57,13 @@ def take(account: str, session_cookie: str) -> None:
 def failed(account: str) -> None:
     """Count a wrong password for the account and for the service, from any address."""
     if resources().settings.rate_limits:
-        resources().throttle.spend("sign-in-account-failures", _folded(account), SIGN_IN_ACCOUNT_FAILURES)
+        resources().throttle.spend("sign-in-account-failures", _folded_account(account), SIGN_IN_ACCOUNT_FAILURES)
         resources().throttle.spend("sign-in-failures", _SHARED, SIGN_IN_FAILURES)
 
 
 def remember(response: Response, account: str, session_cookie: str) -> None:
     """Mark the browser as a known place of this account. The cookie is not a credential."""
-    sealed = secrets.seal(Secret(_folded(account)), resources().secret_key, _SEALED)
+    sealed = secrets.seal(Secret(_folded_account(account)), resources().secret_key, _SEALED)
     response.set_cookie(
         _cookie(session_cookie),
         base64.urlsafe_b64encode(sealed).decode(),
@@ -92,5 +92,5 @@ def _cookie(session_cookie: str) -> str:
     return f"{session_cookie}-known-place"
 
 
-def _folded(account: str) -> str:
+def _folded_account(account: str) -> str:
     return account.casefold()[:200]

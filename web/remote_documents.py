@@ -23,7 +23,7 @@ _REMEMBERED = 32
 
 
 @dataclass(frozen=True)
-class _Known(Generic[T]):
+class _CachedDocument(Generic[T]):
     value: T
     at: float
 
@@ -36,8 +36,8 @@ class RemoteDocuments(Generic[T]):
     ) -> None:
         self._at_once, self._clock, self._wait_seconds = at_once, clock, wait_seconds
         self._changed = threading.Condition()
-        self._known: OrderedDict[str, _Known[T]] = OrderedDict()
-        self._failed: OrderedDict[str, _Known[RemoteError]] = OrderedDict()
+        self._known: OrderedDict[str, _CachedDocument[T]] = OrderedDict()
+        self._failed: OrderedDict[str, _CachedDocument[RemoteError]] = OrderedDict()
         self._fetching: set[str] = set()
 
     def get(self, key: str, fetch: Callable[[], T], max_age: float, *, stale: float = 0.0) -> T:
@@ -52,7 +52,7 @@ class RemoteDocuments(Generic[T]):
         try:
             value = fetch()
         except RemoteError as error:
-            self._end(key, failed=_Known(error, self._clock()))
+            self._end(key, failed=_CachedDocument(error, self._clock()))
             former = self._former(key, max_age + stale) if stale else None
             if former is None:
                 raise
@@ -60,10 +60,10 @@ class RemoteDocuments(Generic[T]):
         except BaseException:
             self._end(key)
             raise
-        self._end(key, known=_Known(value, self._clock()) if max_age > 0 else None)
+        self._end(key, known=_CachedDocument(value, self._clock()) if max_age > 0 else None)
         return value
 
-    def _ready_or_mine(self, key: str, max_age: float, stale: float) -> _Known[T] | None:
+    def _ready_or_mine(self, key: str, max_age: float, stale: float) -> _CachedDocument[T] | None:
         """Return a document that may be used. None: this thread must fetch it. Raises RemoteError."""
         ends = time.monotonic() + self._wait_seconds
         with self._changed:
@@ -85,11 +85,13 @@ class RemoteDocuments(Generic[T]):
                 if not self._changed.wait(max(0.0, ends - time.monotonic())):
                     raise RemoteError("another server is slow to answer", reason="busy", hint="try again in a minute")
 
-    def _former(self, key: str, oldest: float) -> _Known[T] | None:
+    def _former(self, key: str, oldest: float) -> _CachedDocument[T] | None:
         known = self._known.get(key)
         return known if known is not None and self._clock() - known.at <= oldest else None
 
-    def _end(self, key: str, known: _Known[T] | None = None, failed: _Known[RemoteError] | None = None) -> None:
+    def _end(
+        self, key: str, known: _CachedDocument[T] | None = None, failed: _CachedDocument[RemoteError] | None = None
+    ) -> None:
         with self._changed:
             self._fetching.discard(key)
             self._failed.pop(key, None)
@@ -100,7 +102,7 @@ class RemoteDocuments(Generic[T]):
             self._changed.notify_all()
 
 
-def _keep(among: OrderedDict[str, _Known[T]], key: str, value: _Known[T]) -> None:
+def _keep(among: OrderedDict[str, _CachedDocument[T]], key: str, value: _CachedDocument[T]) -> None:
     among[key] = value
     among.move_to_end(key)
     while len(among) > _REMEMBERED:

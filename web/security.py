@@ -106,11 +106,11 @@ class Envelope:
         environ[_STARTED] = time.perf_counter()
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            return start_response(status, self._dressed(environ, headers), *more)
+            return start_response(status, self._with_headers(environ, headers), *more)
 
         return self._app(environ, start)
 
-    def _dressed(self, environ: WSGIEnvironment, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _with_headers(self, environ: WSGIEnvironment, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         is_page = any(name == "Content-Type" and value.startswith("text/html") for name, value in headers)
         policy = _PAGE_CSP.format(nonce=_nonce(environ)) if is_page else _DATA_CSP
         dressed = [*headers, *_ALWAYS, ("Content-Security-Policy", policy), ("X-Request-Id", environ[_ID])]
@@ -140,7 +140,7 @@ def admit(limit: int = BODY_LIMIT) -> Response:
     return Response(status=204)
 
 
-def leaving() -> threading.Event:
+def shutdown_event() -> threading.Event:
     """Set when this process is about to end: waiting requests then answer with what they have."""
     found: threading.Event = request.environ.get(LEAVING) or threading.Event()
     return found
@@ -175,7 +175,7 @@ def request_id() -> str:
     return found
 
 
-def started() -> float:
+def arrival_time() -> float:
     """When this request arrived, by `time.perf_counter`."""
     return float(request.environ[_STARTED])
 

@@ -6,12 +6,12 @@ import time
 
 from scanner.store import scans
 from web.resources import resources
-from web.security import leaving
+from web.security import shutdown_event
 
 _FIRST_POLL, _LAST_POLL = 0.1, 1.0
 
 
-def waited(scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView:
+def wait_for_end(scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView:
     """Return the scan when it has ended; or as it is, when time is over, the process ends, or too many wait already."""
     ends, pause = time.monotonic() + seconds, _FIRST_POLL
     waiting = seconds > 0 and resources().waiters.acquire(blocking=False)
@@ -19,7 +19,7 @@ def waited(scan_id: str, seconds: float, projects: frozenset[str] | None) -> sca
         while True:
             with resources().database.read() as session:
                 scan = scans.get(session, scan_id, projects)
-            if scan.state.terminal or not waiting or time.monotonic() + pause > ends or leaving().wait(pause):
+            if scan.state.terminal or not waiting or time.monotonic() + pause > ends or shutdown_event().wait(pause):
                 return scan
             pause = min(pause * 1.5, _LAST_POLL)
     finally:

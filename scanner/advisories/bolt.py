@@ -150,11 +150,11 @@ class _File:
         start = number * self._page_size
         # Pages 0 and 1 are the meta pages: no branch may point to them.
         if number < 2 or start + _HEADER > len(self._data):
-            raise _broken()
+            raise _broken_file_error()
         flags, _, overflow = struct.unpack_from("<HHI", self._data, start + 8)
         end = start + (overflow + 1) * self._page_size
         if not flags & (_LEAF | _BRANCH) or end > len(self._data):
-            raise _broken()
+            raise _broken_file_error()
         self.spend(end - start)
         return self._data[start:end]
 
@@ -188,7 +188,7 @@ class Bucket:
             if not below:
                 return None
             page = self._file.page(below[-1])
-        raise _broken()
+        raise _broken_file_error()
 
     def bucket(self, key: bytes) -> Bucket | None:
         found = self.get(key)
@@ -200,7 +200,7 @@ class Bucket:
 
     def _walk(self, page: bytes, depth: int) -> Iterator[tuple[bytes, bytes | Bucket]]:
         if depth > _MAX_DEPTH:
-            raise _broken()
+            raise _broken_file_error()
         if _flags(page) & _LEAF:
             yield from self._leaf(page)
         else:
@@ -214,29 +214,29 @@ class Bucket:
             start = position + offset
             left -= _ELEMENT + key_size + value_size
             if left < 0:
-                raise _broken()
+                raise _broken_file_error()
             key, value = page[start : start + key_size], page[start + key_size : start + key_size + value_size]
             if len(key) != key_size or len(value) != value_size:
-                raise _broken()
+                raise _broken_file_error()
             yield key, self._below(value) if flags & 1 else value
 
     def _below(self, value: bytes) -> Bucket:
         if len(value) < 16:
-            raise _broken()
+            raise _broken_file_error()
         (root,) = struct.unpack_from("<Q", value)
         return Bucket(self._file, root, value[16:] if root == 0 else b"")
 
 
 def _flags(page: bytes) -> int:
     if len(page) < _HEADER:
-        raise _broken()
+        raise _broken_file_error()
     return int(struct.unpack_from("<H", page, 8)[0])
 
 
 def _elements(page: bytes) -> range:
     count = struct.unpack_from("<H", page, 10)[0]
     if _HEADER + count * _ELEMENT > len(page):
-        raise _broken()
+        raise _broken_file_error()
     return range(_HEADER, _HEADER + count * _ELEMENT, _ELEMENT)
 
 
@@ -246,12 +246,12 @@ def _children(page: bytes) -> Iterator[tuple[bytes, int]]:
         yield page[position + offset : position + offset + size], number
 
 
-def _broken() -> UsageError:
+def _broken_file_error() -> UsageError:
     return UsageError("the file is damaged: one of its pages is malformed", hint="download it again")
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Bucket]:
+def open_root_bucket(file: Path) -> Iterator[Bucket]:
     """Open a complete bbolt file and yield its root bucket. Raises UsageError if it is not one."""
     with file.open("rb") as stream:
         if file.stat().st_size < 2 * PAGE:
@@ -270,7 +270,7 @@ def root_of(data: mmap.mmap | bytes, name: str = "the file") -> Bucket:
 
 def check(file: Path) -> None:
     """Raise UsageError unless ``file`` is a complete bbolt file: a valid meta page, and at least its stated length."""
-    with opened(file):
+    with open_root_bucket(file):
         pass
 
 

@@ -26,7 +26,7 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
-from scanner.sealed import derived
+from scanner.sealed import derived_files
 
 if TYPE_CHECKING:
     from scanner.advisories import bolt
@@ -104,7 +104,7 @@ class Holdings:
 def _holdings(file: Path, mtime: int, size: int) -> Holdings:
     from scanner.advisories import bolt
 
-    with bolt.opened(file) as root:
+    with bolt.open_root_bucket(file) as root:
         found = {
             name.decode("utf-8", "replace")
             for name, packages in root.items()
@@ -133,7 +133,7 @@ def _digest(file: Path, mtime: int, size: int, home: Path | None) -> Digest:
             return hashlib.file_digest(stream, "sha256").hexdigest().encode()
 
     # Half a gigabyte: hashing it takes longer than a scan of an unchanged image.
-    found = derived(home).about("database", file, find) if home else find()
+    found = derived_files(home).about("database", file, find) if home else find()
     return Digest(f"sha256:{found.decode()}")
 
 
@@ -296,7 +296,7 @@ def known_answer(file: Path) -> None:
     """
     from scanner.advisories import bolt
 
-    with bolt.opened(file) as root:
+    with bolt.open_root_bucket(file) as root:
         details = root.bucket(b"vulnerability")
         for source, packages in root.items():
             if details is None or source in _OTHER_BUCKETS or not isinstance(packages, bolt.Bucket):

@@ -57,7 +57,7 @@ def recognise(file: Path) -> str | None:
     if not file.is_file():
         return None
     try:
-        with _reading(file) as stream:
+        with _open_feed(file) as stream:
             # By content, not by name: the download may have any name, and a wrong guess gives a clear error later.
             head = stream.read(4096).lstrip(_SPACE)
     except (OSError, EOFError, zlib.error):
@@ -74,8 +74,8 @@ def parse(file: Path, kind: str) -> Feed:
     import csv
 
     try:
-        with _reading(file) as packed:
-            stream = io.BufferedReader(_Bounded(packed, file.name), 1 << 20)
+        with _open_feed(file) as packed:
+            stream = io.BufferedReader(_BoundedStream(packed, file.name), 1 << 20)
             if kind == KEV and stream.peek(64).lstrip(_SPACE)[:1] == b"{":
                 return _kev_json(stream.read(_MAX_JSON + 1), file.name)
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
@@ -85,7 +85,7 @@ def parse(file: Path, kind: str) -> Feed:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[IO[bytes]]:
+def _open_feed(file: Path) -> Iterator[IO[bytes]]:
     import gzip
 
     with file.open("rb") as plain:
@@ -97,7 +97,7 @@ def _reading(file: Path) -> Iterator[IO[bytes]]:
             yield plain
 
 
-class _Bounded(io.RawIOBase):
+class _BoundedStream(io.RawIOBase):
     """A stream with a size limit: a feed of a few megabytes can be crafted to decompress to any size."""
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
@@ -258,7 +258,7 @@ def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
     import sqlite3
 
     try:
-        with _opened(file) as connection:
+        with _open_feed_database(file) as connection:
             properties = dict(connection.execute("SELECT name, value FROM said").fetchall())
             return AdvisoryStatus(
                 kind,
@@ -275,7 +275,7 @@ def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+def _open_feed_database(file: Path) -> Iterator[sqlite3.Connection]:
     import sqlite3
 
     # `immutable`: the file never changes, and SQLite then needs no lock in a directory that may be read-only.
@@ -290,11 +290,13 @@ def all_status(settings: Settings) -> tuple[AdvisoryStatus, ...]:
 
 
 def annotate(settings: Settings, report: EngineReport) -> EngineReport:
-    """Return the report with the feeds' values for each vulnerability, and the feeds' status. See ``annotated``."""
-    return replace(report, vulnerabilities=annotated(settings, report.vulnerabilities), feeds=all_status(settings))
+    """Return the report with the feeds' values and status. See ``with_feed_values``."""
+    return replace(
+        report, vulnerabilities=with_feed_values(settings, report.vulnerabilities), feeds=all_status(settings)
+    )
 
 
-def annotated(settings: Settings, items: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
+def with_feed_values(settings: Settings, items: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
     """Set ``known_exploited`` and ``epss`` of vulnerabilities, matched by CVE id or alias.
 
     Not in KEV is ``False``, because the catalogue is complete. A CVE without an EPSS score stays ``None``: it has not
@@ -333,7 +335,7 @@ def _lookup(settings: Settings, kind: str, wanted: list[str]) -> dict[str, float
 
     found: dict[str, float] = {}
     try:
-        with _opened(live.resolve()) as connection:
+        with _open_feed_database(live.resolve()) as connection:
             # SQLite limits the variables of a statement: 999 in older builds.
             for start in range(0, len(wanted), _LOOKUP_BATCH):
                 part = wanted[start : start + _LOOKUP_BATCH]

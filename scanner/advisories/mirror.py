@@ -30,7 +30,7 @@ _SECONDS = 3600.0  # an hour for 4 GiB is 1.2 MB/s
 
 
 @dataclass(frozen=True)
-class Fetched:
+class Download:
     """A finished download.
 
     ``identity`` detects changes: a layer's digest, or an ETag; empty if unknown. ``file`` is None if nothing has
@@ -41,7 +41,7 @@ class Fetched:
     file: Path | None
 
 
-def fetch(settings: Settings, source: str, media_type: str, target: Path, have: str = "") -> Fetched:
+def fetch(settings: Settings, source: str, media_type: str, target: Path, have: str = "") -> Download:
     """Download ``source`` to the file ``target``, unless its identity is still ``have``.
 
     Raises UsageError for an unreadable source, RemoteError and ImageError like the registry client.
@@ -51,7 +51,7 @@ def fetch(settings: Settings, source: str, media_type: str, target: Path, have: 
     return _artifact(settings, Reference.parse(source), media_type, target, have)
 
 
-def _artifact(settings: Settings, reference: Reference, media_type: str, target: Path, have: str) -> Fetched:
+def _artifact(settings: Settings, reference: Reference, media_type: str, target: Path, have: str) -> Download:
     """Download an OCI artifact (image-spec 1.1): the one layer with the expected media type.
 
     Annotations are ignored.
@@ -69,24 +69,24 @@ def _artifact(settings: Settings, reference: Reference, media_type: str, target:
         if layer.size > _MAX_ARTIFACT:
             raise LimitExceeded(f"{reference} is larger than {_MAX_ARTIFACT >> 30} GiB")
         if layer.digest == have:
-            return Fetched(have, None)
+            return Download(have, None)
         found = hashlib.new(layer.digest.algorithm)
         with client.stream_blob(reference, layer, _SECONDS) as chunks:
-            _keep(_hashing(chunks, found), target, layer.size)
+            _keep(_hash_chunks(chunks, found), target, layer.size)
         if found.hexdigest() != layer.digest.hex:
             raise ImageError(
                 f"{reference.host} sent content that does not match {layer.digest}", reason="digest_mismatch"
             )
-        return Fetched(str(layer.digest), target)
+        return Download(str(layer.digest), target)
 
 
-def _hashing(chunks: Iterable[bytes], found: hashlib._Hash) -> Iterable[bytes]:
+def _hash_chunks(chunks: Iterable[bytes], found: hashlib._Hash) -> Iterable[bytes]:
     for chunk in chunks:
         found.update(chunk)
         yield chunk
 
 
-def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
+def _file(settings: Settings, url: str, target: Path, have: str) -> Download:
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.netloc not in settings.insecure_registries:
         raise UsageError(
@@ -109,7 +109,7 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
         try:
             with client.open("GET", url, headers=headers, seconds=_SECONDS) as answer:
                 if answer.status == 304:
-                    return Fetched(have, None)
+                    return Download(have, None)
                 if answer.status != 200:
                     raise RemoteError(
                         f"{parts.netloc} answered {answer.status} for {parts.path}", reason="mirror_error"
@@ -120,7 +120,7 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
                     )
                 limit = _MAX_ARTIFACT if parts.path.endswith(".tar.gz") else _MAX_FILE
                 _keep(answer.chunks(limit), target, limit)
-                return Fetched(answer.headers.get("ETag", "")[:200], target)
+                return Download(answer.headers.get("ETag", "")[:200], target)
         except AnswerTooLarge as error:
             raise LimitExceeded(f"{parts.netloc}: {error}") from error
         except httpx.HTTPError as error:

@@ -35,7 +35,7 @@ class Source:
 
     name: str
     origin: str = ""  # where the data in use came from: a mirror, or an imported file
-    identity: str = ""  # its identity on the mirror: see ``mirror.Fetched``
+    identity: str = ""  # its identity on the mirror: see ``mirror.Download``
     checked: float = 0.0
     failed: float = 0.0
     failures: int = 0  # in a row
@@ -43,7 +43,7 @@ class Source:
     next_check: float = 0.0
 
 
-def configured(settings: Settings) -> Mapping[str, str]:
+def configured_mirrors(settings: Settings) -> Mapping[str, str]:
     """The sources with a configured mirror. Nothing is downloaded without configuration."""
     places = {
         TRIVY: settings.advisories_source,
@@ -54,7 +54,7 @@ def configured(settings: Settings) -> Mapping[str, str]:
     return {name: place for name, place in places.items() if place}
 
 
-def known(settings: Settings) -> Mapping[str, Source]:
+def recorded_sources(settings: Settings) -> Mapping[str, Source]:
     """Every source by name, as last recorded."""
     found = {name: Source(name) for name in SOURCES}
     try:
@@ -73,7 +73,7 @@ def note(settings: Settings, source: Source) -> None:
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (settings.advisories_dir / ".sources.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        every = {**known(settings), source.name: source}
+        every = {**recorded_sources(settings), source.name: source}
         partial = settings.advisories_dir / f".sources-{secrets.token_hex(8)}"
         try:
             partial.write_text(json.dumps([asdict(item) for item in every.values()], indent=1))
@@ -134,7 +134,7 @@ class Overview:
 
 def overview(settings: Settings) -> tuple[Overview, ...]:
     """Every source, with the vulnerability database first."""
-    noted, mirrors, now = known(settings), configured(settings), datetime.now(UTC)
+    noted, mirrors, now = recorded_sources(settings), configured_mirrors(settings), datetime.now(UTC)
     oldest = timedelta(hours=settings.advisories_max_age_hours)
     found = []
     for name in SOURCES:
@@ -155,8 +155,8 @@ def moment(seconds: float) -> datetime | None:
 
 def due(settings: Settings, now: float | None = None) -> tuple[str, ...]:
     """Configured sources whose next check is due."""
-    noted, at = known(settings), time.time() if now is None else now
-    return tuple(name for name in configured(settings) if noted[name].next_check <= at)
+    noted, at = recorded_sources(settings), time.time() if now is None else now
+    return tuple(name for name in configured_mirrors(settings) if noted[name].next_check <= at)
 
 
 def update(settings: Settings, name: str) -> bool:
@@ -168,22 +168,22 @@ def update(settings: Settings, name: str) -> bool:
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Every worker checks for updates. The first one downloads; the others must not do it a second time.
     with database.only_one(settings.advisories_dir, f".update-{name}"):
-        place, former = configured(settings)[name], known(settings)[name]
+        place, former = configured_mirrors(settings)[name], recorded_sources(settings)[name]
         try:
             fetched = _download(settings, name, place, former)
         except ScannerError as error:
-            note(settings, _failed(settings, former, error))
+            note(settings, _failed_source(settings, former, error))
             raise
         except OSError as error:
             full = ScannerError(f"cannot keep the download: {error.strerror}", reason="disk_full", retryable=True)
-            note(settings, _failed(settings, former, full))
+            note(settings, _failed_source(settings, former, full))
             raise full from error
         now, next_check = time.time(), time.time() + _with_jitter(_interval(settings))
         note(settings, Source(name, place, fetched.identity, now, former.failed, 0, "", next_check))
         return fetched.file is not None
 
 
-def _failed(settings: Settings, former: Source, error: ScannerError) -> Source:
+def _failed_source(settings: Settings, former: Source, error: ScannerError) -> Source:
     failures = former.failures + 1
     wait = min(_AGAIN_SECONDS * 2 ** min(failures - 1, 10), _interval(settings))
     message = clean_text(f"{error.reason}: {error}", 500)
@@ -192,7 +192,7 @@ def _failed(settings: Settings, former: Source, error: ScannerError) -> Source:
     )
 
 
-def _download(settings: Settings, name: str, place: str, former: Source) -> mirror.Fetched:
+def _download(settings: Settings, name: str, place: str, former: Source) -> mirror.Download:
     incoming = settings.advisories_dir / f".download-{name}"
     have = former.identity if former.origin == place and (name == JAVA or in_force(settings, name)) else ""
     try:
@@ -222,7 +222,7 @@ def import_file(settings: Settings, file: Path) -> AdvisoryStatus:
     kind = feeds.recognise(file)
     status = feeds.import_file(settings, file, kind) if kind else database.import_file(settings, file).status()
     name = kind or TRIVY
-    former = known(settings)[name]
+    former = recorded_sources(settings)[name]
     note(
         settings, replace(former, origin=f"file {file.name}", identity="", checked=time.time(), failures=0, failure="")
     )

@@ -9,7 +9,7 @@ from scanner.model.workload import Workload
 
 _POSTGRES = ("/var/lib/postgresql", "/bitnami/postgresql")
 _MYSQL = ("/var/lib/mysql", "/bitnami/mysql", "/bitnami/mariadb")
-_KNOWN = {
+_DATABASES = {
     "postgres": ("PostgreSQL", _POSTGRES),
     "postgresql": ("PostgreSQL", _POSTGRES),
     "postgis": ("PostgreSQL", _POSTGRES),
@@ -43,4 +43,4 @@ def database_of(workload: Workload, image: ImageSubject | None) -> tuple[str, tu
         name = Reference.parse(workload.image).name.rpartition("/")[2]
     except UsageError:
         return None
-    return _KNOWN.get(name)
+    return _DATABASES.get(name)

@@ -19,7 +19,7 @@ from scanner.model.reference import Descriptor, Digest, Platform
 
 _MAX_LINES = 20_000
 _MAX_VALUE = 20_000  # characters after variables are replaced: a few lines can double a value each
-_KNOWN = frozenset(
+_INSTRUCTIONS = frozenset(
     [
         "ADD",
         "ARG",
@@ -102,10 +102,10 @@ def read(text: str, file: str) -> Build:
         elif current is None:
             raise _wrong(file, one.line, f"{one.name} before the first FROM" if number else "it begins without FROM")
         else:
-            _apply(current, one, file, defaults)
+            _apply_instruction(current, one, file, defaults)
     if current is None:
         raise UsageError(f"{file}: there is no FROM instruction", reason="bad_dockerfile")
-    return _built(current)
+    return _build_of_stage(current)
 
 
 def instructions(text: str, file: str) -> Iterator[Instruction]:
@@ -131,7 +131,7 @@ def instructions(text: str, file: str) -> Iterator[Instruction]:
         name, _, value = whole.strip().partition(" ")
         name, value = name.upper(), " ".join(value.split("\t")).strip()
         first = _first_line(lines, first)
-        if name not in _KNOWN:
+        if name not in _INSTRUCTIONS:
             raise _wrong(file, first + 1, f"unknown instruction {name[:40]!r}")
         documents = []
         # COPY and ADD take files from heredocs; other instructions have none.
@@ -165,7 +165,7 @@ def _escape(lines: Sequence[str]) -> str:
 
 
 def _begin(one: Instruction, stages: dict[str, _Stage], defaults: Mapping[str, str], file: str) -> _Stage:
-    match = _STAGE.fullmatch(_expanded(one.value, defaults))
+    match = _STAGE.fullmatch(_with_variables(one.value, defaults))
     if match is None:
         raise _wrong(file, one.line, f"FROM {one.value[:100]!r} is not an image")
     name = match[2]
@@ -179,12 +179,14 @@ def _begin(one: Instruction, stages: dict[str, _Stage], defaults: Mapping[str, s
     return stage
 
 
-def _apply(stage: _Stage, one: Instruction, file: str, defaults: Mapping[str, str]) -> None:
+def _apply_instruction(stage: _Stage, one: Instruction, file: str, defaults: Mapping[str, str]) -> None:
     # ENV wins over ARG of the same name, as in the builder.
     known = {"PATH": _PATH, **stage.variables, **dict(stage.config.get("env", ()))}
     # The builder replaces no variables in these five: a shell does at run time, or a later build. Replacing them here
     # would judge another command than the one that runs.
-    value = one.value if one.name in ("RUN", "CMD", "ENTRYPOINT", "SHELL", "ONBUILD") else _expanded(one.value, known)
+    value = (
+        one.value if one.name in ("RUN", "CMD", "ENTRYPOINT", "SHELL", "ONBUILD") else _with_variables(one.value, known)
+    )
     config = stage.config
     created = f"{one.name} {value}"
     match one.name:
@@ -302,7 +304,7 @@ def _pairs(value: str, file: str, line: int) -> dict[str, str]:
     return {key: text for key, _, text in (word.partition("=") for word in words)}
 
 
-def _expanded(text: str, variables: Mapping[str, str]) -> str:
+def _with_variables(text: str, variables: Mapping[str, str]) -> str:
     """Replace variables. One without a value stays as it is written: unknown is not the same as empty."""
 
     def value(match: re.Match[str]) -> str:
@@ -318,7 +320,7 @@ def _expanded(text: str, variables: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)[:_MAX_VALUE]
 
 
-def _built(stage: _Stage) -> Build:
+def _build_of_stage(stage: _Stage) -> Build:
     layers: list[Layer] = []
     entries: list[HistoryEntry] = []
     for entry, line in stage.history:

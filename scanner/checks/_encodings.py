@@ -42,11 +42,11 @@ _NO_HEX = lazy(rb"0[xX]|\\+x|\\+u00|[^0-9A-Fa-f]")
 _DECIMAL_BLOCK = lazy_re2(rb"(?:[0-9]{1,3}[\s,;&#]{1,8}){40,}")
 _DECIMAL = lazy(rb"[0-9]+")
 _GZIP = b"\x1f\x8b\x08"
-_WRAPPED = 40  # the shortest line length at which tools wrap base64
+_LEAST_WRAPPED_LINE = 40  # the shortest line length at which tools wrap base64
 _FAR = 80  # bytes between two lines of one block
 
 
-class Reading(NamedTuple):
+class DecodedText(NamedTuple):
     """A decoded text and the offset of its encoded form in the file."""
 
     text: bytes
@@ -70,20 +70,22 @@ def in_base64(literal: bytes) -> Iterator[bytes]:
             yield form.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-def narrowed(data: bytes) -> Iterator[Reading]:
+def utf16_parts(data: bytes) -> Iterator[DecodedText]:
     """Yield the ASCII parts of UTF-16 and UTF-32 text in a file."""
     for match in _WIDE_TEXT.finditer(data):
-        yield Reading(match[0].replace(b"\0", b""), match.start())
+        yield DecodedText(match[0].replace(b"\0", b""), match.start())
 
 
-def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
+def base64_blocks(data: bytes, marks: re.Pattern[bytes]) -> Iterator[DecodedText]:
     """Yield decoded blocks of base64 that contain ``marks`` (literals in base64). Wrapped lines are joined."""
     # Replaced by as many spaces, so that offsets in the file stay true for the evidence.
     flat = _LINE_END.sub(lambda m: b" " * len(m[0]), data) if b"\\" in data or b"%" in data else data
     block: list[bytes] = []
     start = end = 0
     for match in _TOKEN.finditer(flat):
-        joins = block and len(block[-1]) >= _WRAPPED and len(block[-1]) % 4 == 0 and match.start() - end <= _FAR
+        joins = (
+            block and len(block[-1]) >= _LEAST_WRAPPED_LINE and len(block[-1]) % 4 == 0 and match.start() - end <= _FAR
+        )
         if not (joins and _ONLY_GLUE.fullmatch(flat, end, match.start())):
             yield from _block([*block, *_last_line(flat, end, block)], start, marks)
             block, start = [], match.start()
@@ -94,13 +96,13 @@ def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
 
 def _last_line(flat: bytes, end: int, block: list[bytes]) -> Iterator[bytes]:
     """What is left for the last line of a wrapped block, too short to be looked for. DER is none without it."""
-    if block and len(block[-1]) >= _WRAPPED and len(block[-1]) % 4 == 0:
+    if block and len(block[-1]) >= _LEAST_WRAPPED_LINE and len(block[-1]) % 4 == 0:
         found = _REST.match(flat, end)
         if found is not None:
             yield found[1]
 
 
-def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterator[Reading]:
+def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterator[DecodedText]:
     text = b"".join(tokens)
     # Most tokens of 16 letters are words, hashes and identifiers. The marks keep them from being decoded at all.
     if not text or marks.search(text) is None:
@@ -108,7 +110,7 @@ def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterato
     text = text.translate(_URL_SAFE)
     for offset in range(4):  # preceding letters may belong to the alphabet and shift the groups
         if (found := from_base64(text[offset:])) is not None:
-            yield Reading(found, start)
+            yield DecodedText(found, start)
 
 
 def from_base64(text: bytes) -> bytes | None:
@@ -128,7 +130,7 @@ def in_hex(literal: bytes) -> bytes:
     return _BETWEEN.join(b"%02x" % byte for byte in literal)
 
 
-def from_hex(data: bytes, literal: bytes) -> Iterator[Reading]:
+def from_hex(data: bytes, literal: bytes) -> Iterator[DecodedText]:
     """Yield the decoded hexadecimal blocks that contain ``literal``."""
     digits = literal.hex().encode()
     for match in HEX_BLOCK.finditer(data):
@@ -137,7 +139,7 @@ def from_hex(data: bytes, literal: bytes) -> Iterator[Reading]:
         if at >= 0:
             text = text[at % 2 :]  # skip a hexadecimal digit that belongs to the text before
             start = match.end() - len(match[0].lstrip())  # the block may begin with the end of the line before
-            yield Reading(bytes.fromhex(text[: len(text) // 2 * 2].decode()), start)
+            yield DecodedText(bytes.fromhex(text[: len(text) // 2 * 2].decode()), start)
 
 
 def in_decimal(literal: bytes) -> bytes:
@@ -145,15 +147,15 @@ def in_decimal(literal: bytes) -> bytes:
     return rb"[\s,;&#]{1,8}".join(b"%d" % byte for byte in literal)
 
 
-def from_decimal(data: bytes, mark: re.Pattern[bytes]) -> Iterator[Reading]:
+def from_decimal(data: bytes, mark: re.Pattern[bytes]) -> Iterator[DecodedText]:
     """Yield the decoded blocks of decimal numbers that contain ``mark``."""
     for match in _DECIMAL_BLOCK.finditer(data):
         if mark.search(match[0]) is not None:
             numbers = map(int, _DECIMAL.findall(match[0]))
-            yield Reading(bytes(number for number in numbers if number < 256), match.start())
+            yield DecodedText(bytes(number for number in numbers if number < 256), match.start())
 
 
-def gunzipped(data: bytes, most: int) -> bytes:
+def gunzip(data: bytes, most: int) -> bytes:
     """Return up to ``most`` decompressed bytes, also of a truncated stream; nothing if the data is not gzip."""
     if not data.startswith(_GZIP):
         return b""

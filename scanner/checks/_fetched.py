@@ -75,7 +75,7 @@ class Trees:
 
     def working_directory(self, text: str) -> None:
         """A ``WORKDIR``."""
-        self._start = self._resolved(text.strip().strip("\"'"), self._start)
+        self._start = self._resolve_path(text.strip().strip("\"'"), self._start)
 
     def begin(self) -> None:
         """A RUN begins where the last WORKDIR says."""
@@ -86,7 +86,7 @@ class Trees:
         if command.name in ("cd", "pushd"):
             place = next(iter(command.operands), "")
             if place and place != "-":
-                self._directory = self._resolved(place, self._directory)
+                self._directory = self._resolve_path(place, self._directory)
         elif command.name == "git":
             self._git(command)
         elif command.name in _CHECKOUTS:
@@ -95,7 +95,7 @@ class Trees:
     def unpacked(self, command: Command, archive: str, download: Command) -> None:
         """A command unpacked what was downloaded (``archive``: the file it was saved in)."""
         target = _directory_of(command)
-        place = self._resolved(target, self._directory) if target else self._directory
+        place = self._resolve_path(target, self._directory) if target else self._directory
         stripped = any(re.match(r"--strip(?:-components|-path)?\b", word) for word in command.words)
         own = (bool(target) or stripped) and not _SHARED.fullmatch(place)
         urls = [word for word in download.words if "://" in word]
@@ -104,7 +104,7 @@ class Trees:
 
     def find(self, path: str) -> tuple[Tree, bool] | None:
         """The tree that a program is of, and whether that is certain."""
-        full = self._resolved(path, self._directory)
+        full = self._resolve_path(path, self._directory)
         # The newest first: what was unpacked last into a directory has replaced what was there.
         for tree in reversed(self._trees):
             held = tree.holds(full, self._line, relative=not path.startswith(("/", "$", "~")))
@@ -120,14 +120,14 @@ class Trees:
         words = command.words
         base = self._directory
         if "-C" in words[:-1]:
-            base = self._resolved(words[words.index("-C") + 1], base)
+            base = self._resolve_path(words[words.index("-C") + 1], base)
         if "clone" in words:
             rest = words[words.index("clone") + 1 :]
             url = next((n for n, word in enumerate(rest) if _REPOSITORY.match(word)), None)
             if url is not None:
                 name = rest[url].rstrip("/").rpartition("/")[2].removesuffix(".git")
                 given = next((word for word in rest[url + 1 :] if not word.startswith("-")), name)
-                place = self._resolved(given, base)
+                place = self._resolve_path(given, base)
                 address = rest[url] if "://" in rest[url] else "ssh://" + rest[url].replace(":", "/", 1)
                 self._add(Tree(place, Command(("git", address)), self._line, own=True, clone=True))
         # A fixed commit or a verified signature settles the content, so the clone is no finding any more.
@@ -148,11 +148,11 @@ class Trees:
             return
         name = words[url].rstrip("/").rpartition("/")[2]
         given = next((word for word in words[url + 1 :] if not word.startswith("-")), name)
-        place = self._resolved(given, self._directory)
+        place = self._resolve_path(given, self._directory)
         self._add(Tree(place, Command((command.name, words[url])), self._line, own=True, clone=True))
 
     @staticmethod
-    def _resolved(path: str, base: str) -> str:
+    def _resolve_path(path: str, base: str) -> str:
         path = path.strip("\"'")
         if path.startswith(("$", "~")):  # a variable's directory, told apart by its name
             path = "/" + path
@@ -340,7 +340,7 @@ def installed_by_url(command: Command) -> str:
         return ""
     # ``npx eslint src/app``: what follows the package are its own words.
     runs = start == 1 or words[start - 1] in ("run", "exec", "x", "dlx", "create", "init")
-    return _unsettled(words[start:], hosted=node is not None, runs=runs)
+    return _unsettled_word(words[start:], hosted=node is not None, runs=runs)
 
 
 _RPM_MANAGERS = frozenset(("yum", "dnf", "dnf5", "microdnf", "tdnf"))
@@ -364,7 +364,7 @@ def installed_files(command: Command) -> Iterator[str]:
         yield from (word for word in command.operands if _PACKAGE_FILE.fullmatch(word) and "://" not in word)
 
 
-def _unsettled(words: Sequence[str], *, hosted: bool, runs: bool) -> str:
+def _unsettled_word(words: Sequence[str], *, hosted: bool, runs: bool) -> str:
     skip = False
     for word in words:
         if skip:

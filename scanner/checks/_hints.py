@@ -22,7 +22,7 @@ from scanner.model.scan import ImageReport
 from scanner.patterns import lazy
 
 # Checks whose failure can be fixed within the instruction.
-_MENDED = (
+_CORRECTED_CHECKS = (
     "recommended-packages",
     "package-cache",
     "lone-update",
@@ -150,7 +150,7 @@ def _mended_lines(
     """Yield history index, corrected instruction and the checks that it fixes."""
     minded: dict[int, list[str]] = defaultdict(list)
     for result, outcome in failed:
-        for item in outcome.evidence if result.check in _MENDED else ():
+        for item in outcome.evidence if result.check in _CORRECTED_CHECKS else ():
             if item.history_index is not None and result.check not in minded[item.history_index]:
                 minded[item.history_index].append(result.check)
     history = read_history(config).instructions
@@ -166,7 +166,7 @@ def _mended_lines(
             if one.text.isprintable() and len(one.commands) == 1:
                 yield index, (f"# remove: RUN {one.text}", names)
             continue
-        line = _mended(one) if one is not None else ""
+        line = _corrected_instruction(one) if one is not None else ""
         if line:
             yield index, (line, names)
 
@@ -212,7 +212,7 @@ def _without_comment(text: str) -> str:
     return text
 
 
-def _mended(one: Instruction) -> str:
+def _corrected_instruction(one: Instruction) -> str:
     """Return the corrected instruction. Empty if it cannot be corrected on one line."""
     text = " ".join(one.text.split("\n")) if one.name != "RUN" else one.text
     if not text.isprintable():

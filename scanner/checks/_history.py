@@ -25,14 +25,14 @@ from tree_sitter import Language, Node, Parser
 from scanner.checks._shells import (
     SHELLS,
     USER_SHELLS,
-    beginning,
     options_of,
     program,
     reads_code_from_stdin,
+    recorded_shell,
     script_word,
-    unwrapped,
+    without_wrappers,
 )
-from scanner.checks.base import ImageSubject, cut
+from scanner.checks.base import ImageSubject, truncate_at_space
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
 from scanner.model.image import HistoryEntry, ImageConfig
@@ -169,7 +169,7 @@ def failed(found: Sequence[Evidence]) -> Failed:
 def evidence(subject: ImageSubject, one: Instruction, message: str) -> Evidence:
     """Return evidence for an instruction, with or without a layer. Quoted text is truncated."""
     line = f"{one.name} {one.text}".strip()
-    line, message = cut(line, _MAX_LINE), cut(message, _MAX_MESSAGE)
+    line, message = truncate_at_space(line, _MAX_LINE), truncate_at_space(message, _MAX_MESSAGE)
     if one.layer is not None:
         return subject.evidence(message, layer_index=one.layer, instruction=line)
     return Evidence(message, instruction=line, history_index=one.index)
@@ -182,11 +182,11 @@ def history(subject: ImageSubject) -> History:
 
 def read_history(config: ImageConfig) -> History:
     """Return the parsed history."""
-    return _read(config.history, len(config.diff_ids), config.shell)
+    return _read_history(config.history, len(config.diff_ids), config.shell)
 
 
 @lru_cache(maxsize=4)
-def _read(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]) -> History:
+def _read_history(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]) -> History:
     found: list[Instruction] = []
     # One budget for the whole history: two thousand entries of the largest size would keep the parser busy for
     # minutes.
@@ -350,9 +350,9 @@ def _of_shells(text: str, shells: Sequence[str]) -> str:
 
 def _behind_shell(text: str, shells: Sequence[str]) -> _Text:
     shell = _of_shells(text, shells)
-    start = beginning(f"{shell} x" if shell else text)
+    start = recorded_shell(f"{shell} x" if shell else text)
     if shell and (start is None or (not start.gap and start.start < len(shell))):
-        return _Text(text, True, gap=f"is run by {cut(shell, 80)}, which is not a supported shell")
+        return _Text(text, True, gap=f"is run by {truncate_at_space(shell, 80)}, which is not a supported shell")
     if start is not None and start.gap:
         return _Text(text, True, gap=start.gap)
     if start is not None:
@@ -426,7 +426,7 @@ class _Script:
         if kind == "pipeline":
             return self._pipeline(node, stdin, depth)
         if kind == "redirected_statement":
-            return self._redirected(node, stdin, depth)
+            return self._redirected_commands(node, stdin, depth)
         if kind in ("command", "declaration_command"):
             return self._command(node, stdin, depth, _Targets())
         if kind == "for_statement" and (turns := self._loop(node, stdin, depth)) is not None:
@@ -437,7 +437,7 @@ class _Script:
         for child in node.named_children:
             found.extend(self._walk(child, stdin, depth + 1))
         if kind == "variable_assignment":
-            self._assigned(node)
+            self._store_variable(node)
         if kind == "variable_assignment" and (name := node.child_by_field_name("name")) is not None and found:
             self._variables[_text(name)] = tuple(found)
         if kind == "command_substitution" and not found:  # ``$(< file)`` is ``cat file``
@@ -459,14 +459,14 @@ class _Script:
         self._looping = True
         for value in values:
             found.extend(self._walk(value, (), depth + 1))
-            text = self._expanded(value)
-            # As in ``_assigned``: a long value, named many times, would become a hundred million characters.
+            text = self._literal_word(value)
+            # As in ``_store_variable``: a long value, named many times, would become a hundred million characters.
             self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
             found.extend(self._walk(body, stdin, depth + 1))
         self._looping = False
         return found
 
-    def _expanded(self, node: Node) -> str:
+    def _literal_word(self, node: Node) -> str:
         """Return a word with the literal values of variables."""
         return _word(node) if node.type == "raw_string" else self._expand(_word(node))
 
@@ -481,15 +481,15 @@ class _Script:
         self._expansions -= len(expanded)
         return expanded
 
-    def _assigned(self, node: Node) -> None:
+    def _store_variable(self, node: Node) -> None:
         """Store a variable with a literal value, so that ``S=sh; … | $S`` is understood."""
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
         if name is not None and value is not None and len(self._values) < _MAX_COMMANDS:
-            text = self._expanded(value)
+            text = self._literal_word(value)
             # Only literal values are stored. A value with an expansion is not known before the build runs.
             self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
 
-    def _resolved(self, words: list[str]) -> list[str]:
+    def _resolve_program(self, words: list[str]) -> list[str]:
         """Return the words with the program's name resolved from literal variables, aliases and ``$IFS``."""
         if not words:
             return words
@@ -512,7 +512,7 @@ class _Script:
             stdin = tuple(made)
         return found
 
-    def _redirected(self, node: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
+    def _redirected_commands(self, node: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
         body, redirects = node.child_by_field_name("body"), node.children_by_field_name("redirect")
         files = [redirect for redirect in redirects if redirect.type == "file_redirect"]
         here = [_text(c) for r in redirects for c in r.named_children if c.type == "heredoc_body"]
@@ -541,7 +541,7 @@ class _Script:
             if redirect.type == "heredoc_redirect":
                 found.extend(self._heredoc(redirect, found, self.commands[before:], depth))
             elif redirect.type == "herestring_redirect":
-                self._herestring(redirect, self.commands[before:])
+                self._read_herestring(redirect, self.commands[before:])
             elif redirect in outputs:  # ``> >(sh)``: the shell reads the command's output
                 self._walk(redirect, tuple(found), depth + 1)
         return found
@@ -560,12 +560,12 @@ class _Script:
             changed.append(fed)
         return changed
 
-    def _held(self, *words: str) -> tuple[Command, ...]:
+    def _commands_in_variables(self, *words: str) -> tuple[Command, ...]:
         """Return the commands whose output is in variables that the words use."""
         names = (name for word in words for name in re.findall(r"\$\{?([A-Za-z_]\w*)", word))
         return tuple(command for name in dict.fromkeys(names) for command in self._variables.get(name, ()))
 
-    def _herestring(self, node: Node, own: Sequence[Command]) -> None:
+    def _read_herestring(self, node: Node, own: Sequence[Command]) -> None:
         if any(_runs_stdin(c) for c in own):
             for child in node.named_children:
                 self._inner(_word(child), ())
@@ -600,19 +600,19 @@ class _Script:
                 extra.extend(self._walk(child, (), depth + 1))
                 continue
             if child.type != "variable_assignment" or node.type == "declaration_command":
-                words.append(self._expanded(child))
+                words.append(self._literal_word(child))
             else:
                 assigned.append(_word(child))
             if child.named_child_count:
                 # ``tee >(sh)``: the shell reads the output of tee.
                 # A substitution reads the command's own input: ``curl … | sh -c "$(cat)"``.
-                fed = (Command(unwrapped(words)[1], stdin),) if ">(" in _text(child) else stdin
+                fed = (Command(without_wrappers(words)[1], stdin),) if ">(" in _text(child) else stdin
                 made = self._walk(child, fed, depth + 1)
                 inner.extend(made)
                 if child.type == "command_name":
                     called.extend(made)
-        words = self._resolved(words)
-        wrappers, rest = unwrapped(words)
+        words = self._resolve_program(words)
+        wrappers, rest = without_wrappers(words)
         # A script can define `curl` or `sh` as a function, and can hide a download in one. The body is judged where
         # it is called, with the input of the call.
         if function := self._functions.get(rest[0] if rest else ""):
@@ -624,22 +624,24 @@ class _Script:
         front = words[: len(words) - len(rest)]
         if "xargs" in wrappers:
             targets = replace(targets, reads=(*targets.reads, *_arguments_file(front)))
-        feed = stdin + tuple(extra) + self._held(*targets.here)  # keeps the identity of the tuple if nothing is added
+        feed = (
+            stdin + tuple(extra) + self._commands_in_variables(*targets.here)
+        )  # keeps the identity of the tuple if nothing is added
         command = Command(
             rest,
             feed,
-            (*inner, *self._held(*rest)),
+            (*inner, *self._commands_in_variables(*rest)),
             targets.writes,
             wrappers,
             targets.reads,
             targets.here,
-            (*called, *self._held(*rest[:1])),
+            (*called, *self._commands_in_variables(*rest[:1])),
             (*assigned, *(word for word in front if "=" in word)),
         )
         self.commands.append(command)
         for child in node.children:
             if child.type == "herestring_redirect":
-                self._herestring(child, (command,))
+                self._read_herestring(child, (command,))
         self._remember(command)
         return [*inner, *extra, command, *self._code(command)]
 
@@ -671,11 +673,11 @@ class _Script:
                 left, equals, value = word.partition("=")
                 if equals and len(self._aliases) < _MAX_NESTED * 10:
                     self._aliases[left] = value.strip("'\"")
-        written = _printed(command)
+        written = _literal_output(command)
         if name in ("cat", "tee", "dd") and command.here:
             written = "\n".join(command.here)
         elif command.stdin and name in ("cat", "tee"):
-            written = next((text for one in command.stdin if (text := _printed(one))), "")
+            written = next((text for one in command.stdin if (text := _literal_output(one))), "")
         targets = (*command.writes, *(command.operands if name == "tee" else ()))
         if written and len(written) <= _MAX_SCRIPT:
             for target in targets:
@@ -696,8 +698,8 @@ class _Script:
             # The value is from ARG, ENV or another instruction: ``eval "$INSTALL"`` can hide a ``curl … | sh``.
             if value := self._values.get(match[1]):
                 script = value
-            elif not self._held(script):
-                self.miss(f"runs code from the variable {cut(match[1], 40)}, whose value is unknown")
+            elif not self._commands_in_variables(script):
+                self.miss(f"runs code from the variable {truncate_at_space(match[1], 40)}, whose value is unknown")
         if script:
             self._inner(script, command.stdin)
         if command.name == "find":
@@ -706,10 +708,10 @@ class _Script:
         if command.stdin and runs_input:
             last = command.stdin[-1]
             if last.name in ("echo", "printf"):  # ``echo 'curl … | sh' | sh``
-                text = _printed(last)
+                text = _literal_output(last)
                 self._inner(text, ())
-                if (match := _VARIABLE.fullmatch(text.strip())) and not self._held(text):
-                    self.miss(f"runs code from the variable {cut(match[1], 40)}")
+                if (match := _VARIABLE.fullmatch(text.strip())) and not self._commands_in_variables(text):
+                    self.miss(f"runs code from the variable {truncate_at_space(match[1], 40)}")
         if command.stdin and runs_input and (name := _decoder(command.stdin)):
             self.miss(f"runs code that {name} decodes during the build")
         options = options_of(words)
@@ -728,7 +730,7 @@ class _Script:
         for place in places[:_MAX_NESTED]:
             rest = list(words[place + 1 :])
             end = next((n for n, word in enumerate(rest) if word in (";", "+")), len(rest))
-            wrappers, run = unwrapped([word.replace("{}", _found_by(words)) for word in rest[:end]])
+            wrappers, run = without_wrappers([word.replace("{}", _found_by(words)) for word in rest[:end]])
             inner = Command(run, stdin, wrappers=wrappers)
             self.commands.append(inner)
             if script := script_word(run):
@@ -737,7 +739,7 @@ class _Script:
     def _printed_code(self, command: Command) -> None:
         """Parse the output of inner commands as code: ``eval "$(printf …)"`` and ``bash <(echo …)``."""
         for one in command.substituted[:_MAX_NESTED]:
-            if text := _printed(one):
+            if text := _literal_output(one):
                 self._inner(text, ())
 
     def _written_code(self, command: Command) -> None:
@@ -788,24 +790,24 @@ def _found_by(words: Sequence[str]) -> str:
     return f"./{names[0]}" if names else f"{place}/*"
 
 
-def _printed(command: Command) -> str:
+def _literal_output(command: Command) -> str:
     """Return the literal output of ``echo`` and ``printf``. Empty for other commands."""
     if command.name == "echo":
         words = list(command.words[1:])
         while words and re.fullmatch(r"-[neE]+", words[0]):
             words.pop(0)
-        return _unescaped(" ".join(words))
+        return _unescape(" ".join(words))
     if command.name == "printf" and len(command.words) > 1:
         template, *rest = (word for word in command.words[1:] if word != "--")
         pieces, values = re.split(r"%[-\d.]*[sbq]", template), iter(rest)
         text = pieces[0]
         for piece in pieces[1:]:
             text += next(values, "") + piece
-        return _unescaped("\n".join([text, *values]))
+        return _unescape("\n".join([text, *values]))
     return ""
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     """Replace the escapes of ``printf``, ``echo -e`` and ``$'…'``."""
 
     def character(match: re.Match[str]) -> str:
@@ -861,7 +863,7 @@ def _word(node: Node) -> str:
     if node.type == "raw_string":
         return text[1:-1]
     if node.type == "ansi_c_string":
-        return _unescaped(text[2:-1])
+        return _unescape(text[2:-1])
     if node.type in ("concatenation", "command_name"):
         return "".join(map(_word, node.children)) if node.child_count else text
     if node.type == "word":

@@ -130,7 +130,7 @@ def _is_known(fields: list[str]) -> bool:
     return len(fields) >= 7 and all(number == "" or (number.isascii() and number.isdigit()) for number in numbers)
 
 
-def shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """Return a name for messages, truncated: a field may be as long as the file."""
     return (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…") or "(no name)"
 

@@ -24,7 +24,7 @@ class Port:
         return self.first <= number <= self.last
 
 
-def exposed(config: ImageConfig) -> Iterator[Port]:
+def ports_of(config: ImageConfig) -> Iterator[Port]:
     """Yield the ports that the image exposes."""
     for text in config.exposed_ports:
         match = _PORT.fullmatch(text)

@@ -14,7 +14,7 @@ from scanner.checks._encodings import BASE64 as _BASE64
 from scanner.checks._encodings import DASH as _DASH
 from scanner.checks._encodings import GLUE as _GLUE
 from scanner.checks._encodings import SPACE as _SPACE
-from scanner.checks._secret_shapes import Shape, named, token
+from scanner.checks._secret_shapes import Shape, shape_with_name, token
 from scanner.patterns import lazy_re2
 
 _KEY_HEADERS = rb"(?:Proc-Type|DEK-Info|Comment|Version|Charset): ?[^\r\n\\]{0,100}"
@@ -167,9 +167,9 @@ SHAPES = (
     token("google-oauth-secret", "Google OAuth secret", "GOCSPX-", r"[\w-]{28}", after=_NOT_URL),
     token("google-oauth-token", "Google OAuth access token", "ya29.", r"[\w-]{60,}", distinct=10),
     token("alibaba-access-key", "Alibaba Cloud access key id", "LTAI", _ALNUM + "{20}"),
-    named("alibaba-secret-key", "Alibaba Cloud secret key", "alibaba aliyun alicloud", _ALNUM + "{30}"),
+    shape_with_name("alibaba-secret-key", "Alibaba Cloud secret key", "alibaba aliyun alicloud", _ALNUM + "{30}"),
     token("digitalocean-token", "DigitalOcean token", "dop_v1_ doo_v1_ dor_v1_", _HEX + "{64}"),
-    named(
+    shape_with_name(
         "yandex-token",
         "Yandex Cloud token",
         "yandex",
@@ -178,21 +178,21 @@ SHAPES = (
     token("flyio-token", "Fly.io token", "fo1_", r"[\w-]{43}", after=_NOT_URL),
     token("flyio-token", "Fly.io token", "fm1a_ fm1r_ fm2_", r"[A-Za-z0-9+/]{100,}", distinct=10),
     token("heroku-key", "Heroku API key", "HRKU-AA", r"[\w-]{58}", after=_NOT_URL),
-    named("heroku-key", "Heroku API key", "heroku", _UUID),
+    shape_with_name("heroku-key", "Heroku API key", "heroku", _UUID),
     token("scalingo-token", "Scalingo token", "tk-us-", r"[\w-]{48}", before=_NOT_URL, after=_NOT_URL),
     token("planetscale-token", "PlanetScale credential", "pscale_tkn_ pscale_pw_ pscale_oauth_", r"[\w=.-]{32,64}"),
-    named("netlify-token", "Netlify token", "netlify", r"nfp_[A-Za-z0-9]{36}|[\w=-]{40,46}"),
+    shape_with_name("netlify-token", "Netlify token", "netlify", r"nfp_[A-Za-z0-9]{36}|[\w=-]{40,46}"),
     token("netlify-token", "Netlify token", "nfp_", _ALNUM + "{36}"),
     token("supabase-token", "Supabase token", "sbp_", "[a-f0-9]{40}"),
     token("clickhouse-key", "ClickHouse Cloud API secret", "4b1d", _ALNUM + "{38}", distinct=12),
     token("openshift-token", "OpenShift user token", "sha256~", r"[\w-]{43}", after=_NOT_URL, distinct=12),
     # Network and delivery
-    named("cloudflare-key", "Cloudflare API key", "cloudflare", r"[\w-]{40}|[a-f0-9]{37}"),
+    shape_with_name("cloudflare-key", "Cloudflare API key", "cloudflare", r"[\w-]{40}|[a-f0-9]{37}"),
     token(
         "cloudflare-origin-ca-key", "Cloudflare origin CA key", "v1.0-", "[a-f0-9]{24}-[a-f0-9]{146}", before=_NOT_URL
     ),
-    named("fastly-token", "Fastly API token", "fastly", r"[\w=-]{32}"),
-    named("meraki-key", "Cisco Meraki API key", "meraki", "[0-9a-f]{40}"),
+    shape_with_name("fastly-token", "Fastly API token", "fastly", r"[\w=-]{32}"),
+    shape_with_name("meraki-key", "Cisco Meraki API key", "meraki", "[0-9a-f]{40}"),
     Shape(
         "defined-networking-token",
         "Defined Networking token",
@@ -213,7 +213,7 @@ SHAPES = (
         after=rb"[A-Za-z0-9_]",
         distinct=8,
     ),
-    named("finnhub-token", "Finnhub token", "finnhub", _ALNUM + "{20}"),
+    shape_with_name("finnhub-token", "Finnhub token", "finnhub", _ALNUM + "{20}"),
     # Source code, packages and delivery pipelines
     Shape(
         "github-token",
@@ -234,12 +234,12 @@ SHAPES = (
     token("gitlab-token", "GitLab token", "glcbt-", r"[A-Za-z0-9]{1,5}_[\w-]{20}", before=_NOT_URL, after=_NOT_URL),
     token("gitlab-token", "GitLab token", "GR1348941", r"[\w-]{20}", after=_NOT_URL, distinct=10),
     token("gitlab-session", "GitLab session cookie", "_gitlab_session=", "[0-9a-z]{32}", before=""),
-    named("bitbucket-secret", "Bitbucket client secret", "bitbucket", r"[\w=-]{64}"),
-    named("bitbucket-client-id", "Bitbucket client id", "bitbucket", _ALNUM + "{32}", identifier=True),
+    shape_with_name("bitbucket-secret", "Bitbucket client secret", "bitbucket", r"[\w=-]{64}"),
+    shape_with_name("bitbucket-client-id", "Bitbucket client id", "bitbucket", _ALNUM + "{32}", identifier=True),
     token("bitbucket-app-password", "Bitbucket app password", "ATBB", _ALNUM + "{32}", distinct=10),
     token("bitbucket-token", "Bitbucket access token", "ATCTT3xFf", r"[\w=-]{150,}", after=""),
     Shape("atlassian-token", "Atlassian token", (b"ATATT3",), rb"ATATT3[\w=-]{180,}"),
-    named(
+    shape_with_name(
         "atlassian-token", "Atlassian token", "atlassian confluence jira", _ALNUM + "{24}", before="[A-Za-z]", bits=3.3
     ),
     Shape(
@@ -259,7 +259,7 @@ SHAPES = (
     Shape("docker-token", "Docker Hub token", (b"dckr_pat_", b"dckr_oat_"), rb"dckr_[po]at_[A-Za-z0-9_-]{27,}"),
     token("artifactory-key", "JFrog Artifactory API key", "AKCp", _ALNUM + "{69}", distinct=12),
     token("artifactory-reference-token", "JFrog reference token", "cmVmd", _ALNUM + "{59}", distinct=12),
-    named(
+    shape_with_name(
         "jfrog-token",
         "JFrog token",
         "jfrog artifactory bintray xray",
@@ -267,14 +267,14 @@ SHAPES = (
         before="[A-Za-z]",
     ),
     token("octopus-key", "Octopus Deploy API key", "API-", "[A-Z0-9]{26}", before=_NOT_URL, after=_NOT_URL, distinct=8),
-    named("codecov-token", "Codecov token", "codecov", _UUID + "|" + _ALNUM + "{32}"),
-    named("droneci-token", "Drone CI token", "droneci drone_ci", _ALNUM + "{32}"),
-    named("travis-token", "Travis CI token", "travis", _ALNUM + "{22}"),
-    named("sonar-token", "SonarQube token", "sonar", r"[\w=-]{40}|sq[uap]_[a-f0-9]{40}", bits=3.3),
+    shape_with_name("codecov-token", "Codecov token", "codecov", _UUID + "|" + _ALNUM + "{32}"),
+    shape_with_name("droneci-token", "Drone CI token", "droneci drone_ci", _ALNUM + "{32}"),
+    shape_with_name("travis-token", "Travis CI token", "travis", _ALNUM + "{22}"),
+    shape_with_name("sonar-token", "SonarQube token", "sonar", r"[\w=-]{40}|sq[uap]_[a-f0-9]{40}", bits=3.3),
     token("sonar-token", "SonarQube token", "squ_ sqp_ sqa_", "[a-f0-9]{40}"),
-    named("snyk-token", "Snyk token", "snyk", _UUID),
+    shape_with_name("snyk-token", "Snyk token", "snyk", _UUID),
     token("sourcegraph-token", "Sourcegraph token", "sgp_", r"(?:(?:[a-fA-F0-9]{16}|local)_)?[a-fA-F0-9]{40}"),
-    named("sourcegraph-token", "Sourcegraph token", "sourcegraph", "[a-fA-F0-9]{40}"),
+    shape_with_name("sourcegraph-token", "Sourcegraph token", "sourcegraph", "[a-fA-F0-9]{40}"),
     token("harness-key", "Harness token", "pat. sat.", r"[\w-]{22}\.[A-Za-z0-9]{24}\.[A-Za-z0-9]{20}"),
     token(
         "terraform-token", "HCP Terraform token", ".atlasv1.", r"[\w=-]{60,70}", before="", after=_NOT_URL, distinct=12
@@ -286,7 +286,7 @@ SHAPES = (
         rb"hv[sbr]\.[A-Za-z0-9_-]{90,}",
         before=rb"[A-Za-z0-9]",
     ),
-    named("vault-token", "Vault token", "vault_token", r"s\.[A-Za-z0-9]{24}"),
+    shape_with_name("vault-token", "Vault token", "vault_token", r"s\.[A-Za-z0-9]{24}"),
     token("pulumi-token", "Pulumi token", "pul-", "[a-f0-9]{40}"),
     token("infracost-key", "Infracost API key", "ico-", _ALNUM + "{32}", before=_NOT_URL, distinct=10),
     token("prefect-token", "Prefect token", "pnu_ pnb_", _ALNUM + "{36}"),
@@ -310,7 +310,7 @@ SHAPES = (
     ),
     token("readme-key", "ReadMe API key", "rdme_", "[a-z0-9]{70}"),
     token("postman-key", "Postman API key", "PMAK-", "[a-fA-F0-9]{24}-[a-fA-F0-9]{34}"),
-    named("rapidapi-key", "RapidAPI key", "rapidapi", r"[\w-]{50}"),
+    shape_with_name("rapidapi-key", "RapidAPI key", "rapidapi", r"[\w-]{50}"),
     token("settlemint-token", "SettleMint token", "sm_aat_ sm_pat_ sm_sat_", _ALNUM + "{16}"),
     Shape(
         "sidekiq-credential",
@@ -322,12 +322,14 @@ SHAPES = (
         distinct=6,
     ),
     token("linear-key", "Linear API key", "lin_api_", _ALNUM + "{40}"),
-    named("linear-secret", "Linear client secret", "linear", "[a-f0-9]{32}", before="[A-Za-z_-]"),
+    shape_with_name("linear-secret", "Linear client secret", "linear", "[a-f0-9]{32}", before="[A-Za-z_-]"),
     token("notion-token", "Notion token", "ntn_", r"[0-9]{11}[A-Za-z0-9]{35}"),
     token("launchdarkly-key", "LaunchDarkly key", "sdk- api-", _UUID, before=_NOT_URL, after=_NOT_URL),
-    named("launchdarkly-key", "LaunchDarkly key", "launchdarkly", r"[\w=-]{40}", bits=3.5),
-    named("asana-secret", "Asana client secret", "asana", _ALNUM + "{32}", before="[A-Za-z]"),
-    named("asana-client-id", "Asana client id", "asana", "[0-9]{16}", before="[A-Za-z]", bits=2.0, identifier=True),
+    shape_with_name("launchdarkly-key", "LaunchDarkly key", "launchdarkly", r"[\w=-]{40}", bits=3.5),
+    shape_with_name("asana-secret", "Asana client secret", "asana", _ALNUM + "{32}", before="[A-Za-z]"),
+    shape_with_name(
+        "asana-client-id", "Asana client id", "asana", "[0-9]{16}", before="[A-Za-z]", bits=2.0, identifier=True
+    ),
     token("ionic-token", "Ionic token", "ion_", "[A-Za-z0-9]{42}"),
     # Artificial intelligence
     Shape(
@@ -348,9 +350,9 @@ SHAPES = (
         rb"sk-(?:(?:proj|svcacct|admin|None)-)?[\w-]{20,200}T3BlbkFJ[\w-]{20,200}",
         coarse=(rb"T3BlbkFJ[\w-]{20}",),
     ),
-    named("cohere-token", "Cohere token", "cohere co_api_key", _ALNUM + "{40}", before="[A-Za-z]", bits=4.0),
+    shape_with_name("cohere-token", "Cohere token", "cohere co_api_key", _ALNUM + "{40}", before="[A-Za-z]", bits=4.0),
     token("perplexity-key", "Perplexity key", "pplx-", _ALNUM + "{48}"),
-    named("privateai-token", "Private AI token", "privateai private_ai private-ai", _ALNUM + "{32}"),
+    shape_with_name("privateai-token", "Private AI token", "privateai private_ai private-ai", _ALNUM + "{32}"),
     token("groq-key", "Groq key", "gsk_", _ALNUM + "{52}"),
     token("replicate-token", "Replicate token", "r8_", _ALNUM + "{37}", distinct=12),
     token("xai-key", "xAI key", "xai-", _ALNUM + "{80}", distinct=12),
@@ -360,10 +362,10 @@ SHAPES = (
     token("grafana-cloud-token", "Grafana Cloud token", "glc_", r"[A-Za-z0-9+/]{32,400}={0,3}", distinct=12),
     token("grafana-api-key", "Grafana API key", "eyJrIjoi", r"[\w=-]{70,400}", after="", distinct=12),
     token("dynatrace-token", "Dynatrace token", "dt0c01.", r"[A-Za-z0-9]{24}\.[A-Za-z0-9]{64}"),
-    named("datadog-key", "Datadog key", "datadog dd_api_key dd_app_key", "[a-z0-9]{40}|[a-f0-9]{32}"),
+    shape_with_name("datadog-key", "Datadog key", "datadog dd_api_key dd_app_key", "[a-z0-9]{40}|[a-f0-9]{32}"),
     token("newrelic-key", "New Relic key", "NRAK- NRII-", r"[A-Za-z0-9-]{27,32}", before=_NOT_URL),
     token("newrelic-browser-key", "New Relic browser key", "NRJS-", "[a-f0-9]{19}", before=_NOT_URL, identifier=True),
-    named("newrelic-id", "New Relic user API id", "newrelic new_relic new-relic", _ALNUM + "{64}"),
+    shape_with_name("newrelic-id", "New Relic user API id", "newrelic new_relic new-relic", _ALNUM + "{64}"),
     token("sentry-token", "Sentry token", "sntryu_", "[a-f0-9]{64}"),
     token(
         "sentry-token",
@@ -372,9 +374,9 @@ SHAPES = (
         r"[A-Za-z0-9+/]{50,500}={0,2}_[A-Za-z0-9+/]{43}",
         after="[A-Za-z0-9+/]",
     ),
-    named("sentry-token", "Sentry token", "sentry", "[a-f0-9]{64}"),
-    named("sumologic-key", "Sumo Logic access key", "sumo", _ALNUM + "{64}", before="[A-Za-z]"),
-    named(
+    shape_with_name("sentry-token", "Sentry token", "sentry", "[a-f0-9]{64}"),
+    shape_with_name("sumologic-key", "Sumo Logic access key", "sumo", _ALNUM + "{64}", before="[A-Za-z]"),
+    shape_with_name(
         "sumologic-access-id",
         "Sumo Logic access id",
         "sumo",
@@ -383,9 +385,9 @@ SHAPES = (
         bits=2.8,
         identifier=True,
     ),
-    named("confluent-secret", "Confluent secret", "confluent", _ALNUM + "{64}"),
-    named("confluent-key", "Confluent access key", "confluent", _ALNUM + "{16}", bits=2.8, identifier=True),
-    named("algolia-key", "Algolia API key", "algolia", _ALNUM + "{32}"),
+    shape_with_name("confluent-secret", "Confluent secret", "confluent", _ALNUM + "{64}"),
+    shape_with_name("confluent-key", "Confluent access key", "confluent", _ALNUM + "{16}", bits=2.8, identifier=True),
+    shape_with_name("algolia-key", "Algolia API key", "algolia", _ALNUM + "{32}"),
     # Messages
     Shape(
         "slack-token",
@@ -419,12 +421,14 @@ SHAPES = (
         rb"discord(?:app)?\.com/api/webhooks/\d{17,20}/[\w-]{60,}",
         distinct=10,
     ),
-    named("discord-token", "Discord token", "discord", r"[a-h0-9]{64}|[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}"),
-    named("discord-secret", "Discord client secret", "discord", r"[\w=-]{32}", bits=3.3),
-    named("discord-client-id", "Discord client id", "discord", "[0-9]{17,19}", bits=2.0, identifier=True),
-    named("telegram-token", "Telegram bot token", "telegr", r"[0-9]{5,16}:A[\w-]{34}"),
-    named("mattermost-token", "Mattermost token", "mattermost", _ALNUM + "{26}"),
-    named("gitter-token", "Gitter token", "gitter", r"[\w-]{40}", before="[A-Za-z]"),
+    shape_with_name(
+        "discord-token", "Discord token", "discord", r"[a-h0-9]{64}|[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}"
+    ),
+    shape_with_name("discord-secret", "Discord client secret", "discord", r"[\w=-]{32}", bits=3.3),
+    shape_with_name("discord-client-id", "Discord client id", "discord", "[0-9]{17,19}", bits=2.0, identifier=True),
+    shape_with_name("telegram-token", "Telegram bot token", "telegr", r"[0-9]{5,16}:A[\w-]{34}"),
+    shape_with_name("mattermost-token", "Mattermost token", "mattermost", _ALNUM + "{26}"),
+    shape_with_name("gitter-token", "Gitter token", "gitter", r"[\w-]{40}", before="[A-Za-z]"),
     token("twilio-key", "Twilio API key", "SK", _HEX + "{32}", distinct=8),
     Shape(
         "sendgrid-key",
@@ -436,23 +440,25 @@ SHAPES = (
         distinct=3,
     ),
     token("sendinblue-key", "Brevo (Sendinblue) API key", "xkeysib- xsmtpsib-", "[a-f0-9]{64}-[A-Za-z0-9]{16}"),
-    named("mailchimp-key", "Mailchimp API key", "mailchimp", r"[a-f0-9]{32}-us\d{1,2}"),
-    named("mailgun-key", "Mailgun API key", "mailgun", "(?:pub)?key-[a-f0-9]{32}"),
-    named("mailgun-signing-key", "Mailgun signing key", "mailgun", "[a-h0-9]{32}-[a-h0-9]{8}-[a-h0-9]{8}"),
-    named("messagebird-key", "MessageBird API key", "messagebird message_bird message-bird", _ALNUM + "{25}"),
-    named(
+    shape_with_name("mailchimp-key", "Mailchimp API key", "mailchimp", r"[a-f0-9]{32}-us\d{1,2}"),
+    shape_with_name("mailgun-key", "Mailgun API key", "mailgun", "(?:pub)?key-[a-f0-9]{32}"),
+    shape_with_name("mailgun-signing-key", "Mailgun signing key", "mailgun", "[a-h0-9]{32}-[a-h0-9]{8}-[a-h0-9]{8}"),
+    shape_with_name("messagebird-key", "MessageBird API key", "messagebird message_bird message-bird", _ALNUM + "{25}"),
+    shape_with_name(
         "messagebird-client-id",
         "MessageBird client id",
         "messagebird message_bird message-bird",
         "[a-h0-9]{8}(?:-[a-h0-9]{4}){3}-[a-h0-9]{12}",
         identifier=True,
     ),
-    named("sendbird-token", "Sendbird token", "sendbird", "[a-f0-9]{40}"),
-    named("sendbird-id", "Sendbird access id", "sendbird", _UUID, identifier=True),
-    named("beamer-token", "Beamer token", "beamer", r"b_[\w=-]{44}", before="[A-Za-z]"),
-    named("intercom-token", "Intercom token", "intercom", r"[A-Za-z0-9=_-]{60}"),
-    named("intercom-secret", "Intercom client secret", "intercom", "[a-h0-9]{8}(?:-[a-h0-9]{4}){3}-[a-h0-9]{12}"),
-    named("zendesk-key", "Zendesk secret key", "zendesk", _ALNUM + "{40}", bits=3.3),
+    shape_with_name("sendbird-token", "Sendbird token", "sendbird", "[a-f0-9]{40}"),
+    shape_with_name("sendbird-id", "Sendbird access id", "sendbird", _UUID, identifier=True),
+    shape_with_name("beamer-token", "Beamer token", "beamer", r"b_[\w=-]{44}", before="[A-Za-z]"),
+    shape_with_name("intercom-token", "Intercom token", "intercom", r"[A-Za-z0-9=_-]{60}"),
+    shape_with_name(
+        "intercom-secret", "Intercom client secret", "intercom", "[a-h0-9]{8}(?:-[a-h0-9]{4}){3}-[a-h0-9]{12}"
+    ),
+    shape_with_name("zendesk-key", "Zendesk secret key", "zendesk", _ALNUM + "{40}", bits=3.3),
     # Payments and trade
     Shape(
         "stripe-key",
@@ -485,29 +491,31 @@ SHAPES = (
     token("shopify-token", "Shopify token", "shpss_ shpat_ shpca_ shppa_", _HEX + "{32}"),
     token("flutterwave-key", "Flutterwave key", "FLWSECK_TEST- FLWPUBK_TEST- FLWSECK- FLWPUBK-", "[A-Ha-h0-9]{32}-X"),
     token("flutterwave-encryption-key", "Flutterwave encryption key", "FLWSECK_TEST FLWSECK_TEST-", "[A-Ha-h0-9]{12}"),
-    named("gocardless-token", "GoCardless token", "gocardless", r"live_[\w=-]{40}"),
+    shape_with_name("gocardless-token", "GoCardless token", "gocardless", r"live_[\w=-]{40}"),
     token(
         "gocardless-token", "GoCardless token", "live_", r"[\w=-]{40}", before=_NOT_URL, after=r"[\w=-]", distinct=14
     ),
     token("duffel-token", "Duffel token", "duffel_test_ duffel_live_", r"[\w=-]{43}", after=""),
     token("easypost-token", "EasyPost key", "EZAK EZTK EZAT", _ALNUM + "{54}", distinct=12),
     token("shippo-token", "Shippo token", "shippo_live_ shippo_test_", _HEX + "{40}"),
-    named(
+    shape_with_name(
         "plaid-token",
         "Plaid access token",
         "plaid",
         "access-(?:sandbox|development|production)-" + _UUID,
         before="[A-Za-z]",
     ),
-    named("plaid-secret", "Plaid secret", "plaid", _ALNUM + "{30}", before="[A-Za-z]", bits=3.3),
-    named("plaid-client-id", "Plaid client id", "plaid", _ALNUM + "{24}", before="[A-Za-z]", bits=3.3, identifier=True),
-    named("finicity-token", "Finicity token", "finicity", "[a-f0-9]{32}|[A-Za-z0-9]{20}"),
-    named("coinbase-token", "Coinbase token", "coinbase", r"[\w-]{64}", bits=3.5),
-    named("kraken-token", "Kraken token", "kraken", r"[A-Za-z0-9/=_+-]{80,90}", bits=3.5),
-    named("kucoin-secret", "KuCoin secret", "kucoin", _UUID + "|[a-f0-9]{24}"),
-    named("bittrex-key", "Bittrex key", "bittrex", _ALNUM + "{32}"),
-    named("freshbooks-token", "FreshBooks token", "freshbooks", _ALNUM + "{64}"),
-    named("etsy-token", "Etsy token", "etsy", _ALNUM + "{24}", before="[A-Za-z]", bits=3.3),
+    shape_with_name("plaid-secret", "Plaid secret", "plaid", _ALNUM + "{30}", before="[A-Za-z]", bits=3.3),
+    shape_with_name(
+        "plaid-client-id", "Plaid client id", "plaid", _ALNUM + "{24}", before="[A-Za-z]", bits=3.3, identifier=True
+    ),
+    shape_with_name("finicity-token", "Finicity token", "finicity", "[a-f0-9]{32}|[A-Za-z0-9]{20}"),
+    shape_with_name("coinbase-token", "Coinbase token", "coinbase", r"[\w-]{64}", bits=3.5),
+    shape_with_name("kraken-token", "Kraken token", "kraken", r"[A-Za-z0-9/=_+-]{80,90}", bits=3.5),
+    shape_with_name("kucoin-secret", "KuCoin secret", "kucoin", _UUID + "|[a-f0-9]{24}"),
+    shape_with_name("bittrex-key", "Bittrex key", "bittrex", _ALNUM + "{32}"),
+    shape_with_name("freshbooks-token", "FreshBooks token", "freshbooks", _ALNUM + "{64}"),
+    shape_with_name("etsy-token", "Etsy token", "etsy", _ALNUM + "{24}", before="[A-Za-z]", bits=3.3),
     Shape(
         "lob-key",
         "Lob API key",
@@ -562,7 +570,7 @@ SHAPES = (
         entropy=3.5,
     ),
     # Social networks, media and others
-    named("facebook-secret", "Facebook app secret", "facebook", "[a-f0-9]{32}"),
+    shape_with_name("facebook-secret", "Facebook app secret", "facebook", "[a-f0-9]{32}"),
     Shape(
         "facebook-token",
         "Facebook access token",
@@ -572,23 +580,23 @@ SHAPES = (
         after=rb"[A-Za-z0-9_+/=-]",
         entropy=4.0,
     ),
-    named("facebook-token", "Facebook access token", "facebook fb_", r"\d{15,16}(?:\||%7C)[\w-]{27,40}"),
-    named(
+    shape_with_name("facebook-token", "Facebook access token", "facebook fb_", r"\d{15,16}(?:\||%7C)[\w-]{27,40}"),
+    shape_with_name(
         "twitter-token",
         "X (Twitter) token",
         "twitter",
         r"[a-f0-9]{35,44}|\d{15,25}-[A-Za-z0-9]{20,40}|[A-Za-z0-9]{45}|[A-Za-z0-9]{50}",
     ),
-    named("twitter-bearer-token", "X (Twitter) bearer token", "twitter", r"A{22}[A-Za-z0-9%]{80,100}"),
-    named("twitter-key", "X (Twitter) API key", "twitter", _ALNUM + "{25}"),
-    named(
+    shape_with_name("twitter-bearer-token", "X (Twitter) bearer token", "twitter", r"A{22}[A-Za-z0-9%]{80,100}"),
+    shape_with_name("twitter-key", "X (Twitter) API key", "twitter", _ALNUM + "{25}"),
+    shape_with_name(
         "linkedin-secret",
         "LinkedIn client secret",
         "linkedin linked_in linked-in",
         _ALNUM + "{16}|WPL_AP\\d\\.[A-Za-z0-9=.]{16,40}",
         bits=2.8,
     ),
-    named(
+    shape_with_name(
         "linkedin-client-id",
         "LinkedIn client id",
         "linkedin linked_in linked-in",
@@ -596,11 +604,11 @@ SHAPES = (
         bits=2.8,
         identifier=True,
     ),
-    named("twitch-token", "Twitch token", "twitch", _ALNUM + "{30}", before="[A-Za-z]"),
-    named("flickr-token", "Flickr token", "flickr", _ALNUM + "{32}"),
+    shape_with_name("twitch-token", "Twitch token", "twitch", _ALNUM + "{30}", before="[A-Za-z]"),
+    shape_with_name("flickr-token", "Flickr token", "flickr", _ALNUM + "{32}"),
     token("frameio-token", "Frame.io token", "fio-u-", r"[\w=-]{64}", before=_NOT_URL, after=""),
-    named("dropbox-token", "Dropbox token", "dropbox", r"sl\.[\w=-]{135,}|[a-z0-9]{11}A{10}[\w=-]{43}"),
-    named("dropbox-secret", "Dropbox app secret", "dropbox", "[a-z0-9]{15}", bits=2.8),
+    shape_with_name("dropbox-token", "Dropbox token", "dropbox", r"sl\.[\w=-]{135,}|[a-z0-9]{11}A{10}[\w=-]{43}"),
+    shape_with_name("dropbox-secret", "Dropbox app secret", "dropbox", "[a-z0-9]{15}", bits=2.8),
     token("mapbox-secret-token", "Mapbox secret token", "sk.eyJ1Ijoi", r"[\w-]{30,200}\.[\w-]{22}", after=_NOT_URL),
     Shape(
         "mapbox-token",
@@ -613,12 +621,14 @@ SHAPES = (
         identifier=True,
     ),
     token("hubspot-token", "HubSpot token", "pat-na1- pat-na2- pat-eu1- pat-ap1-", _UUID, before=_NOT_URL),
-    named("hubspot-key", "HubSpot API key", "hubspot", "[A-Ha-h0-9]{8}(?:-[A-Ha-h0-9]{4}){3}-[A-Ha-h0-9]{12}"),
+    shape_with_name(
+        "hubspot-key", "HubSpot API key", "hubspot", "[A-Ha-h0-9]{8}(?:-[A-Ha-h0-9]{4}){3}-[A-Ha-h0-9]{12}"
+    ),
     token("typeform-token", "Typeform token", "tfp_", r"[\w.=-]{40,59}", after=""),
-    named("contentful-token", "Contentful token", "contentful", r"CFPAT-[\w-]{43}|[\w=-]{43}", bits=3.5),
+    shape_with_name("contentful-token", "Contentful token", "contentful", r"CFPAT-[\w-]{43}|[\w=-]{43}", bits=3.5),
     token("adobe-secret", "Adobe client secret", "p8e-", _ALNUM + "{32}", before=_NOT_URL),
-    named("adobe-client-id", "Adobe client id", "adobe", "[a-f0-9]{32}", identifier=True),
-    named("airtable-key", "Airtable API key", "airtable", _ALNUM + "{17}", bits=2.8),
+    shape_with_name("adobe-client-id", "Adobe client id", "adobe", "[a-f0-9]{32}", identifier=True),
+    shape_with_name("airtable-key", "Airtable API key", "airtable", _ALNUM + "{17}", bits=2.8),
     Shape(
         "airtable-token",
         "Airtable token",
@@ -629,9 +639,11 @@ SHAPES = (
         distinct=10,
     ),
     token("adafruit-key", "Adafruit IO key", "aio_", _ALNUM + "{28}", distinct=10),
-    named("adafruit-key", "Adafruit IO key", "adafruit", r"[\w-]{32}", bits=3.3),
-    named("nytimes-token", "New York Times API key", "nytimes newyorktimes new-york-times", r"[\w=-]{32}", bits=3.3),
-    named("squarespace-token", "Squarespace token", "squarespace", _UUID),
+    shape_with_name("adafruit-key", "Adafruit IO key", "adafruit", r"[\w-]{32}", bits=3.3),
+    shape_with_name(
+        "nytimes-token", "New York Times API key", "nytimes newyorktimes new-york-times", r"[\w=-]{32}", bits=3.3
+    ),
+    shape_with_name("squarespace-token", "Squarespace token", "squarespace", _UUID),
     # Encryption
     Shape(
         "age-key",

@@ -116,19 +116,19 @@ class Candidates(NamedTuple):
     encoded: bool
 
 
-_NOTHING = Candidates((), encoded=False)
-_EVERYTHING = Candidates(SHAPES, encoded=True)
+_NO_CANDIDATES = Candidates((), encoded=False)
+_ALL_CANDIDATES = Candidates(SHAPES, encoded=True)
 Select = Callable[[bytes | memoryview], Candidates]
 
 
 def by_literals(data: bytes | memoryview) -> Candidates:
     """Select a short text by literals, all or nothing."""
-    return _NOTHING if _LITERAL.search(data) is None else _EVERYTHING
+    return _NO_CANDIDATES if _LITERAL.search(data) is None else _ALL_CANDIDATES
 
 
 def by_re2(data: bytes | memoryview) -> Candidates:
     """Select with RE2, all or nothing."""
-    return _NOTHING if _EXPRESSION.search(data) is None else _EVERYTHING
+    return _NO_CANDIDATES if _EXPRESSION.search(data) is None else _ALL_CANDIDATES
 
 
 def by_expressions(kept: SealedFiles | None = None) -> Select | None:
@@ -154,7 +154,7 @@ def by_expressions(kept: SealedFiles | None = None) -> Select | None:
         found: list[int] = []
         database.scan(data, match_event_handler=_note, context=found, scratch=scratch)
         if not found:
-            return _NOTHING
+            return _NO_CANDIDATES
         numbers = sorted(set(found))
         encoded = numbers[-1] == len(SHAPES)
         return Candidates([SHAPES[number] for number in numbers if number < len(SHAPES)], encoded)
@@ -174,13 +174,13 @@ def _database(hyperscan: Any, kept: SealedFiles | None) -> Any:
             database = hyperscan.loadb(known, hyperscan.HS_MODE_BLOCK)
             hyperscan.Scratch(database)
             return database
-    database = _compiled(hyperscan, expressions)
+    database = _compiled_database(hyperscan, expressions)
     if kept:
         kept.put(name, hyperscan.dumpb(database))
     return database
 
 
-def _compiled(hyperscan: Any, expressions: Sequence[tuple[int, bytes]]) -> Any:
+def _compiled_database(hyperscan: Any, expressions: Sequence[tuple[int, bytes]]) -> Any:
     # One match of each expression is enough: it selects the file. Reporting every match of a large file would take
     # longer than searching it.
     flags = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
@@ -218,13 +218,13 @@ def _expressions() -> Iterator[tuple[int, bytes]]:
 def selection(directory: Path | None = None) -> Select:
     """Return the fastest selection of this machine. ``directory``: keeps what takes time to compile."""
     found = by_expressions(SealedFiles(directory, _KEPT_BYTES) if directory else None) or by_re2
-    _loaded[:] = [found]
+    _loaded_searches[:] = [found]
     return found
 
 
-_loaded: list[Select] = []  # the selection of this process, once one was asked for
+_loaded_searches: list[Select] = []  # the selection of this process, once one was asked for
 
 
 def by_fastest(data: bytes | memoryview) -> Candidates:
     """Select with what this process has loaded already. RE2 takes less time to compile than Hyperscan."""
-    return (_loaded[0] if _loaded else by_re2)(data)
+    return (_loaded_searches[0] if _loaded_searches else by_re2)(data)

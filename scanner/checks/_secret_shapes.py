@@ -141,7 +141,7 @@ def token(
 _ASSIGNED = rb"(?P<name>[\w .,-]{0,25})[ \t\"'`\\\])]{0,4}(?:=>|[=:,>(]|\|\|)[ \t\"'`\\=(\[{]{0,6}(?P<value>"
 
 
-def named(
+def shape_with_name(
     rule: str,
     title: str,
     words: str,

@@ -22,14 +22,14 @@ from scanner.checks._encodings import DASH as _DASH
 from scanner.checks._encodings import GLUE as _GLUE
 from scanner.checks._encodings import (
     HEX_BLOCK,
-    Reading,
+    DecodedText,
     as_text,
-    decoded,
+    base64_blocks,
     from_base64,
     from_decimal,
     from_hex,
-    gunzipped,
-    narrowed,
+    gunzip,
+    utf16_parts,
 )
 from scanner.checks._secret_catalogue import PUBLISHED, SHAPES
 from scanner.checks._secret_search import (
@@ -216,9 +216,9 @@ class SecretScanner:
         """Return matches of patterns, then credentials of configuration files, up to `_MAX_MATCHES`."""
         candidates = self._select(data)
         found = list(islice(_shapes(path, data, candidates), _MAX_MATCHES)) if any(candidates) else []
-        found += self._unpacked(path, data)
+        found += self._search_gzip(path, data)
         rule = _key_stores.rule(data, whole=True)
-        if rule is not None and not _documented(data):
+        if rule is not None and not _is_documented_example(data):
             found.append(ContentMatch(rule, path, 1, f"DER… ({len(data)} bytes)"))
         if _is_configuration(path):
             lines = {match.line for match in found}
@@ -226,9 +226,9 @@ class SecretScanner:
             found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
         return found
 
-    def _unpacked(self, path: str, data: bytes) -> list[ContentMatch]:
+    def _search_gzip(self, path: str, data: bytes) -> list[ContentMatch]:
         """Return what a file holds that gzip compressed, each kind once. Lines of the unpacked file are not given."""
-        text = gunzipped(data, _MAX_GUNZIPPED)
+        text = gunzip(data, _MAX_GUNZIPPED)
         if not text:
             return []
         candidates = self._select(text)
@@ -308,7 +308,9 @@ class LargeFile:
 
 
 def _in_any_form(data: bytes, candidates: Candidates, budget: _Budget | None = None) -> Iterator[_Secret]:
-    return chain(_plain(data, candidates.shapes), _encoded(data, budget=budget) if candidates.encoded else ())
+    return chain(
+        _plain_secrets(data, candidates.shapes), _encoded_secrets(data, budget=budget) if candidates.encoded else ()
+    )
 
 
 def _shapes(path: str, data: bytes, candidates: Candidates) -> Iterator[ContentMatch]:
@@ -328,14 +330,14 @@ class _Secret(NamedTuple):
     shown: str
 
 
-def _plain(data: bytes, shapes: Sequence[Shape] | None = None) -> Iterator[_Secret]:
+def _plain_secrets(data: bytes, shapes: Sequence[Shape] | None = None) -> Iterator[_Secret]:
     if shapes is None:
         shapes = SHAPES if len(data) < _LONG else by_fastest(data).shapes
     for shape in shapes:
         for match in shape.matches(data):
             start, end = shape.span(match)
             value = match[0][start - match.start() : end - match.start()]
-            if not _documented(value) and not (shape.value and is_placeholder(value.decode("latin-1"))):
+            if not _is_documented_example(value) and not (shape.value and is_placeholder(value.decode("latin-1"))):
                 rule = "encrypted-key" if _is_encrypted(value) else shape.rule
                 # Without a prefix of its issuer, the first characters of a value are already a part of the secret.
                 shown = f"… ({len(value)} characters)" if shape.value else redact(value)
@@ -350,19 +352,19 @@ class _Budget:
 
     def gunzip(self, data: bytes) -> bytes:
         """Return the decompressed data, cut at the budget; nothing if it is not gzip."""
-        found = gunzipped(data, self._left) if self._left else b""
+        found = gunzip(data, self._left) if self._left else b""
         self._left -= len(found)
         return found
 
 
-def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iterator[_Secret]:
+def _encoded_secrets(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iterator[_Secret]:
     """Yield secrets in UTF-16, in base64 (of text, gzip or DER), in hexadecimal, and in Kubernetes Secrets."""
     budget = budget or _Budget()
-    readings: list[tuple[str, Iterator[Reading]]] = []
+    readings: list[tuple[str, Iterator[DecodedText]]] = []
     if WIDE.search(data) is not None:
-        readings.append(("UTF-16", narrowed(data)))
+        readings.append(("UTF-16", utf16_parts(data)))
     if MARKS.search(data) is not None:
-        readings.append(("base64", decoded(data, MARKS)))
+        readings.append(("base64", base64_blocks(data, MARKS)))
     if HEX_MARK.search(data) is not None:
         readings.append(("hexadecimal", from_hex(data, HEX_LITERAL)))
     if DECIMAL_MARK.search(data) is not None:
@@ -376,8 +378,8 @@ def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iter
                 yield _Secret(rule, start, start + len(text), f"DER… ({len(text)} bytes), in {name}")
             # Attackers and tools nest encodings. Each level can be larger than the one before, so the depth is
             # limited and the budget is shared.
-            nested = _encoded(text, depth + 1, budget) if depth < _MAX_NESTED else ()
-            found = chain(_plain(text), _docker_auths(text), nested)
+            nested = _encoded_secrets(text, depth + 1, budget) if depth < _MAX_NESTED else ()
+            found = chain(_plain_secrets(text), _docker_auths(text), nested)
             for secret in found:
                 # Positions in UTF-16 can be converted. For base64 the position is that of the block.
                 at = start + 2 * secret.start if name == "UTF-16" else start
@@ -402,7 +404,7 @@ def _manifest(data: bytes) -> Iterator[_Secret]:
         name = match[1].decode("ascii", "replace")
         yield from (
             _Secret(secret.rule, match.start(), match.end(), f"{secret.shown}, in base64")
-            for secret in (*_plain(value), *_docker_auths(value))
+            for secret in (*_plain_secrets(value), *_docker_auths(value))
         )
         text = value.decode("utf-8", "replace").strip()
         looks_encoded = not match[2].islower()  # ``password: changed-later`` is valid base64, but plain text
@@ -411,7 +413,7 @@ def _manifest(data: bytes) -> Iterator[_Secret]:
     begin = data.find(b"stringData")
     if begin >= 0:  # values as they are
         text = data[begin:].decode("latin-1")
-        for _, name, offset, plain in islice(_assigned(text, quoted=False), _MAX_SETTINGS):
+        for _, name, offset, plain in islice(_assigned_secrets(text, quoted=False), _MAX_SETTINGS):
             if not is_placeholder(plain):
                 at = begin + offset
                 yield _Secret("credential", at, at + len(plain), f"{name} ({len(plain)} characters)")
@@ -436,7 +438,7 @@ def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
             if name.startswith((".d", "con", "auth"))
         ]
         found += [("credential", m[1], m.start(), m[2]) for m in _ENCODED_KEY.finditer(text) if "kube" in path]
-        assigned = islice(_assigned(text, quoted=name.endswith(_SOURCE)), _MAX_SETTINGS)
+        assigned = islice(_assigned_secrets(text, quoted=name.endswith(_SOURCE)), _MAX_SETTINGS)
         # Examples for developers: ``POSTGRES_PASSWORD: postgres`` protects nothing.
         found += (one for one in assigned if not ("compose" in name and one[3].lower() in one[1].lower()))
         if "npm" in name or "yarn" in name:
@@ -454,7 +456,7 @@ def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
             yield ContentMatch(rule, path, line, f"{what} ({len(value)} characters)")
 
 
-def _assigned(text: str, *, quoted: bool) -> Iterator[tuple[str, str, int, str]]:
+def _assigned_secrets(text: str, *, quoted: bool) -> Iterator[tuple[str, str, int, str]]:
     """Yield secrets in ``NAME = value`` settings. ``quoted``: source code, in which only literals count."""
     for match in _SETTING.finditer(text):
         name, quote, value = match[1], match[2], match[3]
@@ -482,7 +484,7 @@ def _is_encrypted(found: bytes) -> bool:
     return found.startswith(b"-----BEGIN OPENSSH") and b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" not in found
 
 
-def _documented(value: bytes) -> bool:
+def _is_documented_example(value: bytes) -> bool:
     """Return whether a value is an example from a vendor's documentation, or a key of a library's own tests."""
     if value.startswith(b"-----BEGIN"):
         begin = _NOT_BASE64.sub(b"", value.partition(b"KEY-----")[2])[:_PUBLISHED_BYTES]
@@ -553,7 +555,7 @@ def in_text(text: str) -> tuple[TextSecret, ...]:
     ]
     data = text.encode("latin-1", "replace")  # one byte per character keeps positions; all patterns are ASCII
     if any(by_literals(data)):
-        secrets = islice(chain(_plain(data), _encoded(data)), _MAX_SETTINGS)
+        secrets = islice(chain(_plain_secrets(data), _encoded_secrets(data)), _MAX_SETTINGS)
         found += [TextSecret(title(secret.rule), secret.start, _end(data, secret)) for secret in secrets]
     kept: list[TextSecret] = []
     # Overlapping finds are merged into the longest, so that replacing them leaves no piece of a secret behind.

@@ -308,7 +308,7 @@ def options_of(words: Sequence[str]) -> Options | None:
     if name in SHELLS or name in FOREIGN_SHELLS:
         return shell_options(words)
     if name in _START_SHELLS and len(words) > 1 and not script_word(words):
-        return Options(False, True, len(words))  # `unwrapped` found no other program
+        return Options(False, True, len(words))  # `without_wrappers` found no other program
     if name in USER_SHELLS:
         return user_shell_options(words)
     known = interpreter(name)
@@ -369,7 +369,7 @@ def _value_of(words: Sequence[str], options: Sequence[str]) -> str:
     return ""
 
 
-def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def without_wrappers(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Remove wrappers such as ``sudo -E``, ``env A=b``, ``timeout 5``. Returns their names and the command."""
     rest = list(words)
     wrappers: list[str] = []
@@ -409,14 +409,14 @@ _ENV_SPLIT = lazy(r"(?:-[a-zA-Z0]*S|--split-string=?)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class RecordedShell:
     """The shell before a recorded script. ``start``: where the script begins. ``gap``: why it cannot be parsed."""
 
     start: int
     gap: str = ""
 
 
-def beginning(text: str) -> Beginning | None:
+def recorded_shell(text: str) -> RecordedShell | None:
     """Return the shell at the beginning of a line of a builder: words joined by spaces, then the unquoted script.
 
     None: the line does not begin with a shell.
@@ -428,7 +428,7 @@ def beginning(text: str) -> Beginning | None:
     words = [head[start:end] for start, end in spans]
     if not words or (program(words[0]) not in _WRAPPERS and not _is_shell(words[0])):
         return None
-    _, rest = unwrapped(words)
+    _, rest = without_wrappers(words)
     first = len(words) - len(rest)
     if not rest or not _is_shell(rest[0]):
         return None
@@ -436,12 +436,12 @@ def beginning(text: str) -> Beginning | None:
     if name == "cmd" and (rest[0] == "CMD" or not (len(rest) > 1 and re.fullmatch(r"/[SCKsck]", rest[1]))):
         return None  # the instruction CMD, or another program named cmd
     if name in FOREIGN_SHELLS:
-        return Beginning(spans[first][0], f"runs {name}, whose scripts are not supported")
+        return RecordedShell(spans[first][0], f"runs {name}, whose scripts are not supported")
     options = options_of(rest)
     if options is None or not options.code:
         return None
     position = first + options.operand
-    return Beginning(spans[position][0] if position < len(spans) else len(text))
+    return RecordedShell(spans[position][0] if position < len(spans) else len(text))
 
 
 def _is_shell(word: str) -> bool:

@@ -99,7 +99,12 @@ _KERNELS = ("dev/", "proc/", "sys/")
 
 def needs(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
     """Yield all needs, including those covered by the image's volumes. Symbolic links in paths are resolved."""
-    for need in (*_servers(config, rootfs), *_scripts(config, rootfs), *_logs(rootfs), *_prepared(config, rootfs)):
+    for need in (
+        *_servers(config, rootfs),
+        *_scripts(config, rootfs),
+        *_logs(rootfs),
+        *_prepared_directories(config, rootfs),
+    ):
         path = rootfs.follow(need.path) or need.path
         if path and not path.startswith(_KERNELS) and path not in ("dev", "proc", "sys"):
             yield Need(path, need.kind, need.why, need.confidence, need.layer)
@@ -117,14 +122,14 @@ def smallest(found: Iterator[Need]) -> list[Need]:
     return list(kept.values())
 
 
-def started(config: ImageConfig) -> frozenset[str]:
+def started_programs(config: ImageConfig) -> frozenset[str]:
     """Return names of programs in entrypoint and command, including those in shell scripts."""
     words = re.split(r"[\s;&|\"'()]+", " ".join((*config.entrypoint, *config.cmd)))
     return frozenset(word.rpartition("/")[2] for word in words if word)
 
 
 def _servers(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
-    names = started(config)
+    names = started_programs(config)
     for server in _SERVERS:
         name = next((name for name in server.names if name in names), "")
         for kind, paths in ((VOLUME, server.data), (TMPFS, server.scratch)):
@@ -217,7 +222,7 @@ def _logs(rootfs: Rootfs) -> Iterator[Need]:
             yield Need(directory, TMPFS, f"contains the log file {path.rpartition('/')[2]}", LIKELY, placed.layer)
 
 
-def _prepared(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
+def _prepared_directories(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
     """Yield state directories of the running user, and its empty directories, which are probably created for
     writing.
     """

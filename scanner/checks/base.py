@@ -35,7 +35,7 @@ _MAX_INSTRUCTION = 2000
 ALLOW: Final[Mapping[str, Any]] = MappingProxyType({"allow": ()})
 
 
-def cut(text: str, most: int) -> str:
+def truncate_at_space(text: str, most: int) -> str:
     """Truncate a text at a space. A truncated secret would not be recognised and thus not be removed."""
     return text if len(text) <= most else text[:most].rpartition(" ")[0] + " …"
 
@@ -64,7 +64,7 @@ class ImageSubject:
             return Evidence(message, path=path, **more)
         layer = self.image.layers[layer_index]
         history = next((i for i, entry in enumerate(self.image.config.history) if entry.layer == layer_index), None)
-        more.setdefault("instruction", cut(instruction(layer.created_by), _MAX_INSTRUCTION))
+        more.setdefault("instruction", truncate_at_space(instruction(layer.created_by), _MAX_INSTRUCTION))
         return Evidence(message, layer=layer.diff_id, layer_index=layer_index, path=path, history_index=history, **more)
 
     def setting(self, message: str, keyword: str, *, holding: str = "", **more: Any) -> Evidence:
@@ -75,7 +75,7 @@ class ImageSubject:
         lines = ((index, instruction(entry.created_by)) for index, entry in enumerate(history))
         found = [(index, line) for index, line in lines if line.startswith(f"{keyword} ") and holding in line]
         index, line = found[-1] if found else (None, "")
-        return Evidence(message, instruction=cut(line, _MAX_INSTRUCTION), history_index=index, **more)
+        return Evidence(message, instruction=truncate_at_space(line, _MAX_INSTRUCTION), history_index=index, **more)
 
     def layer_index(self, diff_id: Digest | None) -> int | None:
         layer = self.image.layer_of(diff_id)

@@ -20,7 +20,7 @@ from scanner.model.decision import Change, Reason, ReasonKind, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, http_client
-from scanner.reports._decision_text import DecisionText, grouped
+from scanner.reports._decision_text import DecisionText, group_reasons
 
 # The largest answer is a policy simulation of 200 images; a larger one is not from a Dockwarden server.
 _MAX_ANSWER = 8 << 20
@@ -139,13 +139,13 @@ class Client:
 
         Raises the same errors as ``gate``.
         """
-        return self._simulated(name, text, "simulate", "images", most, progress)
+        return self._simulate_pages(name, text, "simulate", "images", most, progress)
 
     def simulate_workloads(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> dict[str, Any]:
         """Return the same for running workloads."""
-        return self._simulated(name, text, "simulate/workloads", "workloads", most, progress)
+        return self._simulate_pages(name, text, "simulate/workloads", "workloads", most, progress)
 
-    def _simulated(
+    def _simulate_pages(
         self, name: str, text: str, path: str, what: str, most: int, progress: Callable[[str], None]
     ) -> dict[str, Any]:
         # Page by page: one request over all images would exceed the server's time limit.
@@ -287,7 +287,7 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
     undecided = verdict is Verdict.DENY and answer.undecided
     name = clean_text(str(document.get("image") or document.get("subject") or ""), 400)
     lines = [text.headline(verdict, undecided, name)]
-    groups = grouped(_reason(reason) for reason in objects(document.get("reasons")))
+    groups = group_reasons(_reason(reason) for reason in objects(document.get("reasons")))
     changes = [_change(change) for change in objects(document.get("changes"))]
     for group in groups[:most_reasons]:
         lines += text.reason(group)
@@ -314,24 +314,26 @@ def _reason(document: Mapping[str, Any]) -> Reason:
     """
     action, kind = document.get("action"), document.get("kind")
     return Reason(
-        _shown(document, "rule"),
+        _shown_member(document, "rule"),
         ReasonKind(kind) if kind in tuple(ReasonKind) else ReasonKind.INCOMPLETE,
         Verdict(action) if action in tuple(Verdict) else Verdict.DENY,
-        _shown(document, "message"),
-        _shown(document, "subject"),
+        _shown_member(document, "message"),
+        _shown_member(document, "subject"),
         platforms=tuple(clean_text(name, 100) for name in _texts(document.get("platforms"))),
     )
 
 
 def _change(document: Mapping[str, Any]) -> Change:
-    return Change(_shown(document, "action"), _shown(document, "target"), _shown(document, "detail"))
+    return Change(
+        _shown_member(document, "action"), _shown_member(document, "target"), _shown_member(document, "detail")
+    )
 
 
 def _texts(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
-def _shown(document: Mapping[str, Any], name: str) -> str:
+def _shown_member(document: Mapping[str, Any], name: str) -> str:
     return clean_text(str(document.get(name) or ""), 400)
 
 

@@ -357,8 +357,8 @@ def read_policy(file: Path | None = None) -> Policy:
     from scanner.policy.rules import default_policy, parse_policy
 
     if file is None:
-        return default_policy(catalog.known())
-    return parse_policy(read(file, "the policy"), name=str(file), known=catalog.known())
+        return default_policy(catalog.known_names())
+    return parse_policy(read(file, "the policy"), name=str(file), known=catalog.known_names())
 
 
 def database_at_head(settings: Settings) -> Database:

@@ -28,7 +28,7 @@ def page_by_page(client: Client, name: str, text: str, most: int, tell: Tell) ->
     return found | {"complete": not found["truncated"] and not running["truncated"]}
 
 
-def everything(client: Client, name: str, text: str, as_of: date | None, wait: int, tell: Tell) -> dict[str, Any]:
+def run_to_end(client: Client, name: str, text: str, as_of: date | None, wait: int, tell: Tell) -> dict[str, Any]:
     """Run a dry run on the server and return what would change, with the share that was examined.
 
     ``complete`` is false if the wait ended first. Raises RemoteError if the dry run failed or was cancelled.

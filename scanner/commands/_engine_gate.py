@@ -33,7 +33,7 @@ from scanner.services import workload_documents
 log = logging.getLogger(__name__)
 
 _KEPT_SECONDS = 60.0  # after so long the server is asked again: a policy may have changed, or evidence been found
-_KEPT = 4096
+_MAX_CACHED = 4096
 _MOST_IMAGES = 5
 _CALL_LIMIT = 64 << 20  # of a call of the engine, which may carry the answer to a person as well
 _WORKERS = 16
@@ -69,7 +69,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CachedAnswer:
     """An answer, when it was given (monotonic clock), and until when time alone does not change it."""
 
     document: Mapping[str, Any]
@@ -87,7 +87,7 @@ class EngineGate:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[bytes, _CachedAnswer] = field(default_factory=OrderedDict)
 
     def concerns(self, call: Mapping[str, Any]) -> requests.Ask | None:
         """What the call would start. None: it passes. Raises UsageError for what never does."""
@@ -141,7 +141,7 @@ class EngineGate:
         if ask.source == "swarm":
             return [self._question(ask, [ask.image], _workload(ask.source, ask.document))]
         references = self._references(ask.image, ask.image)
-        return [self._question(ask, references, self._requested(ask.source, ask.document))]
+        return [self._question(ask, references, self._requested_workload(ask.source, ask.document))]
 
     def _rollback(self, ask: requests.Ask) -> Mapping[str, Any]:
         """The question about a service's former settings, which the engine has."""
@@ -153,7 +153,7 @@ class EngineGate:
         workload = _workload("swarm", {"ID": "new", "Spec": former})
         return self._question(ask, [str(container["Image"])], workload)
 
-    def _requested(self, source: str, document: Mapping[str, Any]) -> Workload | None:
+    def _requested_workload(self, source: str, document: Mapping[str, Any]) -> Workload | None:
         """The container that a request would create, with what the engine has of its volumes and mounted images."""
         workload = _workload(source, document)
         if workload is None:
@@ -234,13 +234,13 @@ class EngineGate:
             if answer.get("pending"):
                 self._kept.pop(key, None)
             else:
-                self._kept[key] = _Kept(answer, now, _epoch(answer.get("valid_until")))
+                self._kept[key] = _CachedAnswer(answer, now, _epoch(answer.get("valid_until")))
                 self._kept.move_to_end(key)
-                while len(self._kept) > _KEPT:
+                while len(self._kept) > _MAX_CACHED:
                     self._kept.popitem(last=False)
         return _message(answer)
 
-    def _without_server(self, kept: _Kept | None, question: Mapping[str, Any], error: ScannerError) -> str:
+    def _without_server(self, kept: _CachedAnswer | None, question: Mapping[str, Any], error: ScannerError) -> str:
         # Also a denial is kept for this time. Restarting the server must not open the door.
         if kept is not None and self.clock() - kept.at < self.options.grace:
             log.warning("the server is away (%s): the last answer about %s counts", error, question["images"][0])
@@ -351,9 +351,9 @@ class _Connection(asyncio.Protocol):
             # Asking the server and the engine takes up to seconds. The loop goes on answering the calls that need no
             # decision.
             deciding = loop.run_in_executor(self._workers, self._gate.decide, ask, user)
-            deciding.add_done_callback(lambda done: self._decided(ask, user, done.result()))
+            deciding.add_done_callback(lambda done: self._answer_request(ask, user, done.result()))
 
-    def _decided(self, ask: requests.Ask, user: str, message: str) -> None:
+    def _answer_request(self, ask: requests.Ask, user: str, message: str) -> None:
         if message:
             log.warning("denied: %s %s %s: %s", user, ask.operation, ask.image or ask.container, message.split("\n")[0])
             self._deny(message)

@@ -23,7 +23,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.patterns import lazy
 
 BODY_LIMIT = 1 << 20  # the engine passes no larger body on
-_READING = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_READ_ONLY_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _PATH = lazy(r"(?:/v(?P<major>[0-9]{1,2})\.(?P<minor>[0-9]{1,3}))?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
 # Before it, a start takes settings in its body, which the engine does not pass on to a plugin when it is large.
 _OLDEST_API = (1, 24)
@@ -48,7 +48,7 @@ _HARMLESS = lazy(
 )
 
 # Members of the structures that say what is started and how. Another spelling of one of them is refused.
-_KNOWN = re.findall(
+_KNOWN_MEMBERS = re.findall(
     r"\w+",
     """
     Hostname Domainname User AttachStdin AttachStdout AttachStderr ExposedPorts Tty OpenStdin StdinOnce Env Cmd
@@ -70,8 +70,8 @@ _KNOWN = re.findall(
     UpdateConfig RollbackConfig PublishedPort TargetPort PublishMode DetachKeys
     """,
 )
-_SPELLED = frozenset(_KNOWN)
-_FOLDED = frozenset(name.casefold() for name in _KNOWN)
+_KNOWN_SPELLINGS = frozenset(_KNOWN_MEMBERS)
+_FOLDED_SPELLINGS = frozenset(name.casefold() for name in _KNOWN_MEMBERS)
 # The members of a container's creation. Members of HostConfig beside them are used by engines, and judged by nobody.
 _OF_THE_CONTAINER = frozenset(
     re.findall(
@@ -135,16 +135,16 @@ def read(
     ``body`` None: the engine passed none on. Raises UsageError(reason="refused") for what is never let through.
     """
     # Reading and deleting start nothing.
-    if method in _READING:
+    if method in _READ_ONLY_METHODS:
         return None
     raw, _, query = uri.partition("?")
     found = _PATH.fullmatch(raw)
     if found is None or {".", ".."} & set(raw.split("/")):
-        raise _refused("its path can be read in two ways")
+        raise _refused_request("its path can be read in two ways")
     if method not in ("POST", "PUT"):
-        raise _refused(f"the method {clean_text(method, 20)!r} is unknown")
+        raise _refused_request(f"the method {clean_text(method, 20)!r} is unknown")
     if found["major"] and (int(found["major"]), int(found["minor"])) < _OLDEST_API:
-        raise _refused("its version of the API is older than 1.24")
+        raise _refused_request("its version of the API is older than 1.24")
     path = found["path"]
     if _CREATE.fullmatch(path):
         return _create(_json(headers, body), _one(query, "name"))
@@ -162,17 +162,17 @@ def read(
     if _BUILD.fullmatch(path):
         return _build(headers, query, builds)
     if _PLUGIN.fullmatch(path):
-        raise _refused("a plugin of the engine runs as root, and no policy judges one")
+        raise _refused_request("a plugin of the engine runs as root, and no policy judges one")
     if _SWARM.fullmatch(path) and not swarm:
-        raise _refused("the managers of a swarm start services here without asking; see --swarm")
+        raise _refused_request("the managers of a swarm start services here without asking; see --swarm")
     if not builds and path in ("/session", "/grpc"):
-        raise _refused("builds are not allowed on this host")
+        raise _refused_request("builds are not allowed on this host")
     if _HARMLESS.fullmatch(path) or _SWARM.fullmatch(path):
         return None
-    raise _refused(f"it does not know {clean_text(path, 100)}")
+    raise _refused_request(f"it does not know {clean_text(path, 100)}")
 
 
-def _refused(message: str) -> UsageError:
+def _refused_request(message: str) -> UsageError:
     return UsageError(f"Dockwarden refuses this request: {message}", reason="refused")
 
 
@@ -180,48 +180,48 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     found = [value for key, value in headers.items() if key.lower() == name]
     # The engine and this plugin could each take another one of two headers.
     if len(found) > 1:
-        raise _refused(f"the header {name} is there twice")
+        raise _refused_request(f"the header {name} is there twice")
     return str(found[0]).strip() if found else ""
 
 
-def _whole(headers: Mapping[str, str], body: bytes | None) -> None:
+def _check_body_is_whole(headers: Mapping[str, str], body: bytes | None) -> None:
     """The body that the engine will read is the one that we see. Raises UsageError."""
     length = _header(headers, "content-length")
     if length and (not length.isascii() or not length.isdigit() or int(length) != len(body or b"")):
-        raise _refused("its body was not passed on whole")
+        raise _refused_request("its body was not passed on whole")
 
 
 def _json(headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
-    _whole(headers, body)
+    _check_body_is_whole(headers, body)
     kind = _header(headers, "content-type").partition(";")[0].strip().lower()
     if kind not in ("", "application/json"):
-        raise _refused("its body is not JSON")
+        raise _refused_request("its body is not JSON")
     if not body:
-        raise _refused("its body was not passed on, so nobody knows what it would start")
-    value = _parsed(body)
+        raise _refused_request("its body was not passed on, so nobody knows what it would start")
+    value = _parse_json(body)
     if not isinstance(value, dict):
-        raise _refused("its body is not an object")
-    _spelled(value)
+        raise _refused_request("its body is not an object")
+    _check_spelling(value)
     return value
 
 
-def _parsed(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     try:
         return load_untrusted_json(data, limit=BODY_LIMIT, error=UsageError, mend_text=True)
     except UsageError as error:
-        raise _refused(str(error)) from error
+        raise _refused_request(str(error)) from error
 
 
-def _spelled(value: Any, free: bool = False) -> None:
+def _check_spelling(value: Any, free: bool = False) -> None:
     """Refuse members that Go would take for others."""
     if isinstance(value, list):
         for each in value:
-            _spelled(each)
+            _check_spelling(each)
     elif isinstance(value, dict):
         for key, each in value.items():
-            if not free and key not in _SPELLED and key.casefold() in _FOLDED:
-                raise _refused(f"the member {clean_text(key, 60)!r} is in the wrong case")
-            _spelled(each, free=key in _MAPS and not free)
+            if not free and key not in _KNOWN_SPELLINGS and key.casefold() in _FOLDED_SPELLINGS:
+                raise _refused_request(f"the member {clean_text(key, 60)!r} is in the wrong case")
+            _check_spelling(each, free=key in _MAPS and not free)
 
 
 def _one(query: str, name: str) -> str:
@@ -229,26 +229,26 @@ def _one(query: str, name: str) -> str:
     try:
         found = parse_qs(query, keep_blank_values=True, strict_parsing=False, max_num_fields=50, errors="strict")
     except ValueError as error:
-        raise _refused("its parameters cannot be read") from error
+        raise _refused_request("its parameters cannot be read") from error
     values = found.get(name, [])
     if len(values) > 1:
-        raise _refused(f"the parameter {name} is there twice")
+        raise _refused_request(f"the parameter {name} is there twice")
     if ";" in query:
-        raise _refused("its parameters can be read in two ways")
+        raise _refused_request("its parameters can be read in two ways")
     return values[0] if values else ""
 
 
 def _create(body: dict[str, Any], name: str) -> Ask:
     # Without a HostConfig, the engine (up to 24.0) takes its members from beside ``Image``: ContainerConfigWrapper.
-    if misplaced := sorted(key for key in body.keys() & _SPELLED - _OF_THE_CONTAINER if body[key]):
-        raise _refused(f"the member {misplaced[0]!r} is outside of HostConfig")
+    if misplaced := sorted(key for key in body.keys() & _KNOWN_SPELLINGS - _OF_THE_CONTAINER if body[key]):
+        raise _refused_request(f"the member {misplaced[0]!r} is outside of HostConfig")
     image = body.get("Image")
     if not isinstance(image, str) or not image:
-        raise _refused("it names no image")
+        raise _refused_request("it names no image")
     config = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")}
     host = body.get("HostConfig")
     if host is not None and not isinstance(host, dict):
-        raise _refused("HostConfig is not an object")
+        raise _refused_request("HostConfig is not an object")
     document = {"Name": name, "Config": config, "HostConfig": host or {}}
     return Ask("container create", name, image, document=document)
 
@@ -257,10 +257,10 @@ def _start(headers: Mapping[str, str], query: str, body: bytes | None, verb: str
     # Old versions of the API took a HostConfig with the start. It would replace the one that was judged at the
     # creation.
     if body and body.strip() not in (b"{}", b"null"):
-        raise _refused("settings that come with the start are not judged")
-    _whole(headers, body)
+        raise _refused_request("settings that come with the start are not judged")
+    _check_body_is_whole(headers, body)
     if _one(query, "checkpoint") or _one(query, "checkpoint-dir"):
-        raise _refused("a checkpoint holds processes that nobody has judged")
+        raise _refused_request("a checkpoint holds processes that nobody has judged")
     return Ask(f"container {verb}", name, container=name)
 
 
@@ -276,17 +276,17 @@ def _update(body: dict[str, Any], name: str) -> Ask | None:
 def _service(body: dict[str, Any], query: str, updated: str) -> Ask:
     if rollback := _one(query, "rollback"):
         if rollback != "previous" or not updated:
-            raise _refused("rollback is not 'previous'")
+            raise _refused_request("rollback is not 'previous'")
         return Ask("service rollback", updated, source="swarm", rolled_back=updated)
     template = body.get("TaskTemplate")
     if not isinstance(template, dict):
-        raise _refused("the service has no TaskTemplate")
+        raise _refused_request("the service has no TaskTemplate")
     if template.get("PluginSpec") is not None or template.get("Runtime") not in (None, "", "container"):
-        raise _refused("a plugin of the engine runs as root, and no policy judges one")
+        raise _refused_request("a plugin of the engine runs as root, and no policy judges one")
     container = template.get("ContainerSpec")
     image = container.get("Image") if isinstance(container, dict) else None
     if not isinstance(image, str) or not image:
-        raise _refused("the service names no image")
+        raise _refused_request("the service names no image")
     name = body.get("Name") if isinstance(body.get("Name"), str) else ""
     verb = "update" if updated else "create"
     return Ask(f"service {verb}", str(name), image, source="swarm", document={"ID": "new", "Spec": body})
@@ -294,7 +294,7 @@ def _service(body: dict[str, Any], query: str, updated: str) -> Ask:
 
 def _no_form(headers: Mapping[str, str]) -> None:
     if _header(headers, "content-type").lower().startswith(("application/x-www-form-urlencoded", "multipart/")):
-        raise _refused("parameters in a form replace those that were judged")
+        raise _refused_request("parameters in a form replace those that were judged")
 
 
 def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
@@ -303,18 +303,18 @@ def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
     if not image:
         if source:
             return None  # an import has no digest of a registry, so nothing of it starts
-        raise _refused("it names no image")
+        raise _refused_request("it names no image")
     # Of a header that comes twice the engine passes the last one on, and reads the first: a form can be hidden behind
     # another Content-Type, and a chunked body has no header. Docker's clients announce the empty body of a pull.
     if _header(headers, "content-length") != "0":
-        raise _refused("a pull has no body; send Content-Length: 0")
+        raise _refused_request("a pull has no body; send Content-Length: 0")
     if tag and tag.startswith("sha256:"):
         image = f"{image}@{tag}"
     elif tag:
         image = f"{image}:{tag}"
     # Without a tag the engine's API pulls all tags, and not `latest` as the command line does.
     elif ":" not in image.rpartition("/")[2] and "@" not in image:
-        raise _refused("it pulls every tag of the repository")
+        raise _refused_request("it pulls every tag of the repository")
     return Ask("image pull", image, image)
 
 
@@ -322,7 +322,7 @@ def _exec(body: dict[str, Any]) -> None:
     # In any case of letters, because Go reads member names so. A privileged exec has every capability, whatever the
     # container was judged with.
     if any(key.casefold() == "privileged" and value for key, value in body.items()):
-        raise _refused("a privileged exec")
+        raise _refused_request("a privileged exec")
 
 
 def _build(headers: Mapping[str, str], query: str, builds: bool) -> Ask | None:
@@ -332,12 +332,12 @@ def _build(headers: Mapping[str, str], query: str, builds: bool) -> Ask | None:
     beside it are judged.
     """
     if not builds:
-        raise _refused("builds are not allowed on this host")
+        raise _refused_request("builds are not allowed on this host")
     _no_form(headers)
     text = _one(query, "cachefrom")
     if not text:
         return None
-    names = _parsed(text.encode())
+    names = _parse_json(text.encode())
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > 20:
-        raise _refused("cachefrom is not a list of images")
+        raise _refused_request("cachefrom is not a list of images")
     return Ask("image build", _one(query, "t")[:253], images=tuple(names)) if names else None

@@ -122,7 +122,7 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
     """
     from scanner.advisories import sources
 
-    mirrors = sources.configured(settings)
+    mirrors = sources.configured_mirrors(settings)
     for name in names:
         if name not in mirrors:
             raise UsageError(

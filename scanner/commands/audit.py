@@ -131,8 +131,8 @@ def audit(
     else:
         answers = _Answers()
     # A scan makes garbage; reading documents and judging them makes none before the report is written.
-    with nullcontext() if scan_images else uncollected():
-        builds, found = _read(targets, version)
+    with nullcontext() if scan_images else without_garbage_collection():
+        builds, found = _read_targets(targets, version)
         reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
         with answers as asked:
             images = [asked.answer(workload) for workload in found]
@@ -151,7 +151,7 @@ def audit(
     return Exit.UNDECIDED if report.undecided else Exit.DENIED
 
 
-def _read(targets: Sequence[str], version: str) -> tuple[list[dockerfiles.Dockerfile], list[Workload]]:
+def _read_targets(targets: Sequence[str], version: str) -> tuple[list[dockerfiles.Dockerfile], list[Workload]]:
     builds: list[dockerfiles.Dockerfile] = []
     found: list[Workload] = []
     for target in targets:
@@ -165,7 +165,7 @@ def _read(targets: Sequence[str], version: str) -> tuple[list[dockerfiles.Docker
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Keep the garbage collector from visiting the objects of 10,000 documents again and again, in vain."""
     enabled = gc.isenabled()
     gc.disable()
@@ -201,7 +201,7 @@ class _Answers(nullcontext["_Answers"]):
         for use in workload.mounted_images:
             named = use.image or "-"  # not a reference, so it cannot be scanned
             if (found := self._lookup(named)[0]) is not None:
-                own = _joined(own, use, found)
+                own = _joined_answer(own, use, found)
         return own, subject
 
     def joined(
@@ -219,7 +219,7 @@ class _Answers(nullcontext["_Answers"]):
         return None, None
 
 
-def _joined(own: ImageAnswer | None, use: ImageUse, mounted: ImageAnswer) -> ImageAnswer:
+def _joined_answer(own: ImageAnswer | None, use: ImageUse, mounted: ImageAnswer) -> ImageAnswer:
     """Return the answer about a workload's image and an image that it mounts: the worse verdict counts."""
     if own is None:
         own = ImageAnswer(Verdict.ALLOW)
@@ -327,10 +327,10 @@ def _by_id(results: Sequence[CheckResult]) -> Mapping[str, CheckResult]:
 
 def _joined_result(own: CheckResult, theirs: CheckResult) -> CheckResult:
     """Return the server's result where it knows more. Where both say the same, the own one has every position."""
-    return own if _said(own) == _said(theirs) else theirs
+    return own if _result_texts(own) == _result_texts(theirs) else theirs
 
 
-def _said(result: CheckResult) -> tuple[str, ...]:
+def _result_texts(result: CheckResult) -> tuple[str, ...]:
     evidence = result.outcome.evidence if isinstance(result.outcome, Failed) else ()
     return (result.outcome.kind, *(each.message for each in evidence))
 

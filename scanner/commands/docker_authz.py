@@ -145,21 +145,21 @@ class _Docker:
 
     def image(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.image`."""
-        return self._inspected("images", name)
+        return self._inspect("images", name)
 
     def container(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.container`."""
-        return self._inspected("containers", name)
+        return self._inspect("containers", name)
 
     def volume(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.volume`."""
-        return self._inspected("volumes", name)
+        return self._inspect("volumes", name)
 
     def service(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.service`."""
-        return self._inspected("services", name)
+        return self._inspect("services", name)
 
-    def _inspected(self, kind: str, name: str) -> Mapping[str, Any] | None:
+    def _inspect(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """Raises RemoteError where the engine does not answer."""
         import docker  # a second of imports, which most runs of the command line do without
         from docker.errors import DockerException, NotFound

@@ -114,11 +114,11 @@ def _reports(answer: Answer, image: str, formats: Iterable[str]) -> Mapping[str,
     Raises RemoteError if the server left one out.
     """
     from scanner import catalog
-    from scanner.reports.base import Refused
+    from scanner.reports.base import RefusedScan
 
     if answer.pending:
         message, hint = "the scan has not finished", "try again, or with a longer --wait"
-        refused = Refused(image, "pending", message, hint, datetime.now(UTC), __version__)
+        refused = RefusedScan(image, "pending", message, hint, datetime.now(UTC), __version__)
         return {name: catalog.reports()[name].render_refused(refused) for name in formats}
     texts = answer.document.get("reports")
     found = texts if isinstance(texts, dict) else {}

@@ -150,7 +150,7 @@ class _Agent:
         """Read and report once. Raises ScannerError."""
         # Taken before reading: of two agents that report the same source, the one that read last has the newer state.
         generation = time.time_ns() // 1_000_000
-        documents = _read(self._target)
+        documents = _read_documents(self._target)
         body = {
             "environment": self._environment,
             "source": self._target.partition(":")[0],
@@ -190,7 +190,7 @@ class _Agent:
         return Exit.OK
 
 
-def _read(target: str) -> list[dict[str, Any]]:
+def _read_documents(target: str) -> list[dict[str, Any]]:
     from scanner.services import workload_documents, workloads
 
     found = workloads.read_target(target, read_stdin)

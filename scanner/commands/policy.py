@@ -78,7 +78,7 @@ def policy_simulate(
     if most:
         found = _dry_runs.page_by_page(client, name, text, most, tell)
     else:
-        found = _dry_runs.everything(client, name, text, as_of.date() if as_of else None, wait, tell)
+        found = _dry_runs.run_to_end(client, name, text, as_of.date() if as_of else None, wait, tell)
     if not found["complete"] and not most:
         tell(f"PENDING  the dry run has not finished; the server continues with it: {found['id']}")
         return Exit.PENDING

@@ -37,9 +37,9 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.untrusted import clean_text
 
 if TYPE_CHECKING:
-    from scanner.trust._cosign.verification import Signed
+    from scanner.trust._cosign.verification import FoundSignature
     from scanner.trust._pki import PublicKey
-    from scanner.trust._receipts import Expected, Verified
+    from scanner.trust._receipts import ExpectedReceipt, VerifiedReceipt
 
 _TRIES = 2  # a user is waiting
 
@@ -172,12 +172,12 @@ def verify(
     from scanner.trust import _receipts as receipts
 
     trusted = tuple(key for file in keys for key in receipts.load_keys(_bytes(file, "the key"), str(file)))
-    expected = receipts.Expected(now, repository=repository, environment=environment, platform=platform)
+    expected = receipts.ExpectedReceipt(now, repository=repository, environment=environment, platform=platform)
     problem = ""
     if Path(target).is_file():
         if image:
             expected = _expect(expected, image)
-        signed: Sequence[Signed] = receipts.parse(_bytes(Path(target), "the receipt"))
+        signed: Sequence[FoundSignature] = receipts.parse(_bytes(Path(target), "the receipt"))
         refused: list[ImageError] = []
     else:
         # A mistyped file name must not become a request to a registry.
@@ -197,7 +197,7 @@ def _bytes(file: Path, what: str) -> bytes:
     return read_whole(file, MAX_RECEIPT, what)
 
 
-def _expect(expected: Expected, image: str) -> Expected:
+def _expect(expected: ExpectedReceipt, image: str) -> ExpectedReceipt:
     """Add the image of ``--image``: a digest, or a reference with one."""
     if image.startswith("sha256:"):
         return replace(expected, digest=_digest(image))
@@ -215,8 +215,8 @@ def _digest(text: str) -> Digest:
 
 
 def _beside(
-    settings: Settings, image: str, expected: Expected
-) -> tuple[Expected, Sequence[Signed], list[ImageError], str]:
+    settings: Settings, image: str, expected: ExpectedReceipt
+) -> tuple[ExpectedReceipt, Sequence[FoundSignature], list[ImageError], str]:
     """Fetch the attestations beside an image. The last value: why some could not be read, or ""."""
     from scanner.registry.auth import CredentialStore
     from scanner.registry.client import Access, RegistryClient
@@ -245,17 +245,17 @@ def _beside(
 
 
 def _judge(
-    signed: Sequence[Signed],
+    signed: Sequence[FoundSignature],
     refused: list[ImageError],
     trusted: tuple[PublicKey, ...],
-    expected: Expected,
+    expected: ExpectedReceipt,
     problem: str,
     format_: str,
 ) -> Exit:
     from scanner.trust import _receipts as receipts
     from scanner.trust.base import SignatureRefused
 
-    accepted: list[Verified] = []
+    accepted: list[VerifiedReceipt] = []
     for each in signed:
         try:
             found = receipts.verify(each, trusted, expected)
@@ -284,7 +284,7 @@ def _judge(
 _STEPS = ("platform", "environment", "future", "payload", "malformed")
 
 
-def _answer(found: Verified | None, text: str, reason: str, format_: str, code: Exit) -> Exit:
+def _answer(found: VerifiedReceipt | None, text: str, reason: str, format_: str, code: Exit) -> Exit:
     result = ("PASSED" if found.passed else "FAILED") if found else "UNKNOWN" if code is Exit.UNDECIDED else "REFUSED"
     if format_ == "json":
         shown: dict[str, object] = {"result": result, "reason": reason, "detail": text}
@@ -337,7 +337,7 @@ def keys(settings: Settings, format_: str) -> None:
 
     signer = use_cases.Signer(settings, secret_key(settings))
     with database_at_head(settings).session() as session:
-        public = use_cases.published(session, signer, COMMAND_LINE)
+        public = use_cases.published_keys(session, signer, COMMAND_LINE)
         every = store.keys(session)
     if format_ == "jwks":
         click.echo(json.dumps({"keys": use_cases.jwks(public)}, indent=2))

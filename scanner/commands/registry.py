@@ -475,16 +475,16 @@ def _result(result: CheckResult, color: bool) -> Iterator[str]:
     yield f"{mark} {result.check:<32} {what}".rstrip()
     if isinstance(outcome, Failed):
         for evidence in outcome.evidence[:10]:
-            yield from _wrapped(evidence.message)
-        yield from _wrapped(f"remedy: {outcome.remedy or check.remedy}")
+            yield from _wrapped_lines(evidence.message)
+        yield from _wrapped_lines(f"remedy: {outcome.remedy or check.remedy}")
     elif isinstance(outcome, Incomplete):
-        yield from _wrapped(f"unknown: {outcome.detail or outcome.reason}")
+        yield from _wrapped_lines(f"unknown: {outcome.detail or outcome.reason}")
     elif isinstance(outcome, NotApplicable):
-        yield from _wrapped(f"does not apply: {outcome.reason}")
+        yield from _wrapped_lines(f"does not apply: {outcome.reason}")
     else:
         for evidence in outcome.tolerated[:3]:
-            yield from _wrapped(evidence.message)
+            yield from _wrapped_lines(evidence.message)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped_lines(text: str) -> list[str]:
     return textwrap.wrap(clean_text(text, 600), 110, initial_indent="    ", subsequent_indent="      ")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scanner.policy.named_images import NamedImage
     from scanner.policy.rules import Policy
     from scanner.scanning.pipeline import Services
-    from scanner.services.workloads import Asked
+    from scanner.services.workloads import AskedWorkload
 
 
 def _engines() -> Iterable[str]:
@@ -105,7 +105,7 @@ def scan(
     from scanner.model.scan import Lane, ScanRequest
     from scanner.policy import named_images
     from scanner.policy.rules import Policy
-    from scanner.reports.base import Refused, ReportSubject
+    from scanner.reports.base import RefusedScan, ReportSubject
     from scanner.scanning import pipeline
     from scanner.scanning.results import Results
 
@@ -117,7 +117,7 @@ def scan(
     policy = read_policy(policy_file) if policy_file else results.derived("default policy", Policy, read_policy)
     check_output(output)
     files = parse_report_files(report_files)
-    asked: Asked | None = None
+    asked: AskedWorkload | None = None
     if workload_file:
         from scanner.services import workloads  # imports a YAML parser
 
@@ -142,7 +142,7 @@ def scan(
     except ScannerError as error:
         # A CI system that reads the report file (JUnit, SARIF) shows the reason there; the error itself still ends the
         # command.
-        refused = Refused(target, error.reason, str(error), error.hint, datetime.now(UTC), __version__)
+        refused = RefusedScan(target, error.reason, str(error), error.hint, datetime.now(UTC), __version__)
         if text := renderer.render_refused(refused):
             write(text, output)
         for name, file in files:
@@ -151,7 +151,7 @@ def scan(
     own = asked.containers if asked else ()
     remedies = results.derived("remedies", dict[str, str], lambda: dict(catalog.remedies()))
     decision = pipeline.decide(report, policy, own, workloads.examine(own, report) if own else (), remedies)
-    decision = named_images.joined(decision, others)
+    decision = named_images.joined_decision(decision, others)
     hints: tuple[str, ...] = ()
     if fix_hints:
         from scanner.checks import _hints
@@ -164,7 +164,7 @@ def scan(
 
 
 def _others(
-    asked: Asked, request: ScanRequest, policy: Policy, services: Services, progress: Callable[[Progress], None]
+    asked: AskedWorkload, request: ScanRequest, policy: Policy, services: Services, progress: Callable[[Progress], None]
 ) -> list[NamedImage]:
     """Scan the other images that the workload names. One that cannot be scanned makes the decision incomplete."""
     from scanner.policy import named_images

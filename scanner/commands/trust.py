@@ -364,13 +364,13 @@ def trust_forget(settings: Settings, gun: str) -> None:
 def _reference(image: str | None, gun: str, tag: str | None, digest: str | None) -> Reference:
     if image is None and not (gun and (tag or digest)):
         raise UsageError("nothing to verify was given", hint="give IMAGE, or --gun with --tag or --digest")
-    found = Reference.parse(image) if image else _named(gun)
+    found = Reference.parse(image) if image else _reference_of_gun(gun)
     if tag is not None:
         found = replace(found, tag=tag)
     return found.at(Digest(digest)) if digest else found
 
 
-def _named(gun: str) -> Reference:
+def _reference_of_gun(gun: str) -> Reference:
     """A name that is only looked up in trust data, not in a registry; it may break the grammar of references."""
     host, _, repository = gun.partition("/")
     return Reference(host, repository)
@@ -378,7 +378,7 @@ def _named(gun: str) -> Reference:
 
 def _named_roots(settings: Settings, name: str, scheme: str) -> tuple[TrustRoot, ...]:
     """Return the trust roots of this installation that apply to the repository."""
-    return tuple(r for r in verification.stored(settings).roots if r.scheme == scheme and matches(r.scope, name))
+    return tuple(r for r in verification.stored_trust(settings).roots if r.scheme == scheme and matches(r.scope, name))
 
 
 def _root(plugin: TrustScheme, given: str) -> TrustRoot:

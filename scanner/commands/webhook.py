@@ -105,7 +105,7 @@ def rotate(settings: Settings, identifier: str, finish: bool, cancel: bool) -> N
         raise click.UsageError("give --finish or --cancel, not both")
     key = secret_key(settings)
     with administration(settings) as session:
-        hook = _named(session, identifier)
+        hook = _hook_by_prefix(session, identifier)
         if finish or cancel:
             use_cases.finish(session, COMMAND_LINE, key, hook.id, "new" if finish else "old")
         else:
@@ -135,7 +135,7 @@ def enable(settings: Settings, identifier: str) -> None:
 
 def _set_disabled(settings: Settings, identifier: str, disabled: bool) -> None:
     with administration(settings) as session:
-        hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, disabled)
+        hook = use_cases.set_disabled(session, COMMAND_LINE, _hook_by_prefix(session, identifier).id, disabled)
     tell(f"webhook {hook.name!r} is {'disabled' if disabled else 'enabled'}")
 
 
@@ -145,12 +145,12 @@ def _set_disabled(settings: Settings, identifier: str, disabled: bool) -> None:
 def remove(settings: Settings, identifier: str) -> None:
     """Delete a webhook and its deliveries. Scans that they started are kept."""
     with administration(settings) as session:
-        hook = _named(session, identifier)
+        hook = _hook_by_prefix(session, identifier)
         use_cases.remove(session, COMMAND_LINE, hook.id)
     tell(f"webhook {hook.name!r} of {hook.host} is deleted")
 
 
-def _named(session: Connection, identifier: str) -> deliveries.HookView:
+def _hook_by_prefix(session: Connection, identifier: str) -> deliveries.HookView:
     """Return the webhook whose id begins with ``identifier``. Raises NotFoundError if there is not exactly one."""
     found = [hook for hook in deliveries.list_hooks(session, None) if identifier and hook.id.startswith(identifier)]
     if len(found) != 1:

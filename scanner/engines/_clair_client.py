@@ -160,7 +160,7 @@ class ClairClient:
             tries += 1
             why, wait, status = "", 0.0, 0
             try:
-                answer = self._once(method, path, body, kind, limit or self._settings.limits.report)
+                answer = self._request_once(method, path, body, kind, limit or self._settings.limits.report)
             except httpx.HTTPError as error:
                 why = f"cannot reach Clair at {self._base}: {network_reason(error)}"
             else:
@@ -173,7 +173,7 @@ class ClairClient:
                 raise EngineError(why, hint="see Clair's log")
             # With jitter: many workers wait for one Clair, and would all return at the same moment.
             wait = min(_MAX_WAIT, max(wait, 0.5 * 2.0**tries)) * random.uniform(0.8, 1.2)
-            if self._left() <= wait:
+            if self._seconds_left() <= wait:
                 raise EngineError(
                     why,
                     reason="clair_unavailable",
@@ -182,13 +182,13 @@ class ClairClient:
                 )
             self._sleep(wait)
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         if self._cancelled():
             raise EngineError("the scan was cancelled", reason="cancelled")
         return self._ends - time.monotonic()
 
-    def _once(self, method: str, path: str, body: bytes, kind: str, limit: int) -> Answer:
-        left = self._left()
+    def _request_once(self, method: str, path: str, body: bytes, kind: str, limit: int) -> Answer:
+        left = self._seconds_left()
         if left <= 0:
             raise EngineError("Clair did not answer in time", reason="scan_timeout", retryable=True)
         headers = {"Accept": "application/json", **({"Content-Type": kind} if kind else {}), **self._authorization()}

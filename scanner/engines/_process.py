@@ -31,7 +31,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessEnd:
     """How a child process ended.
 
     ``timed_out`` and ``overflowed`` (too much output) mean that we killed it. ``output``: its stdout. ``isolation``:
@@ -73,7 +73,7 @@ def run(
     limits: Limits,
     deadline: float,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Ended:
+) -> ProcessEnd:
     """Run a command to its end, or for ``deadline`` seconds. ``directory``: its working and temporary directory.
 
     Output goes to a file there, of which up to ``limits.report`` bytes are read; more is ``overflowed``.
@@ -104,7 +104,7 @@ def run(
     data = output.read_bytes()[: limits.report] if reason != "overflowed" else b""
     with errors.open("rb") as file:
         text = file.read(_STDERR_KEPT).decode("utf-8", "replace")
-    return Ended(
+    return ProcessEnd(
         code=child.returncode,
         output=data,
         stderr=text,

@@ -356,7 +356,7 @@ class Reader:
         cve_in_title = _CVE.search(title)
         name = cve_in_title[0] if cve_in_title else title.split()[0]
         addresses = tuple(filter(None, (as_link(link, _TEXT) for link in links[:_MANY])))
-        fixed = _fixed(as_exact_text(item.get("fixed_in_version"), _SHORT, "Clair"))
+        fixed = _fixed_versions(as_exact_text(item.get("fixed_in_version"), _SHORT, "Clair"))
         # Distributions name their advisories themselves (RHSA, DSA); the CVE ids are only in the links.
         mentioned = [] if cve_in_title else [cve for link in addresses for cve in _CVE.findall(link)]
         severity = as_severity(item.get("normalized_severity"), _SEVERITIES)
@@ -374,7 +374,7 @@ class Reader:
             description=as_text(item.get("description"), _TEXT),
             url=addresses[0] if addresses else "",
             references=addresses,
-            published=_issued(item.get("issued")),
+            published=_issue_time(item.get("issued")),
             layer=component.layer,
             path=component.path,
             engines=("clair",),
@@ -432,14 +432,14 @@ def _purl(
         return f"pkg:generic/{hashlib.sha256(f'{name}@{version}'.encode()).hexdigest()[:32]}"
 
 
-def _fixed(text: str) -> tuple[str, ...]:
+def _fixed_versions(text: str) -> tuple[str, ...]:
     """Parse ``fixed_in_version``: a version, empty, or (OSV) a query string of events."""
     if "=" in text:
         return tuple(parse_qs(text).get("fixed", ()))
     return (text,) if text and text != "0" else ()
 
 
-def _issued(value: object) -> datetime | None:
+def _issue_time(value: object) -> datetime | None:
     """Parse the time of issue. Go's zero time means that it is unknown."""
     moment = parse_time(value)
     return moment if moment is not None and moment.year > 1 else None

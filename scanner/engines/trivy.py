@@ -43,7 +43,7 @@ from scanner.model.matching import Package
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.manifest import parse_time
-from scanner.sealed import derived
+from scanner.sealed import derived_files
 
 if TYPE_CHECKING:
     from scanner.engines import _process
@@ -249,7 +249,7 @@ def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return f"sha256:{digest} {_ask_version(binary)}".encode()
 
-    digest, _, version = derived(settings.home).about("trivy", binary, find).decode().partition(" ")
+    digest, _, version = derived_files(settings.home).about("trivy", binary, find).decode().partition(" ")
     return version, Digest(digest)
 
 
@@ -350,7 +350,7 @@ def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineRe
     return reader.report("", Digest.of(b""), AdvisoryStatus("trivy-db"), "", Holdings())
 
 
-def _report_of(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
+def _report_of(ended: _process.ProcessEnd, limits: Limits) -> Mapping[str, Any]:
     """Return the report's JSON if the run succeeded. The output of a failed run is ignored."""
     if ended.timed_out:
         raise EngineError(f"Trivy did not finish within {ended.seconds:.0f} s", reason="scan_timeout")
@@ -381,7 +381,7 @@ def _document(data: bytes, limits: Limits) -> Mapping[str, Any]:
     return document
 
 
-def _failure(ended: _process.Ended) -> EngineError:
+def _failure(ended: _process.ProcessEnd) -> EngineError:
     lines = [line for line in ended.stderr.splitlines() if line.strip()]
     tail = clean_text(lines[-1] if lines else "", 300)
     # The kernel's OOM killer sends SIGKILL, as we do at the deadline; that case was handled before.

@@ -93,7 +93,11 @@ def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
                 continue
             opinions, counterparts = [], [item]
             for other, reader in enumerate(engines):
-                same = [item] if other == number else _same(item, by_package[other].get(_package(item), ()))
+                same = (
+                    [item]
+                    if other == number
+                    else _same_vulnerabilities(item, by_package[other].get(_package(item), ()))
+                )
                 merged[other].update(map(id, same))
                 counterparts.extend(same)
                 opinions.append(_opinion(reader, same))
@@ -145,7 +149,7 @@ def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
             key = _key(item.purl, item.name, item.version)
             if number and key in known:
                 for place in places[key]:
-                    found[place] = _completed(found[place], item)
+                    found[place] = _merged_component(found[place], item)
             else:
                 places[key].append(len(found))
                 found.append(item)
@@ -164,7 +168,7 @@ def unseen(sbom: AttachedSbom, engines: Sequence[EngineReport]) -> tuple[Compone
     )
 
 
-def _completed(first: Component, other: Component) -> Component:
+def _merged_component(first: Component, other: Component) -> Component:
     return replace(
         first,
         licenses=first.licenses or other.licenses,
@@ -199,7 +203,7 @@ def _key(purl: str, name: str, version: str) -> tuple[str, str, str]:
     return kind, name, _NO_EPOCH.sub("", version)
 
 
-def _same(item: Vulnerability, others: Sequence[Vulnerability]) -> list[Vulnerability]:
+def _same_vulnerabilities(item: Vulnerability, others: Sequence[Vulnerability]) -> list[Vulnerability]:
     return [other for other in others if _is_same(item, other)]
 
 

@@ -147,20 +147,20 @@ class Rootfs:
 
         None otherwise.
         """
-        place = self._kept(path)
+        place = self._kept_bytes(path)
         return self.layers[place[0]].contents.get(place[1]) if place else None
 
     def packaged(self, path: str) -> tuple[PackagedFile, ...]:
         """What the rpm database at ``path`` says of files with privileges; none where there is no such database."""
-        place = self._kept(path)
+        place = self._kept_bytes(path)
         return self.layers[place[0]].packaged.get(place[1], ()) if place else ()
 
     def rpm_packages(self, path: str) -> int | None:
         """How many packages the rpm database at ``path`` lists; None if it was not counted."""
-        place = self._kept(path)
+        place = self._kept_bytes(path)
         return self.layers[place[0]].rpm_packages.get(place[1]) if place else None
 
-    def _kept(self, path: str) -> tuple[int, str] | None:
+    def _kept_bytes(self, path: str) -> tuple[int, str] | None:
         """The layer, and the path in it, under which the bytes of a file were kept."""
         resolved = self.resolve(path)
         if resolved is None:

@@ -72,12 +72,12 @@ def chains(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
     return tuple(found)
 
 
-def declared(image: Image) -> BaseImage | None:
+def declared_base(image: Image) -> BaseImage | None:
     """The base that the image declares in annotations, labels or buildah's history.
 
     None if there is no valid declaration.
     """
-    claimed = _claimed(image)
+    claimed = _claimed_base(image)
     recorded = _recorded_by_buildah(image)
     if recorded is None:
         return claimed
@@ -86,7 +86,7 @@ def declared(image: Image) -> BaseImage | None:
     return replace(claimed, layers=recorded.layers, history=recorded.history)
 
 
-def _claimed(image: Image) -> BaseImage | None:
+def _claimed_base(image: Image) -> BaseImage | None:
     for source, pairs in (("annotations", image.annotations), ("labels", image.config.labels)):
         values = dict(pairs)
         name, digest = values.get(BASE_NAME, ""), values.get(BASE_DIGEST, "")

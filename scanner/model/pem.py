@@ -69,7 +69,7 @@ def _private(value: Any, place: str, depth: int) -> Iterator[str]:
             yield place
         value = value.replace(b"\0", b"").decode("utf-8", "replace")  # without NUL bytes UTF-16 reads like UTF-8
     if isinstance(value, str):
-        inner = _loaded(value) if value.lstrip()[:1] in ("{", "[") else None
+        inner = _load_key(value) if value.lstrip()[:1] in ("{", "[") else None
         if inner is not None:  # so that the member is named
             yield from _private(inner, place, depth + 1)
         elif _is_private_text(value):
@@ -90,7 +90,7 @@ def _private(value: Any, place: str, depth: int) -> Iterator[str]:
             yield from _private(item, f"{place}.{number}".lstrip("."), depth + 1)
 
 
-def _loaded(text: str) -> Any:
+def _load_key(text: str) -> Any:
     try:
         return load_untrusted_json(text.encode("utf-8", "replace"), limit=_LIMIT, depth=_DEPTH)
     except ScannerError:

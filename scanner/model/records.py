@@ -26,10 +26,10 @@ _SAME = frozenset(f"{name}{end}" for name in ("bool", "float", "int", "str") for
 
 def to_json(value: Any) -> bytes:
     """Return dataclasses as compact JSON. Raises TypeError for text or a number that has no form in JSON."""
-    return orjson.dumps(value, _plain, orjson.OPT_UTC_Z)
+    return orjson.dumps(value, _plain_value, orjson.OPT_UTC_Z)
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, frozenset):
@@ -88,11 +88,11 @@ def _tuple(inner: tuple[Any, ...]) -> Convert:
     if len(inner) == 2 and inner[1] is Ellipsis:
         item = _of(inner[0])
         return tuple if item is None else lambda found: tuple(map(item, found))
-    each = [_of(kind) or _same for kind in inner]
+    each = [_of(kind) or _unchanged for kind in inner]
     return lambda found: tuple(convert(item) for convert, item in zip(each, found, strict=True))
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -113,13 +113,13 @@ def _hints(kind: Any) -> dict[str, Any]:
     """Return the types of the fields that JSON may hold in another form. Evaluating a type takes as long as reading."""
     names = vars(sys.modules[kind.__module__])
     stated = {field.name: field.type for field in dataclasses.fields(kind) if field.type not in _SAME}
-    found = {name: _named(text, names) for name, text in stated.items() if isinstance(text, str)}
+    found = {name: _type_of_name(text, names) for name, text in stated.items() if isinstance(text, str)}
     rest = {name: text for name, text in stated.items() if found.get(name) is None}
     others = get_type_hints(SimpleNamespace(__annotations__=rest), names) if rest else {}
     return {name: found.get(name) or others[name] for name in stated}
 
 
-def _named(text: str, names: Mapping[str, Any]) -> Any:
+def _type_of_name(text: str, names: Mapping[str, Any]) -> Any:
     """Return the type that a usual annotation names: ``Kind``, ``Kind | None``, ``tuple[Kind, ...]``; else None."""
     bare = text.removesuffix(" | None")
     is_tuple = bare.startswith("tuple[")

@@ -84,7 +84,7 @@ def anonymous() -> RegistryChanges:
     return changes({name: value for name, value in values(RegistryFields()).items() if name in IDENTITY})
 
 
-def changed(before: Fields, given: RegistryChanges) -> Fields:
+def changed_fields(before: Fields, given: RegistryChanges) -> Fields:
     """Return the fields with the given ones changed."""
     found: dict[str, Any] = {**given}
     if "aliases" in found:

@@ -25,31 +25,31 @@ _HALF = lazy("[\ud800-\udfff]")
 _SURROGATE = lazy(rb"\\u[dD][89a-fA-F]")
 
 
-class _Refused(ValueError):
+class _DocumentRefused(ValueError):
     """A refused document. The caller's error class is applied later."""
 
 
 def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(items)
     if len(found) != len(items):
-        raise _Refused("a JSON object has a member twice")
+        raise _DocumentRefused("a JSON object has a member twice")
     return found
 
 
 def _constant(name: str) -> Any:
-    raise _Refused(f"{name} is not JSON")
+    raise _DocumentRefused(f"{name} is not JSON")
 
 
 def _integer(text: str) -> int:
     if len(text) > _MAX_DIGITS:
-        raise _Refused(f"a JSON number is longer than {_MAX_DIGITS} digits")
+        raise _DocumentRefused(f"a JSON number is longer than {_MAX_DIGITS} digits")
     return int(text)
 
 
 def _number(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise _Refused("a JSON number is too large")
+        raise _DocumentRefused("a JSON number is too large")
     return value
 
 
@@ -72,40 +72,42 @@ def load_untrusted_json(
     """
     try:
         return _load(data, limit, depth, mend_text)
-    except _Refused as cause:
+    except _DocumentRefused as cause:
         raise error(str(cause), reason=reason) from cause
 
 
 def _load(data: bytes, limit: int, depth: int, mend_text: bool) -> Any:
     if len(data) > limit:
-        raise _Refused(f"the JSON document is larger than {limit} bytes")
+        raise _DocumentRefused(f"the JSON document is larger than {limit} bytes")
     if _depth(data, depth) > depth:
-        raise _Refused(f"the JSON document is nested deeper than {depth}")
+        raise _DocumentRefused(f"the JSON document is nested deeper than {depth}")
     try:
         text = data.decode("utf-8")
         if text.startswith("\ufeff"):
-            raise _Refused("the JSON document begins with a byte order mark")
+            raise _DocumentRefused("the JSON document begins with a byte order mark")
         value = _DECODER.decode(text)
         if _SURROGATE.search(data) and mend_text:
-            return _mended(value)
+            return _without_lone_surrogates(value)
         if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as cause:
-        raise _Refused("the JSON document is not UTF-8") from cause
+        raise _DocumentRefused("the JSON document is not UTF-8") from cause
     except UnicodeEncodeError as cause:
-        raise _Refused("a JSON string contains half a surrogate pair") from cause
+        raise _DocumentRefused("a JSON string contains half a surrogate pair") from cause
     except json.JSONDecodeError as cause:
-        raise _Refused(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
+        raise _DocumentRefused(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
     return value
 
 
-def _mended(value: Any) -> Any:
+def _without_lone_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return _HALF.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_without_lone_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return _pairs([(_mended(name), _mended(item)) for name, item in value.items()])
+        return _pairs(
+            [(_without_lone_surrogates(name), _without_lone_surrogates(item)) for name, item in value.items()]
+        )
     return value
 
 
@@ -127,7 +129,7 @@ def _depth(data: bytes, enough: int) -> int:
     return deepest
 
 
-def nesting(data: bytes) -> int:
+def nesting_depth(data: bytes) -> int:
     """The deepest nesting of brackets, also inside strings.
 
     Checked before a YAML parser runs, because its time grows with the square of the depth.

@@ -61,11 +61,11 @@ class VersionRange:
             return True
         if len(version) > _LONGEST:
             return None
-        answers = [_compared(purl_type, version, sign, bound) for sign, bound in self.constraints]
+        answers = [_compare(purl_type, version, sign, bound) for sign, bound in self.constraints]
         return False if False in answers else None if None in answers else True
 
 
-def _compared(purl_type: str, version: str, sign: str, bound: str) -> bool | None:
+def _compare(purl_type: str, version: str, sign: str, bound: str) -> bool | None:
     ours, theirs = _version(purl_type, version), _version(purl_type, bound)
     if ours is None or theirs is None:
         # The same text is the same version, whatever its ecosystem calls a version.

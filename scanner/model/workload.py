@@ -378,7 +378,9 @@ class Workload:
 
     def facts(self) -> dict[str, Any]:
         """All fields of its document as plain values, without their locations."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name not in _NOT_FACTS}
+        return {
+            each.name: _plain_value(getattr(self, each.name)) for each in fields(self) if each.name not in _NOT_FACTS
+        }
 
 
 _NOT_FACTS = frozenset(("origin", "elsewhere"))
@@ -389,10 +391,10 @@ def _facts() -> tuple[str, ...]:
     return tuple(each.name for each in fields(Workload) if each.name not in _NOT_FACTS)
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     """Not ``dataclasses.asdict``, which copies every value: a snapshot of a cluster has thousands of workloads."""
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain_value(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {each.name: _plain_value(getattr(value, each.name)) for each in fields(value)}
     return value

@@ -152,11 +152,11 @@ class Target:
                 method, url, seconds=SECONDS, read_seconds=SECONDS, headers=headers, json=body, content=content
             ) as opened,
         ):
-            answer = Answer(opened.status, _beginning(opened.chunks(1 << 30)))
+            answer = Answer(opened.status, _first_bytes(opened.chunks(1 << 30)))
             retry_after = _seconds(opened.headers.get("Retry-After", ""))
         if 200 <= answer.status < 300 or answer.status in accept:
             return answer
-        raise _refused(answer, retry_after)
+        raise _refused_error(answer, retry_after)
 
     def post(self, url: str, *, body: object, headers: Mapping[str, str] | None = None) -> Answer:
         """Send JSON. See `request`."""
@@ -173,7 +173,7 @@ class Target:
             # A socket's time-out bounds each read; a receiver that sends a byte now and then would never time out.
             # It holds a descriptor of its own, because TLS takes over that of the connection.
             watched = plain.dup()
-            watch = threading.Timer(SECONDS, _cut, [watched])
+            watch = threading.Timer(SECONDS, _close_connection, [watched])
             watch.daemon = True
             watch.start()
             try:
@@ -272,12 +272,12 @@ def _read_until_end(connection: socket.socket) -> None:
             return  # most log servers keep the connection open and say nothing
 
 
-def _cut(connection: socket.socket) -> None:
+def _close_connection(connection: socket.socket) -> None:
     with suppress(OSError):  # it ended by itself
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _beginning(chunks: Iterator[bytes]) -> bytes:
+def _first_bytes(chunks: Iterator[bytes]) -> bytes:
     """The first bytes of a body. One that breaks off or drips was enough to know the status."""
     found, ends = b"", time.monotonic() + SECONDS / 3
     try:
@@ -303,7 +303,7 @@ def _seconds(text: str) -> float | None:
     return min(max(0.0, moment.timestamp() - time.time()), _MAX_RETRY_AFTER)
 
 
-def _refused(answer: Answer, retry_after: float | None) -> DeliveryError:
+def _refused_error(answer: Answer, retry_after: float | None) -> DeliveryError:
     # A redirect would take the message and its token to a host that was never checked.
     if 300 <= answer.status < 400:
         return DeliveryError(
@@ -389,7 +389,7 @@ def redacted(text: str, secrets: Iterable[Secret]) -> str:
     return text
 
 
-def shown(message: Message) -> tuple[tuple[str, str], ...]:
+def shown_lines(message: Message) -> tuple[tuple[str, str], ...]:
     """Lines for people with the address of each, at most `SHOWN`."""
     return tuple(
         (clean_text(line, 400), occurrence.url)
@@ -398,7 +398,7 @@ def shown(message: Message) -> tuple[tuple[str, str], ...]:
 
 
 def left_out(message: Message) -> int:
-    """How many occurrences `shown` leaves out."""
+    """How many occurrences `shown_lines` leaves out."""
     return message.count - min(len(message.occurrences), SHOWN)
 
 

@@ -27,13 +27,13 @@ from scanner.notify.base import (
     address,
     invalid,
     left_out,
-    shown,
+    shown_lines,
 )
 
 MAILBOX = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _ANSWERS = 64 << 10
-_MOST = 50
+_MAX_RECIPIENTS = 50
 _CHALLENGES = 5
 
 
@@ -62,8 +62,8 @@ class Email(ChannelFormat):
         for mailbox in values.get("recipients", "").split():
             if not re.fullmatch(MAILBOX, mailbox):
                 raise invalid("recipients", f"{mailbox[:100]!r} is not an e-mail address")
-        if len(values.get("recipients", "").split()) > _MOST:
-            raise invalid("recipients", f"name at most {_MOST} addresses", "use a mailing list")
+        if len(values.get("recipients", "").split()) > _MAX_RECIPIENTS:
+            raise invalid("recipients", f"name at most {_MAX_RECIPIENTS} addresses", "use a mailing list")
         if not values.get("recipients") and not values.get("domains"):
             raise invalid("recipients", "name an address, or a domain of people who may subscribe")
         if values.get("security") == "none" and values.get("password"):
@@ -95,9 +95,9 @@ class Email(ChannelFormat):
         with target.connection(host, port, tls=security == "tls") as connection:
             smtp = _Smtp(connection, host)
             try:
-                return _sent(smtp, target, letter, to, security)
+                return _send_letter(smtp, target, letter, to, security)
             except smtplib.SMTPAuthenticationError as error:
-                raise _refused("the mail server refuses the user name or password", error, True) from None
+                raise _refused_error("the mail server refuses the user name or password", error, True) from None
             except smtplib.SMTPRecipientsRefused as error:
                 codes = [code for code, _ in error.recipients.values()]
                 text = "; ".join(f"{code} {clean_text(_text(said), 200)}" for code, said in error.recipients.values())
@@ -106,7 +106,7 @@ class Email(ChannelFormat):
                 final = all(code >= 500 for code in codes)
                 raise DeliveryError("no recipient is accepted", answer=text, retryable=not final) from None
             except smtplib.SMTPResponseException as error:
-                raise _refused("the mail server refuses the message", error, error.smtp_code < 500) from None
+                raise _refused_error("the mail server refuses the message", error, error.smtp_code < 500) from None
             except smtplib.SMTPException:
                 raise DeliveryError("the mail server does not speak SMTP as expected", reason="bad_answer") from None
             finally:
@@ -115,7 +115,7 @@ class Email(ChannelFormat):
                 smtp.close()
 
 
-def _refused(what: str, error: smtplib.SMTPResponseException, again: bool) -> DeliveryError:
+def _refused_error(what: str, error: smtplib.SMTPResponseException, again: bool) -> DeliveryError:
     said = clean_text(_text(error.smtp_error), 500)
     return DeliveryError(f"{what} ({error.smtp_code})", answer=f"{error.smtp_code} {said}", retryable=again)
 
@@ -124,7 +124,7 @@ def _text(said: bytes | str) -> str:
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
 
 
-def _sent(smtp: _Smtp, target: Target, letter: EmailMessage, to: list[str], security: str) -> Receipt:
+def _send_letter(smtp: _Smtp, target: Target, letter: EmailMessage, to: list[str], security: str) -> Receipt:
     smtp.begin()
     smtp.ehlo_or_helo_if_needed()
     if security == "starttls":
@@ -182,7 +182,7 @@ class _Smtp(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         """See `smtplib.SMTP.getreply`."""
         if self.file is None:
-            self.file = _Bounded(self.sock.makefile("rb"))  # type: ignore[union-attr]
+            self.file = _BoundedFile(self.sock.makefile("rb"))  # type: ignore[union-attr]
         return super().getreply()
 
 
@@ -190,7 +190,7 @@ def _encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-class _Bounded:
+class _BoundedFile:
     """A file that ends after so many bytes."""
 
     def __init__(self, file: Any) -> None:
@@ -217,7 +217,7 @@ def compose(message: Message, sender: str, to: list[str]) -> EmailMessage:
     letter["Message-ID"] = f"<{message.id}@{sender.partition('@')[2]}>"
     letter["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies
     letter["X-Dockwarden-Event"] = message.kind
-    lines, more = shown(message), left_out(message)
+    lines, more = shown_lines(message), left_out(message)
     text = [message.title, ""]
     text += [f"- {line}" + (f"\n  {url}" if url else "") for line, url in lines]
     text += [f"- and {more} more"] if more else []

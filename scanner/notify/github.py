@@ -10,7 +10,7 @@ from typing import Any
 
 from scanner.model.notification import Message
 from scanner.notify._markdown import escaped, link
-from scanner.notify.base import CA, URL, ChannelFormat, DeliveryError, Field, Receipt, Target, left_out, shown
+from scanner.notify.base import CA, URL, ChannelFormat, DeliveryError, Field, Receipt, Target, left_out, shown_lines
 
 
 class GitHub(ChannelFormat):
@@ -79,7 +79,7 @@ def _receipt(issue: Any, what: str) -> Receipt:
 
 def text_of(message: Message) -> str:
     """The issue's or comment's text. The hidden id tells a repeated message."""
-    lines = [f"- {link(line, url)}" for line, url in shown(message)]
+    lines = [f"- {link(line, url)}" for line, url in shown_lines(message)]
     if more := left_out(message):
         lines.append(f"- and {more} more")
     head = "No longer so: " if message.resolved else ""

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from scanner.model.notification import Message
-from scanner.notify.base import CA, URL, ChannelFormat, DeliveryError, Field, Receipt, Target, left_out, shown
+from scanner.notify.base import CA, URL, ChannelFormat, DeliveryError, Field, Receipt, Target, left_out, shown_lines
 
 
 class Jira(ChannelFormat):
@@ -115,7 +115,7 @@ def _key(issue: Any) -> str:
 
 def text_of(message: Message) -> str:
     """The description's or comment's text, in Jira's wiki markup. The id tells a repeated message."""
-    lines = [f"* [{_escaped(line)}|{url}]" if url else f"* {_escaped(line)}" for line, url in shown(message)]
+    lines = [f"* [{_escaped(line)}|{url}]" if url else f"* {_escaped(line)}" for line, url in shown_lines(message)]
     if more := left_out(message):
         lines.append(f"* and {more} more")
     head = "No longer so: " if message.resolved else ""

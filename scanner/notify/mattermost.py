@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scanner.model.notification import Message
 from scanner.notify._markdown import COLORS, escaped, link
-from scanner.notify.base import CA, URL, ChannelFormat, Field, Receipt, Target, left_out, shown
+from scanner.notify.base import CA, URL, ChannelFormat, Field, Receipt, Target, left_out, shown_lines
 
 
 class Mattermost(ChannelFormat):
@@ -24,7 +24,7 @@ class Mattermost(ChannelFormat):
 
     def deliver(self, message: Message, target: Target) -> Receipt:
         """See `ChannelFormat.deliver`."""
-        lines = [f"* {link(text, url)}" for text, url in shown(message)] if message.count > 1 else []
+        lines = [f"* {link(text, url)}" for text, url in shown_lines(message)] if message.count > 1 else []
         if more := left_out(message):
             lines.append(f"* and {more} more")
         body = {

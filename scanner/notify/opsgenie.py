@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from scanner.model.notification import Level, Message
-from scanner.notify.base import CA, URL, ChannelFormat, Field, Receipt, Target, left_out, shown
+from scanner.notify.base import CA, URL, ChannelFormat, Field, Receipt, Target, left_out, shown_lines
 
 _PRIORITIES = {Level.CRITICAL: "P1", Level.ERROR: "P2", Level.WARNING: "P3", Level.INFO: "P5"}
 
@@ -32,7 +32,7 @@ class Opsgenie(ChannelFormat):
             closed = {"source": "dockwarden", "note": message.title[:25000]}
             answer = target.post(f"{base}/{alias}/close?identifierType=alias", body=closed, headers=headers)
             return Receipt(str(answer.status), answer.text)
-        lines = [f"{text} {url}".strip() for text, url in shown(message)]
+        lines = [f"{text} {url}".strip() for text, url in shown_lines(message)]
         if more := left_out(message):
             lines.append(f"and {more} more")
         body = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from scanner.model.notification import Message
-from scanner.notify.base import CA, MARKS, URL, ChannelFormat, Field, Receipt, Target, left_out, shown
+from scanner.notify.base import CA, MARKS, URL, ChannelFormat, Field, Receipt, Target, left_out, shown_lines
 
 
 class PagerDuty(ChannelFormat):
@@ -23,7 +23,7 @@ class PagerDuty(ChannelFormat):
 
     def deliver(self, message: Message, target: Target) -> Receipt:
         """See `ChannelFormat.deliver`."""
-        lines = [text for text, _ in shown(message)]
+        lines = [text for text, _ in shown_lines(message)]
         if more := left_out(message):
             lines.append(f"and {more} more")
         body: dict[str, object] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from scanner.model.notification import Level, Message
 from scanner.notify._markdown import escaped, link
-from scanner.notify.base import CA, URL, ChannelFormat, Field, Receipt, Target, shown
+from scanner.notify.base import CA, URL, ChannelFormat, Field, Receipt, Target, shown_lines
 
 _COLORS = {Level.CRITICAL: "Attention", Level.ERROR: "Attention", Level.WARNING: "Warning", Level.INFO: "Default"}
 _BYTES = 20_000  # Teams refuses a message of more than 28 KB
@@ -53,7 +53,7 @@ def _texts(message: Message) -> list[dict[str, object]]:
     if message.count == 1:
         return []
     lines, size = [], 0
-    for text, url in shown(message):
+    for text, url in shown_lines(message):
         line = f"- {link(text, url)}"
         size += len(line.encode())
         if size > _BYTES:

@@ -47,12 +47,12 @@ class Webhook(ChannelFormat):
         """See `ChannelFormat.deliver`."""
         document = {"type": message.kind, "timestamp": message.at.isoformat(), "data": as_document(message)}
         body = json.dumps(document, separators=(",", ":")).encode()
-        headers = {"Content-Type": "application/json", **signed(message.id, body, target.secret("secret"))}
+        headers = {"Content-Type": "application/json", **signature_headers(message.id, body, target.secret("secret"))}
         answer = target.request("POST", target.value("url"), content=body, headers=headers)
         return Receipt(str(answer.status), answer.text)
 
 
-def signed(identifier: str, body: bytes, secret: Secret, at: int | None = None) -> dict[str, str]:
+def signature_headers(identifier: str, body: bytes, secret: Secret, at: int | None = None) -> dict[str, str]:
     """The three headers of a message. Specification: "Signature scheme"."""
     moment = str(int(time.time()) if at is None else at)
     content = f"{identifier}.{moment}.".encode() + body

@@ -45,7 +45,7 @@ class Context:
 def with_confirmed(report: ScanReport, context: Context) -> ScanReport:
     """Return the report with the newest advisories that gave the same findings, which also set its age."""
     # Revoked advisories must not confirm anything: then the older answer counts, with its own age.
-    newest = {(c.image, c.engine): c.on for c in context.confirmed if not _revoked(_parts(c.on), context)}
+    newest = {(c.image, c.engine): c.on for c in context.confirmed if not _revoked_part(_parts(c.on), context)}
     if not newest:
         return report
 
@@ -67,7 +67,7 @@ def _parts(on: Basis) -> Iterator[tuple[str, str, str]]:
     yield "", "", on.advisories.digest or ""
 
 
-def _revoked(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked | None:
+def _revoked_part(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked | None:
     for engine, version, digest in parts:
         for item in context.revoked:
             # A digest names one file exactly. Engine and version are for a release that was bad on every machine.
@@ -79,5 +79,5 @@ def _revoked(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked
 def revoked_basis(engine: EngineReport, context: Context) -> str:
     """Return which part of an answer (engine, binary, advisories) was revoked, as a sentence. Empty: none."""
     parts = [(engine.engine, engine.version, engine.binary or ""), *_parts(basis_of(engine))]
-    revoked = _revoked(parts, context)
+    revoked = _revoked_part(parts, context)
     return f"it is based on {revoked}, which was revoked" if revoked else ""

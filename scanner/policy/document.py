@@ -31,12 +31,12 @@ from scanner.errors import UsageError
 from scanner.model import glob
 from scanner.model.decision import Verdict
 from scanner.model.finding import STATUSES, Severity
-from scanner.model.untrusted import nesting
+from scanner.model.untrusted import nesting_depth
 from scanner.model.validation import plain_message
 from scanner.patterns import lazy
 from scanner.policy import expressions
 from scanner.policy import rules as plain
-from scanner.policy.rules import Known, PolicyError, Problem, many, selected_checks
+from scanner.policy.rules import KnownNames, PolicyError, Problem, as_tuple, selected_checks
 
 # Bytes, YAML nodes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
 _MAX_TEXT, _MAX_NODES, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20_000, 20, 64
@@ -65,7 +65,7 @@ def _scalars(value: Any) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(many)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 
 def _pattern(value: str) -> str:
@@ -74,8 +74,8 @@ def _pattern(value: str) -> str:
     return value
 
 
-Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(many)]
-Severities = Annotated[tuple[Severity, ...], BeforeValidator(many)]
+Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
+Severities = Annotated[tuple[Severity, ...], BeforeValidator(as_tuple)]
 Action = Literal[Verdict.DENY, Verdict.WARN]
 
 
@@ -210,11 +210,11 @@ class PolicyDocument(_Document):
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
-def read_document(text: str, name: str, known: Known) -> PolicyDocument:
+def read_document(text: str, name: str, known: KnownNames) -> PolicyDocument:
     """Parse and check a policy (YAML or JSON). Raises PolicyError with line and column of every error."""
     tree = _load(text, name)
     try:
-        document = PolicyDocument.model_validate(_plain(tree))
+        document = PolicyDocument.model_validate(_plain_value(tree))
     except ValidationError as error:
         found = error.errors(include_url=False)
         # Pydantic drops an invalid rule and then reports too few rules. Report one mistake once.
@@ -256,7 +256,7 @@ def _load(text: str, name: str) -> Any:
     """Parse YAML 1.2 with positions. Refuses tags, duplicate keys, and aliases (the "billion laughs" attack)."""
     if len(text.encode("utf-8", "replace")) > _MAX_TEXT:
         raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
-    if nesting(text.encode("utf-8", "replace")) > _MAX_NESTING:
+    if nesting_depth(text.encode("utf-8", "replace")) > _MAX_NESTING:
         raise PolicyError(name, [Problem(0, 0, "", "nested too deep")])
     # Refused on the text, before the parser expands anything: ten aliases of ten aliases are a gigabyte ("billion
     # laughs"). Strings and comments are blanked first, so that a glob or an expression may contain * and &.
@@ -292,13 +292,13 @@ def _is_node(text: str, position: int) -> bool:
     return before == "" or before[-1] in ":-[{,"
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain_value(value: Any, depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         raise UsageError("the policy is nested too deep", reason="invalid_policy")
     if isinstance(value, Mapping):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: _plain_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
+        return [_plain_value(item, depth + 1) for item in value]
     if isinstance(value, bool) or value is None:
         return value
     # ruamel's scalars are subclasses that carry their position. Pydantic's strict types want the plain ones.
@@ -370,7 +370,7 @@ def _duplicates(document: PolicyDocument, tree: Any) -> Iterable[Problem]:
         seen.add(rule.id)
 
 
-def _unknown(document: PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
+def _unknown(document: PolicyDocument, tree: Any, known: KnownNames) -> Iterable[Problem]:
     tags = {tag for info in known.checks.values() for tag in info.tags}
     benchmarks = {name for info in known.checks.values() for name in info.benchmarks}
     for index, rule in enumerate(document.rules):
@@ -406,7 +406,7 @@ def _unknown(document: PolicyDocument, tree: Any, known: Known) -> Iterable[Prob
                     yield Problem(*position(tree, path), f"rules.{index}.{what}", message)
 
 
-def _parameters(document: PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
+def _parameters(document: PolicyDocument, tree: Any, known: KnownNames) -> Iterable[Problem]:
     """Yield parameters that no selected check has, or that have another type. They would silently do nothing."""
     for index, rule in enumerate(document.rules):
         chosen = [known.checks[name] for name in selected_checks(rule_of(rule), known) if name in known.checks]
@@ -427,7 +427,7 @@ def _parameters(document: PolicyDocument, tree: Any, known: Known) -> Iterable[P
 def _wrong_type(value: Any, default: Any) -> str:
     """Return the expected type if ``value`` does not have it. A bool is not a number."""
     if isinstance(default, tuple):
-        items = many(value)
+        items = as_tuple(value)
         good = isinstance(items, tuple) and all(isinstance(item, str) and item for item in items)
         if not good:
             return "a string or a list of strings"

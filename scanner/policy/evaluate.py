@@ -31,7 +31,7 @@ from scanner.model.reference import Digest
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport, report_json
 from scanner.policy import expressions, signatures
 from scanner.policy.context import Context, revoked_basis, with_confirmed
-from scanner.policy.exempted import CLOCK_SKEW, Candidate, exempted, names_of, names_of_workload, not_affected
+from scanner.policy.exempted import CLOCK_SKEW, Candidate, apply_exemptions, names_of, names_of_workload, not_affected
 from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
@@ -59,7 +59,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     report = with_confirmed(report, context)
     for image in report.images:
         own = _without_echoes(
-            [exempted(f, names_of(report, image), context) for f in _judge(report, image, policy, context)]
+            [apply_exemptions(f, names_of(report, image), context) for f in _judge(report, image, policy, context)]
         )
         if len(report.images) > 1:
             # An index has one verdict, so each reason says for which platform it holds: a person must know which
@@ -73,7 +73,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     # An index of nothing but attestations, or a scan that was cut short, must not pass as an image without faults.
     if not report.images:
         findings.append(_incomplete("image", "nothing_to_scan", "no image was examined", policy.incomplete))
-    findings = _merged(findings)
+    findings = _merge_equal(findings)
     reasons = tuple(sorted((f.reason for f in findings), key=_order))
     changing = [f.worse_at for f in findings if f.worse_at and f.worse_at > context.now]
     if any(reason.slug in RESCAN_TELLS for reason in reasons):
@@ -134,11 +134,11 @@ def evaluate_workload(
             # Without its image there is nothing to evaluate such a rule on. It is evaluated where the image is
             # decided.
             if not expressions.uses_variable(rule.when, "image") and not expressions.uses_variable(rule.when, "counts"):
-                findings.extend(_held(rule, rule.when, {}, {}, workload, unknown))
+                findings.extend(_expression_reasons(rule, rule.when, {}, {}, workload, unknown))
         elif selected := [name for name in policy.checks[rule.id] if name in policy.workload_checks]:
-            findings.extend(_selected(rule, selected, policy, by_check, None, context, unknown))
+            findings.extend(_check_reasons(rule, selected, policy, by_check, None, context, unknown))
     names = names_of_workload(workload)
-    findings = _merged(exempted(finding, names, context) for finding in findings)
+    findings = _merge_equal(apply_exemptions(finding, names, context) for finding in findings)
     subject = Digest.of(workload.facts_json())
     return _decision(findings, policy, context, subject, Digest.of(evidence or results_json(results)))
 
@@ -153,8 +153,8 @@ def evaluate_build(image: Image, results: Sequence[CheckResult], policy: Policy,
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
         selected = [name for name in policy.checks[rule.id] if name in by_check]
-        findings.extend(_selected(rule, selected, policy, by_check, image, context, unknown))
-    return _decision(_merged(findings), policy, context, image.config.digest, Digest.of(results_json(results)))
+        findings.extend(_check_reasons(rule, selected, policy, by_check, image, context, unknown))
+    return _decision(_merge_equal(findings), policy, context, image.config.digest, Digest.of(results_json(results)))
 
 
 def _decision(
@@ -205,7 +205,7 @@ def _moved_tag(report: ScanReport, policy: Policy, context: Context) -> Iterator
     remedy = f"push this image with a new tag, and move {report.tag} back to {digest.short}"
     reason = Reason(MOVED_TAG, ReasonKind.VIOLATION, policy.moved_tag, message, MOVED_TAG, remedy=remedy)
     names = {report.repository, str(report.digest)}
-    yield exempted(Candidate(reason), names, context)
+    yield apply_exemptions(Candidate(reason), names, context)
 
 
 def _examined_at(report: ScanReport, context: Context) -> datetime:
@@ -349,7 +349,7 @@ def _doubts(
             when = f"of {feed.updated_at:%Y-%m-%d}" if feed.updated_at else "without a date"
             wrong = "too old" if feed.updated_at is None or feed.updated_at < oldest else "that is in the future"
             yield "exploitation_stale", f"the {feed.source} feed is {when}: {wrong}"
-    if _unanswered(selector, engine.vulnerabilities):
+    if _needs_missing_data(selector, engine.vulnerabilities):
         yield "exploitation_unknown", "known exploitation or EPSS was not looked up"
 
 
@@ -412,7 +412,7 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
     )
 
 
-def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability]) -> bool:
+def _needs_missing_data(selector: VulnerabilitySelector, items: Iterable[Vulnerability]) -> bool:
     """Return whether the selector needs data that was not looked up. Then a vulnerability that is not selected is
     unknown.
     """
@@ -480,7 +480,7 @@ def _checks(
     selected = policy.checks[rule.id]
     if not selected:
         yield _incomplete(rule.id, "no_such_check", "the rule selects no check", unknown)
-    yield from _selected(rule, selected, policy, _by_check(results), image.image, context, unknown)
+    yield from _check_reasons(rule, selected, policy, _by_check(results), image.image, context, unknown)
 
 
 def _by_check(results: Iterable[CheckResult]) -> Mapping[str, Sequence[CheckResult]]:
@@ -490,7 +490,7 @@ def _by_check(results: Iterable[CheckResult]) -> Mapping[str, Sequence[CheckResu
     return found
 
 
-def _selected(
+def _check_reasons(
     rule: Rule,
     selected: Sequence[str],
     policy: Policy,
@@ -594,12 +594,12 @@ def _expression(
     variables = expressions.image_variable(report, image, context.now)
     counts = expressions.finding_counts(image, trusted_sboms(image, policy))
     if not expressions.uses_variable(text, "workload"):
-        yield from _held(rule, text, variables, counts, None, unknown)
+        yield from _expression_reasons(rule, text, variables, counts, None, unknown)
     for workload in context.workloads if expressions.uses_variable(text, "workload") else ():
-        yield from _held(rule, text, variables, counts, workload, unknown)
+        yield from _expression_reasons(rule, text, variables, counts, workload, unknown)
 
 
-def _held(
+def _expression_reasons(
     rule: Rule,
     text: str,
     image: Mapping[str, Any],
@@ -645,7 +645,7 @@ def _verdict(findings: Iterable[Candidate]) -> Verdict:
     return max((f.reason.action for f in findings), key=lambda v: v.rank, default=Verdict.ALLOW)
 
 
-def _merged(findings: Iterable[Candidate]) -> list[Candidate]:
+def _merge_equal(findings: Iterable[Candidate]) -> list[Candidate]:
     """Merge equal reasons of several platforms or paths, with the evidence of all."""
     found: dict[tuple[str, ...], Candidate] = {}
     for finding in findings:

@@ -42,7 +42,7 @@ class Candidate:
         return (self.reason.rule, *agreement.identity(self.vulnerability)) if self.vulnerability else ()
 
 
-def exempted(finding: Candidate, names: Collection[str], context: Context) -> Candidate:
+def apply_exemptions(finding: Candidate, names: Collection[str], context: Context) -> Candidate:
     """Return the violation as exempted if an approved exemption covers it and has not expired.
 
     ``names`` are the image's repository and digests.
@@ -60,7 +60,7 @@ def exempted(finding: Candidate, names: Collection[str], context: Context) -> Ca
             and exemption.rule in ("", reason.rule)
             and exemption.subject in ("", reason.subject)
             and exemption.purl in ("", finding.purl)
-            and not lapsed(exemption, finding.vulnerability)
+            and not lapse_reason(exemption, finding.vulnerability)
             and any(matches(exemption.images, name) for name in names if name)
         ):
             message = f"{reason.message}; accepted by {exemption.approved_by} until {exemption.expires_at:%Y-%m-%d}"
@@ -86,7 +86,7 @@ def names_of_workload(workload: Workload) -> frozenset[str]:
     return frozenset((reference.name, str(reference.digest or "")))
 
 
-def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
+def lapse_reason(exemption: Exemption, item: Vulnerability | None) -> str:
     """Return why an exemption lapsed for a vulnerability whose facts have changed. Empty: it still applies."""
     if item is None:
         return ""
@@ -107,7 +107,7 @@ def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tupl
             continue
         own = (v for image in report.images for engine in image.engines for v in engine.vulnerabilities)
         covered = (v for v in own if v.id == exemption.subject and exemption.purl in ("", v.purl))
-        why = next(filter(None, (lapsed(exemption, v) for v in covered)), "")
+        why = next(filter(None, (lapse_reason(exemption, v) for v in covered)), "")
         if why:
             yield exemption, why
 

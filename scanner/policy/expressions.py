@@ -58,7 +58,7 @@ def _event_environment() -> Any:
 
 
 @lru_cache(maxsize=256)
-def _compiled(expression: str, events: bool = False) -> Any:
+def _compile_expression(expression: str, events: bool = False) -> Any:
     try:
         return (_event_environment() if events else _environment()).compile(expression)
     except Exception as error:  # the library raises its C++ errors as several kinds; each means a refused expression
@@ -70,7 +70,7 @@ def _compiled(expression: str, events: bool = False) -> Any:
 def problem(expression: str, *, events: bool = False) -> str:
     """Return why the expression is refused. Empty: it is accepted. ``events``: a filter of notifications."""
     try:
-        compiled = _compiled(expression, events)
+        compiled = _compile_expression(expression, events)
     except ExpressionError as error:
         return str(error)
     kind, cel = compiled.return_type(), _cel()
@@ -90,17 +90,19 @@ def is_true(
     """Evaluate the expression. Raises ExpressionError for an error, an exceeded budget, or a value that is not a
     bool.
     """
-    return _evaluated(expression, {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})})
+    return _evaluate_expression(
+        expression, {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})}
+    )
 
 
 def event_matches(expression: str, event: Mapping[str, Any]) -> bool:
     """Evaluate a filter of notifications on the variable ``event``. Raises ExpressionError as `is_true`."""
-    return _evaluated(expression, {"event": dict(event)}, events=True)
+    return _evaluate_expression(expression, {"event": dict(event)}, events=True)
 
 
-def _evaluated(expression: str, data: Mapping[str, Any], *, events: bool = False) -> bool:
+def _evaluate_expression(expression: str, data: Mapping[str, Any], *, events: bool = False) -> bool:
     try:
-        value = _compiled(expression, events).eval(data=data).plain_value()
+        value = _compile_expression(expression, events).eval(data=data).plain_value()
     except Exception as error:  # as above: the rule is incomplete, never passed
         raise ExpressionError(clean_text(str(error), 300)) from error
     # A rule is violated if it is true. Counting 1 or "yes" as true, or null as false, would decide by accident.

@@ -59,11 +59,11 @@ _NOBODY = Digest.of(b"a test case")
 DEFAULT_ENGINE, NO_ENGINE = "trivy", "none"
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Vulnerability(_Strict):
+class _Vulnerability(_StrictModel):
     id: str
     package: str = "package"
     severity: Severity = Severity.CRITICAL
@@ -71,13 +71,13 @@ class _Vulnerability(_Strict):
     known_exploited: bool | None = None
 
 
-class _Expectation(_Strict):
+class _Expectation(_StrictModel):
     verdict: Verdict
     undecided: bool | None = None
     rules: tuple[str, ...] = ()
 
 
-class Case(_Strict):
+class Case(_StrictModel):
     """One case. See the module's docstring."""
 
     name: str
@@ -144,7 +144,7 @@ def run(policy: Policy, cases: Sequence[Case], reader: WorkloadReader) -> list[R
 def _run(policy: Policy, case: Case, reader: WorkloadReader) -> Result:
     now = datetime.now(UTC)
     policy = replace(policy, judges={})  # a case states a check's outcome under the rule's parameters
-    decision = _decide(policy, case, Context(now, environment=case.environment), _examined(case, reader))
+    decision = _decide(policy, case, Context(now, environment=case.environment), _examined_workloads(case, reader))
     wrong = []
     if decision.verdict is not case.expect.verdict:
         wrong.append(f"verdict is {decision.verdict}, expected {case.expect.verdict}")
@@ -155,7 +155,7 @@ def _run(policy: Policy, case: Case, reader: WorkloadReader) -> Result:
     return Result(case.name, not wrong, "; ".join(wrong))
 
 
-def _examined(case: Case, reader: WorkloadReader) -> list[Examined]:
+def _examined_workloads(case: Case, reader: WorkloadReader) -> list[Examined]:
     """The workloads of a case; what the case states about a check takes the place of what was found."""
     if case.workload is None and not case.workload_file:
         return []

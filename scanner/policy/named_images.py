@@ -90,7 +90,7 @@ def unknown(use: ImageUse, why: str) -> NamedImage:
     return NamedImage(use, Verdict.DENY, True, reasons=(why,))
 
 
-def joined(decision: Decision, others: Sequence[NamedImage]) -> Decision:
+def joined_decision(decision: Decision, others: Sequence[NamedImage]) -> Decision:
     """Return the decision about an image and the other images of its workload: the worst verdict counts."""
     verdict = max([decision.verdict, *(each.verdict for each in others)], key=lambda one: one.rank)
     reasons = tuple(reason for each in others if (reason := each.reason) is not None)

@@ -50,13 +50,13 @@ class SchemeUse:
 
 
 @dataclass(frozen=True)
-class Ending:
+class EndingTrust:
     what: str
     at: datetime
 
 
 @dataclass(frozen=True)
-class Failing:
+class FailingRule:
     """A rule that is satisfied now and would fail for these tags without a Notary server."""
 
     policy: str
@@ -74,8 +74,8 @@ class Dependence:
     tags: int
     schemes: tuple[SchemeUse, ...]
     on_notary: tuple[str, ...]
-    ending: tuple[Ending, ...]
-    failing: tuple[Failing, ...]
+    ending: tuple[EndingTrust, ...]
+    failing: tuple[FailingRule, ...]
     todo: tuple[str, ...]
 
 
@@ -91,14 +91,14 @@ def _of(
     repository: str, names: Sequence[Name], policies: Sequence[Policy], now: datetime, span: timedelta
 ) -> Dependence:
     schemes = tuple(_uses(names))
-    only = tuple(name.tag for name in names if _verified(name) == {NOTARY})
-    ending = tuple(_ending(names, now, span))
-    failing = tuple(_failing(repository, names, policies, now))
+    only = tuple(name.tag for name in names if _image_schemes(name) == {NOTARY})
+    ending = tuple(_ending_soon(names, now, span))
+    failing = tuple(_failing_rules(repository, names, policies, now))
     todo = tuple(_todo(repository, names, schemes, only, ending, failing, policies))
     return Dependence(repository, len(names), schemes, only, ending, failing, todo)
 
 
-def _verified(name: Name) -> set[str]:
+def _image_schemes(name: Name) -> set[str]:
     """Return the schemes that verify the image itself. Attestations are not signatures."""
     return {v.scheme for v in name.answers if v.status is TrustStatus.VERIFIED and not v.predicate_type}
 
@@ -118,7 +118,7 @@ def _uses(names: Sequence[Name]) -> Iterator[SchemeUse]:
         )
 
 
-def _ending(names: Sequence[Name], now: datetime, span: timedelta) -> Iterator[Ending]:
+def _ending_soon(names: Sequence[Name], now: datetime, span: timedelta) -> Iterator[EndingTrust]:
     """Yield what expires within the time, soonest first. The timestamp role is left out: a running server renews it."""
     ends: dict[str, datetime] = {}
     for v in (v for name in names for v in name.answers if v.status is TrustStatus.VERIFIED):
@@ -126,10 +126,12 @@ def _ending(names: Sequence[Name], now: datetime, span: timedelta) -> Iterator[E
         for what, at in (*((f"{what} ({v.scheme})", at) for what, at in v.expiries), *own):
             if at < now + span and not what.startswith(_RENEWED_BY_THE_SERVER):
                 ends[what] = min(at, ends.get(what, at))
-    yield from (Ending(what, at) for what, at in sorted(ends.items(), key=lambda item: (item[1], item[0])))
+    yield from (EndingTrust(what, at) for what, at in sorted(ends.items(), key=lambda item: (item[1], item[0])))
 
 
-def _failing(repository: str, names: Sequence[Name], policies: Sequence[Policy], now: datetime) -> Iterator[Failing]:
+def _failing_rules(
+    repository: str, names: Sequence[Name], policies: Sequence[Policy], now: datetime
+) -> Iterator[FailingRule]:
     for policy in policies:
         if not matches(policy.images, repository):
             continue
@@ -147,7 +149,7 @@ def _failing(repository: str, names: Sequence[Name], policies: Sequence[Policy],
                 if with_it.status is RuleStatus.SATISFIED and without.status is not RuleStatus.SATISFIED:
                     tags.append(name.tag)
             if tags:
-                yield Failing(policy.name, rule.id, tuple(tags))
+                yield FailingRule(policy.name, rule.id, tuple(tags))
 
 
 def _without_notary(answers: Iterable[Verification]) -> tuple[Verification, ...]:
@@ -162,8 +164,8 @@ def _todo(
     names: Sequence[Name],
     schemes: Sequence[SchemeUse],
     only: Sequence[str],
-    ending: Sequence[Ending],
-    failing: Sequence[Failing],
+    ending: Sequence[EndingTrust],
+    failing: Sequence[FailingRule],
     policies: Sequence[Policy],
 ) -> Iterator[str]:
     notary = next((use for use in schemes if use.scheme == NOTARY), None)

@@ -59,9 +59,11 @@ class CheckInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """The names that a policy can use; ``scanner.catalog.known`` fills it. ``signers`` are by scheme; None (for all or
-    one scheme) accepts any name. Compared by identity, because each process has one instance.
+class KnownNames:
+    """The names that a policy can use; ``scanner.catalog.known_names`` fills it.
+
+    ``signers`` are by scheme; None (for all or one scheme) accepts any name. Compared by identity, because each process
+    has one instance.
     """
 
     checks: Mapping[str, CheckInfo]
@@ -70,7 +72,7 @@ class Known:
     signers: Mapping[str, frozenset[str] | None] | None = None
 
 
-def many(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
     """Return a text or a list of texts, as a policy may write them, as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
@@ -158,7 +160,7 @@ class Policy:
 
 
 @lru_cache(maxsize=64)  # one policy decides about thousands of images, and parsing its YAML takes longer than deciding
-def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
+def parse_policy(text: str, name: str = "", *, known: KnownNames) -> Policy:
     """Parse a policy (YAML or JSON). Raises PolicyError with line and column of every error."""
     from scanner.policy.document import read_document, rule_of
 
@@ -191,12 +193,12 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
 DEFAULT_POLICY = Path(__file__).with_name("default.yaml")
 
 
-def default_policy(known: Known) -> Policy:
+def default_policy(known: KnownNames) -> Policy:
     """Return the policy for images that no other policy matches."""
     return parse_policy(DEFAULT_POLICY.read_text("utf-8"), "the default policy", known=known)
 
 
-def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
+def selected_checks(rule: Rule, known: KnownNames) -> tuple[str, ...]:
     """Return the ids of the checks that a rule selects, sorted."""
     found = set(rule.check or ())
     for identifier, info in known.checks.items():
@@ -205,12 +207,12 @@ def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _judges(rule: Rule, known: Known) -> Iterable[tuple[str, Judge]]:
+def _judges(rule: Rule, known: KnownNames) -> Iterable[tuple[str, Judge]]:
     """Return the selected checks that take parameters of the rule, with the parameters bound."""
     for identifier in selected_checks(rule, known):
         info = known.checks[identifier]
         mine = {
-            name: many(value) if isinstance(info.parameters[name], tuple) else value
+            name: as_tuple(value) if isinstance(info.parameters[name], tuple) else value
             for name, value in rule.parameters.items()
             if name in info.parameters
         }

@@ -13,7 +13,7 @@ from typing import Any
 
 from scanner.model.finding import STATUSES
 from scanner.policy.document import document_schema
-from scanner.policy.rules import Known
+from scanner.policy.rules import KnownNames
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DURATION = r"^\d{1,6}[smhdw]$"
@@ -76,7 +76,7 @@ HELP: Mapping[str, str] = {
 
 
 @lru_cache(maxsize=4)
-def _cached(known: Known, titles: tuple[tuple[str, str], ...], signers: tuple[str, ...]) -> dict[str, Any]:
+def _cached_schema(known: KnownNames, titles: tuple[tuple[str, str], ...], signers: tuple[str, ...]) -> dict[str, Any]:
     schema: dict[str, Any] = copy.deepcopy(document_schema())
     definitions: dict[str, Any] = schema["$defs"]
     for name, model in (("Policy", schema), *((name.lstrip("_"), each) for name, each in definitions.items())):
@@ -84,7 +84,7 @@ def _cached(known: Known, titles: tuple[tuple[str, str], ...], signers: tuple[st
             member.pop("title", None)
             if text := HELP.get(f"{name}.{field}"):
                 member["description"] = text
-            model["properties"][field] = _shaped(member)
+            model["properties"][field] = _accepted_forms(member)
     rule = definitions["Rule"]["properties"]
     described = dict(titles)
     rule["check"] = _choices(rule["check"], [*known.checks, *sorted(_benchmarks(known))], described)
@@ -107,20 +107,20 @@ def _cached(known: Known, titles: tuple[tuple[str, str], ...], signers: tuple[st
     return schema
 
 
-def policy_schema(known: Known, titles: Mapping[str, str]) -> dict[str, Any]:
+def policy_schema(known: KnownNames, titles: Mapping[str, str]) -> dict[str, Any]:
     """Return the JSON Schema of policies with this installation's checks, schemes, engines and signers.
 
     ``titles``: by check id. The result is shared: do not change it.
     """
     signers = {name for names in (known.signers or {}).values() for name in names or ()}
-    return _cached(known, tuple(sorted(titles.items())), tuple(sorted(signers)))
+    return _cached_schema(known, tuple(sorted(titles.items())), tuple(sorted(signers)))
 
 
-def _benchmarks(known: Known) -> set[str]:
+def _benchmarks(known: KnownNames) -> set[str]:
     return {name for check in known.checks.values() for name in check.benchmarks}
 
 
-def _shaped(member: dict[str, Any]) -> dict[str, Any]:
+def _accepted_forms(member: dict[str, Any]) -> dict[str, Any]:
     """Describe what the parser accepts: a duration as ``72h``, one text for a list of one; no null."""
     options = [each for each in member.pop("anyOf", []) if each.get("type") != "null"]
     if len(options) == 1:

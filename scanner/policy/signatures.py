@@ -37,7 +37,7 @@ class RuleResult:
 
 
 @dataclass(frozen=True)
-class _Sorted:
+class _SortedVerifications:
     """Verifications by their use for a rule: valid ones, and the reasons why others are unknown, outdated or
     refused.
     """
@@ -72,7 +72,7 @@ def judge(
             RuleStatus.UNKNOWN, f"its {what} could not be verified: " + "; ".join((*found.unclear, *found.stale)), slug
         )
     wanted = (*selector.signers, *selector.keys, *selector.identities)
-    who = f" by {_needed(selector)}{', '.join(wanted)}" if wanted else ""
+    who = f" by {_needed_text(selector)}{', '.join(wanted)}" if wanted else ""
     there = [f"{v.scheme}: by {_names(v)} only" for v in found.good]
     word = "attested" if selector.attestation else "signed"
     return RuleResult(
@@ -87,9 +87,9 @@ def _sort(
     digests: Collection[Digest],
     now: datetime,
     max_age: timedelta,
-) -> _Sorted:
+) -> _SortedVerifications:
     asked = [v for v in verifications if v.scheme in selector.scheme]
-    found = _Sorted([], [], [], [])
+    found = _SortedVerifications([], [], [], [])
     # A scan that never asked a scheme (no trust root then, another registry) knows nothing about it: unknown, not
     # unsigned.
     found.unclear.extend(f"{s} was not verified" for s in selector.scheme if not any(v.scheme == s for v in asked))
@@ -182,14 +182,14 @@ def _ends(v: Verification, max_age: timedelta) -> Iterator[datetime]:
 
 def _signed_summary(selector: SignatureSelector, good: Sequence[Verification]) -> str:
     word = f"attested ({selector.attestation})" if selector.attestation else "signed"
-    return "; ".join(f"{word} by {_names(v)}{_trusted(v)}" for v in good)
+    return "; ".join(f"{word} by {_names(v)}{_trusted_text(v)}" for v in good)
 
 
 def _names(v: Verification) -> str:
     return ", ".join(dict.fromkeys(signer.describe() for signer in v.signers))
 
 
-def _trusted(v: Verification) -> str:
+def _trusted_text(v: Verification) -> str:
     return f"; {v.scheme}, trusted by {v.trust}" if v.trust else f"; {v.scheme}"
 
 
@@ -197,5 +197,5 @@ def _evidence(v: Verification, signer: Signer) -> Evidence:
     return Evidence(f"{v.scheme}: {signer.describe()}", keyid=signer.keyid, name=signer.name or v.trust)
 
 
-def _needed(selector: SignatureSelector) -> str:
+def _needed_text(selector: SignatureSelector) -> str:
     return {"any": "one of ", "all": "all of "}.get(str(selector.require), f"{selector.require} of ")

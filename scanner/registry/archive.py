@@ -94,7 +94,7 @@ class OciLayout:
         """
         if self.subject is not None:
             return self.subject
-        items = self._listed()
+        items = self._index_entries()
         if not items:
             raise ImageError("the layout's index.json lists no image", reason="nothing_to_scan")
         if len(items) > self.limits.index_manifests:
@@ -112,10 +112,10 @@ class OciLayout:
 
     def lists_images(self) -> bool:
         """True if index.json lists anything. Raises ImageError if it cannot be read."""
-        return bool(self._listed())
+        return bool(self._index_entries())
 
-    def _listed(self) -> list[Any]:
-        document = load_untrusted_json(self._whole("index.json", self.limits.manifest), limit=self.limits.manifest)
+    def _index_entries(self) -> list[Any]:
+        document = load_untrusted_json(self._read_file("index.json", self.limits.manifest), limit=self.limits.manifest)
         manifests = document.get("manifests") if isinstance(document, dict) else None
         return manifests if isinstance(manifests, list) else []
 
@@ -130,20 +130,20 @@ class OciLayout:
 
         Raises ImageError(reason="digest_mismatch"), MissingBlob.
         """
-        data = self.generated.get(digest) or self._whole(self._place(digest), limit)
+        data = self.generated.get(digest) or self._read_file(self._place(digest), limit)
         if not digest.matches(data):
             raise ImageError(f"the content of {digest} does not match its digest", reason="digest_mismatch")
         return data
 
     def open(self, digest: Digest) -> contextlib.AbstractContextManager[BinaryIO]:
         """Open a layer. Its bytes are not verified yet."""
-        return self._opened(self._place(digest))
+        return self._open_file(self._place(digest))
 
     def _place(self, digest: Digest) -> str:
         return self.places.get(digest) or f"blobs/{digest.algorithm}/{digest.hex}"
 
     @contextmanager
-    def _opened(self, name: str) -> Iterator[BinaryIO]:
+    def _open_file(self, name: str) -> Iterator[BinaryIO]:
         try:
             with self.read(name) as file:
                 yield file
@@ -152,8 +152,8 @@ class OciLayout:
         except OSError as error:
             raise ImageError(f"{name} cannot be read: {error.strerror}", reason="malformed_archive") from error
 
-    def _whole(self, name: str, limit: int) -> bytes:
-        with self._opened(name) as file:
+    def _read_file(self, name: str, limit: int) -> bytes:
+        with self._open_file(name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:
             raise LimitExceeded(f"{name} is larger than {limit} bytes")
@@ -310,7 +310,7 @@ def _as_layout(
     layout: OciLayout, read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]], limits: Limits
 ) -> OciLayout:
     """Read a ``docker save`` archive (Docker image specification 1.2) as a layout with a generated manifest."""
-    document = load_untrusted_json(layout._whole("manifest.json", limits.manifest), limit=limits.manifest)
+    document = load_untrusted_json(layout._read_file("manifest.json", limits.manifest), limit=limits.manifest)
     if not isinstance(document, list) or not document or not all(isinstance(item, dict) for item in document):
         raise ImageError("manifest.json lists no image", reason="malformed_archive")
     if len(document) > 1:
@@ -327,7 +327,7 @@ def _as_layout(
     for name in (config_name, *names):
         if name.startswith("/") or ".." in name.split("/"):
             raise ImageError(f"manifest.json names {name[:100]!r}, outside the archive", reason="unsafe_archive")
-    config = layout._whole(config_name, limits.config)
+    config = layout._read_file(config_name, limits.config)
     places: dict[Digest, str] = {Digest.of(config): config_name}
     layers = []
     for name in names:
@@ -349,7 +349,7 @@ def _as_layout(
 def _measure(layout: OciLayout, name: str, limits: Limits) -> tuple[Digest, int, str]:
     """Compute digest, size and media type of a layer file from its bytes."""
     digest, size, head = hashlib.sha256(), 0, b""
-    with layout._opened(name) as file:
+    with layout._open_file(name) as file:
         while chunk := file.read(_CHUNK):
             head += chunk[: 4 - len(head)]
             size += len(chunk)

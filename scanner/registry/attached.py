@@ -38,7 +38,7 @@ def read_attached_sboms(source: Source, digest: Digest) -> tuple[AttachedSbom, .
         found = [d for d in source.referrers(digest) if _format(d)]
     except (RemoteError, ImageError) as error:
         return (AttachedSbom(digest, "", problem=f"the attached SBOMs could not be listed: {error}"),)
-    sboms = [_read(source, descriptor) for descriptor in found[:_SBOMS]]
+    sboms = [_read_sbom(source, descriptor) for descriptor in found[:_SBOMS]]
     if len(found) > _SBOMS:
         sboms.append(AttachedSbom(digest, "", problem=f"{len(found) - _SBOMS} more were not read"))
     return tuple(sboms)
@@ -48,7 +48,7 @@ def _format(descriptor: Descriptor) -> str:
     return FORMATS.get((descriptor.artifact_type or "").partition(";")[0].strip(), "")
 
 
-def _read(source: Source, descriptor: Descriptor) -> AttachedSbom:
+def _read_sbom(source: Source, descriptor: Descriptor) -> AttachedSbom:
     kind = _format(descriptor)
     try:
         data = source.document(descriptor, source.settings.limits.manifest)

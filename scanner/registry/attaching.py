@@ -58,7 +58,7 @@ def _write_tag(client: RegistryClient, image: Reference, owner: str, wanted: Seq
     """Write cosign's manifest: each layer is a DSSE envelope."""
     assert image.digest is not None
     tag = _tag(image.digest, ".att")
-    document = _read(client, Reference(image.host, image.repository, tag))
+    document = _read_manifest(client, Reference(image.host, image.repository, tag))
     layers = [] if document is None else _items(document, "layers", tag)
     kept = [layer for layer in layers if _annotations(layer).get(OURS) != owner]
     if not wanted and len(kept) == len(layers):
@@ -153,7 +153,7 @@ def _write_fallback(
     """Update the referrers tag, for registries without the API (distribution-spec, referrers tag schema)."""
     assert image.digest is not None
     tag = _tag(image.digest)
-    document = _read(client, Reference(image.host, image.repository, tag))
+    document = _read_manifest(client, Reference(image.host, image.repository, tag))
     if document is None and not added:
         return
     listed = [] if document is None else _items(document, "manifests", tag)
@@ -165,7 +165,7 @@ def _write_fallback(
     client.push_manifest(image.repository, tag, orjson.dumps(index), OCI_INDEX)
 
 
-def _read(client: RegistryClient, reference: Reference) -> dict[str, Any] | None:
+def _read_manifest(client: RegistryClient, reference: Reference) -> dict[str, Any] | None:
     try:
         _, data = client.manifest(reference)
     except NotFoundError:

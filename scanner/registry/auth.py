@@ -291,7 +291,7 @@ class Authenticator:
                 hint="the realm must be an https URL",
                 retryable=False,
             )
-        credentials = self._store.find(self._host) if self._own(parts) else None
+        credentials = self._store.find(self._host) if self._is_own_realm(parts) else None
         query = {
             "scope": parameters.get("scope") or scope,
             **({"service": parameters["service"]} if parameters.get("service") else {}),
@@ -338,7 +338,7 @@ class Authenticator:
         seconds = life if isinstance(life, int) and 0 < life < 86400 else 60
         self._tokens[scope] = (Secret(token), time.monotonic() + seconds * 0.8)
 
-    def _own(self, realm: SplitResult) -> bool:
+    def _is_own_realm(self, realm: SplitResult) -> bool:
         """True if the token service belongs to the registry: the same host (any port), a known pair, or configured."""
         realm_host = realm.hostname or ""
         if self._token_service and realm.netloc.lower() == self._token_service:

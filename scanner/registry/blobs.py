@@ -135,7 +135,7 @@ class BlobStore:
         """
         partial = self.directory / "partial" / os.urandom(16).hex()
         try:
-            with _locked(partial) as file:
+            with _open_locked(partial) as file:
                 writer = BlobWriter(file, digest, limit, verify=not verified_by_caller, sync=self._lasting)
                 yield writer
                 writer.finish()
@@ -169,7 +169,7 @@ class BlobStore:
         name = os.urandom(16).hex()
         partial, pin = self.directory / "partial" / name, self.directory / "pins" / name
         try:
-            with _locked(partial) as file:
+            with _open_locked(partial) as file:
                 file.write("\n".join(digests).encode())
                 file.flush()
                 # A running eviction has not seen the pin: wait until it ends. After the rename, every eviction sees a
@@ -191,7 +191,7 @@ class BlobStore:
         with self._lock(fcntl.LOCK_EX):
             for path in (self.directory / "partial").iterdir():
                 _is_alive(path)
-            pinned = self._pinned()
+            pinned = self._pinned_digests()
             files = []
             for path in self._blobs(pinned):
                 with contextlib.suppress(FileNotFoundError):
@@ -214,7 +214,7 @@ class BlobStore:
         """
         freed = 0
         with self._lock(fcntl.LOCK_EX):
-            pinned = self._pinned()
+            pinned = self._pinned_digests()
             for path in self._blobs(pinned):
                 with contextlib.suppress(FileNotFoundError):
                     found = path.stat()
@@ -242,7 +242,7 @@ class BlobStore:
                     with contextlib.suppress(OSError):  # not empty
                         directory.rmdir()
 
-    def _pinned(self) -> set[str]:
+    def _pinned_digests(self) -> set[str]:
         """Digests that a running process has pinned."""
         pinned: set[str] = set()
         for path in (self.directory / "pins").iterdir():
@@ -259,7 +259,7 @@ class BlobStore:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
+def _open_locked(path: Path) -> Iterator[BinaryIO]:
     """Create a file of mode 0600 that is locked while it is open: the lock proves that its creator is alive."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

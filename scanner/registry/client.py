@@ -31,7 +31,7 @@ from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 # Measured against rate-limited registries: four tries within 20 s pauses; a scan that fails is retried as a whole.
 _TRIES = 4
 _MAX_WAIT = 20.0
-_READ = 30.0
+_READ_SECONDS = 30.0
 _MAX_TAGS, _MAX_PAGES = 100_000, 100
 
 
@@ -105,7 +105,7 @@ class RegistryClient:
         ImageError(reason="digest_mismatch").
         """
         name = reference.digest or reference.tag
-        response, data = self._read(
+        response, data = self._read_document(
             f"/v2/{reference.repository}/manifests/{name}",
             _scope(reference),
             self.settings.limits.manifest,
@@ -144,7 +144,7 @@ class RegistryClient:
 
     def blob(self, reference: Reference, digest: Digest, limit: int) -> bytes:
         """Fetch a small blob as a whole. Raises the errors of ``manifest``, and LimitExceeded."""
-        _, data = self._read(
+        _, data = self._read_document(
             f"/v2/{reference.repository}/blobs/{digest}",
             _scope(reference),
             limit,
@@ -202,7 +202,7 @@ class RegistryClient:
                 raise LimitExceeded(f"{self.host}: the list of referrers does not end")
             pages.add(path)
             try:
-                answer, data = self._read(
+                answer, data = self._read_document(
                     path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what="referrers"
                 )
             except NotFoundError:
@@ -213,7 +213,7 @@ class RegistryClient:
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
             if kind.strip() and "json" not in kind.lower() and len(pages) == 1:
                 return self._tagged_referrers(reference, digest, artifact_type)
-            found += self._listed(data, artifact_type)
+            found += self._referrers_in(data, artifact_type)
             if len(found) > self.settings.limits.referrers:
                 raise LimitExceeded(f"{self.host}: more than {self.settings.limits.referrers} referrers")
             path = self._next_page(answer, path)
@@ -228,9 +228,9 @@ class RegistryClient:
             _, data = self.manifest(fallback)
         except NotFoundError:
             return []
-        return self._listed(data, artifact_type)
+        return self._referrers_in(data, artifact_type)
 
-    def _listed(self, data: bytes, artifact_type: str) -> list[Descriptor]:
+    def _referrers_in(self, data: bytes, artifact_type: str) -> list[Descriptor]:
         """The referrers in an index. It may have more entries than the index of an image."""
         limits = replace(self.settings.limits, index_manifests=self.settings.limits.referrers)
         index = parse_manifest(data, Descriptor(ACCEPT[0], Digest.of(data), len(data)), limits)
@@ -284,7 +284,7 @@ class RegistryClient:
         return found
 
     def _page(self, path: str, scope: str, member: str, what: str) -> Names:
-        answer, data = self._read(path, scope, 1 << 20, {}, what=what)
+        answer, data = self._read_document(path, scope, 1 << 20, {}, what=what)
         document = load_untrusted_json(data, limit=1 << 20, error=RemoteError)
         names = document.get(member) if isinstance(document, dict) else None
         link = answer.link("next")
@@ -306,7 +306,7 @@ class RegistryClient:
         ends = self._document_ends()
         try:
             with self._http.open(
-                "GET", f"{self._base}/v2/", seconds=ends - time.monotonic(), read_seconds=_READ
+                "GET", f"{self._base}/v2/", seconds=ends - time.monotonic(), read_seconds=_READ_SECONDS
             ) as answer:
                 self.advised_pause = politeness.advised_pause(answer.headers, time.time())
                 if answer.status == 429:
@@ -318,7 +318,7 @@ class RegistryClient:
 
     def ping(self) -> None:
         """``GET /v2/``. Raises if the host is not a registry, or denies access."""
-        self._read("/v2/", "", self.settings.limits.token, {}, what="the registry")
+        self._read_document("/v2/", "", self.settings.limits.token, {}, what="the registry")
 
     def push_blob(self, repository: str, data: bytes) -> Digest:
         """Upload a small blob, unless the registry has it (distribution-spec, pushing a blob monolithically)."""
@@ -375,7 +375,12 @@ class RegistryClient:
             left = ends - time.monotonic()
             try:
                 with self._http.open(
-                    method, self._base + path, headers=headers, content=content, seconds=left, read_seconds=_READ
+                    method,
+                    self._base + path,
+                    headers=headers,
+                    content=content,
+                    seconds=left,
+                    read_seconds=_READ_SECONDS,
                 ) as response:
                     if response.status == 401 and attempt == 0 and self._auth.answer(response, scope):
                         continue
@@ -386,7 +391,7 @@ class RegistryClient:
                 raise self._unreachable(error) from error
         raise AssertionError("unreachable")
 
-    def _read(
+    def _read_document(
         self, path: str, scope: str, limit: int, headers: dict[str, str], *, what: str, redirects: int = 0
     ) -> tuple[OpenAnswer, bytes]:
         """Read a whole document. All tries and the reading share ``limits.document_seconds``."""
@@ -440,7 +445,7 @@ class RegistryClient:
                         headers=sent,
                         seconds=ends - time.monotonic(),
                         header_seconds=left,
-                        read_seconds=_READ,
+                        read_seconds=_READ_SECONDS,
                     )
                     response = stack.enter_context(opened)
                 except httpx.HTTPError as error:

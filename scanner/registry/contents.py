@@ -53,7 +53,7 @@ def count(entries: Sequence[FileEntry]) -> int:
     return sum(1 for entry in entries if entry.type is FileType.FILE)
 
 
-def hidden(rootfs: Rootfs) -> dict[int, int]:
+def hidden_bytes(rootfs: Rootfs) -> dict[int, int]:
     """Return the bytes of each layer, by its index, that a later layer deletes or replaces."""
     wasted: dict[int, int] = defaultdict(int)
     for placed, _ in rootfs.hidden:

@@ -72,7 +72,7 @@ class _Replay:
         return self._source.read(size)
 
 
-def _broken(what: str) -> ImageError:
+def _broken_stream(what: str) -> ImageError:
     return ImageError(f"the layer's {what}", reason="malformed_archive")
 
 
@@ -83,7 +83,7 @@ def _gunzip(source: Readable) -> Iterator[bytes]:
         try:
             plain = inflater.decompress(data, _OUT)
         except igzip_lib.error as error:  # type: ignore[misc]  # it is one; the stubs do not say so
-            raise _broken(f"gzip data is broken: {error}") from error
+            raise _broken_stream(f"gzip data is broken: {error}") from error
         data = b""
         if plain:
             yield plain
@@ -99,7 +99,7 @@ def _gunzip(source: Readable) -> Iterator[bytes]:
         elif inflater.needs_input:
             data = source.read(_IN)
             if not data:
-                raise _broken("gzip data ends too early")
+                raise _broken_stream("gzip data ends too early")
 
 
 def _member() -> igzip_lib.IgzipDecompressor:
@@ -117,7 +117,7 @@ def _unzstd(source: Readable) -> Iterator[bytes]:
         while plain := reader.read(_OUT):
             yield plain
     except zstandard.ZstdError as error:
-        raise _broken(f"zstd data is broken: {error}") from error
+        raise _broken_stream(f"zstd data is broken: {error}") from error
 
 
 class _ZstdFrames:
@@ -132,7 +132,7 @@ class _ZstdFrames:
     def read(self, size: int = _IN, /) -> bytes:
         data = self._source.read(size)
         if not data and (self._step != self._magic or self._header or self._skip):
-            raise _broken("zstd data ends too early")
+            raise _broken_stream("zstd data ends too early")
         self._follow(data)
         return data
 
@@ -160,7 +160,7 @@ class _ZstdFrames:
         elif _is_skippable(header):
             self._then(self._skippable, 4)
         else:
-            raise _broken("zstd data is followed by other data")
+            raise _broken_stream("zstd data is followed by other data")
 
     def _descriptor(self, header: bytes) -> None:
         flags = header[0]

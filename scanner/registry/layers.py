@@ -120,15 +120,15 @@ class ContentWants:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class _Searched:
+class _FileSearch:
     """Passes a file in pieces to the scanner and its matches to the facts."""
 
     def __init__(self, file: LargeFile, matched: Callable[[Iterable[ContentMatch], str], None], path: str) -> None:
-        self._file, self._matched, self._path = file, matched, path
+        self._file, self._add_matches, self._path = file, matched, path
         self.feed = file.feed
 
     def close(self) -> None:
-        self._matched(self._file.matches(), self._path)
+        self._add_matches(self._file.matches(), self._path)
 
 
 class _Facts(Visitor):
@@ -149,7 +149,7 @@ class _Facts(Visitor):
         self._directory = ""
         self._kept = self._searched = 0
         self._keep = self._search = False
-        self._large: _Searched | None = None
+        self._large: _FileSearch | None = None
         self._unsearched: list[FileEntry] = []
 
     def entry(self, entry: FileEntry) -> bool:
@@ -171,15 +171,15 @@ class _Facts(Visitor):
         self._large = self._in_pieces(entry, scanner.large(path, entry.size)) if scanner is not None else None
         return self._keep or self._search or (path in RPM_DATABASES and entry.size <= _PACKAGE_DB)
 
-    def pieces(self, entry: FileEntry) -> _Searched | None:
+    def pieces(self, entry: FileEntry) -> _FileSearch | None:
         return self._large
 
-    def _in_pieces(self, entry: FileEntry, file: LargeFile | None) -> _Searched | None:
+    def _in_pieces(self, entry: FileEntry, file: LargeFile | None) -> _FileSearch | None:
         if file is None:
             return None
         self._searched += entry.size
         if self._searched <= _MAX_SEARCHED:
-            return _Searched(file, self._matched, entry.path)
+            return _FileSearch(file, self._add_matches, entry.path)
         self._unsearched.append(entry)
         return None
 
@@ -188,7 +188,7 @@ class _Facts(Visitor):
             self._kept += len(data)
             self.contents[entry.path] = data
         if self._search and self._wants.scanner is not None:
-            self._matched(self._wants.scanner.search(entry.path, data), entry.path)
+            self._add_matches(self._wants.scanner.search(entry.path, data), entry.path)
         if self._large is not None:
             self._large.feed(memoryview(data))
             self._large.close()
@@ -214,7 +214,7 @@ class _Facts(Visitor):
         self.contents.pop(path, None)
         return False
 
-    def _matched(self, matches: Iterable[ContentMatch], path: str) -> None:
+    def _add_matches(self, matches: Iterable[ContentMatch], path: str) -> None:
         for match in matches:
             if len(self.matches) == _MAX_MATCHES:
                 self._add_oddity("limit_exceeded", path, f"and other files contain more than {_MAX_MATCHES} secrets")
@@ -327,7 +327,7 @@ def read_layer(
     unsafe_archive, limit_exceeded.
     """
     facts, compression = _Facts(wants), layer_compression(media_type)
-    source = _Transported(stream, digest, size, limits, deadline)
+    source = _TransportedBytes(stream, digest, size, limits, deadline)
     reader = TarReader(facts, limits)
     plain, told = hashlib.new(diff_id.algorithm), 0
     hashed = compression != TAR or digest.algorithm != diff_id.algorithm  # otherwise both digests cover the same bytes
@@ -365,7 +365,7 @@ def read_layer(
     )
 
 
-def _uncompressed(source: _Transported, compression: str, limits: Limits) -> Iterator[bytes]:
+def _uncompressed(source: _TransportedBytes, compression: str, limits: Limits) -> Iterator[bytes]:
     """Yield the uncompressed bytes. Raises LimitExceeded before the piece that exceeds a limit."""
     total = 0
     for piece in decompress(source, compression):
@@ -399,7 +399,7 @@ def _in_turn(pieces: Iterator[bytes], also: Callable[[bytes], object]) -> Iterat
     yield examine()
 
 
-class _Transported:
+class _TransportedBytes:
     """The transported bytes: counted, limited in size and time, and hashed as they are read."""
 
     def __init__(self, stream: Readable, digest: Digest, size: int, limits: Limits, deadline: float | None) -> None:

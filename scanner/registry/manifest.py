@@ -43,7 +43,7 @@ _LAYER_TYPES = ("application/vnd.oci.image.", "application/vnd.docker.")
 _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
 # Docker accepts these types for configs and layers of images, because old registries send them:
 # https://github.com/moby/moby/blob/v27.0.0/distribution/registry.go ("defaultImageTypes", "supportedMediaTypes").
-_UNTYPED = frozenset(("", "application/octet-stream", "application/json", "text/html"))
+_NO_MEDIA_TYPES = frozenset(("", "application/octet-stream", "application/json", "text/html"))
 # Prefixes of the media types of artifacts, with names for users. The first prefix that matches any type of the manifest
 # is used.
 _ARTIFACTS = (
@@ -155,7 +155,7 @@ def _index(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limit
     if len(items) > limits.index_manifests:
         raise LimitExceeded(f"an index of {len(items)} manifests, more than {limits.index_manifests}")
     manifests = tuple(parse_descriptor(item, f"/manifests/{i}") for i, item in enumerate(items))
-    return ImageIndex(_typed(descriptor, kind), manifests, _annotations(document, ""))
+    return ImageIndex(_with_media_type(descriptor, kind), manifests, _annotations(document, ""))
 
 
 def _manifest(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limits: Limits) -> Manifest:
@@ -168,10 +168,12 @@ def _manifest(document: Mapping[str, Any], descriptor: Descriptor, kind: str, li
     config = parse_descriptor(document.get("config"), "/config")
     subject = parse_descriptor(document["subject"], "/subject") if document.get("subject") is not None else None
     artifact_type = _text(document, "artifactType", "")
-    return Manifest(_typed(descriptor, kind), config, layers, _annotations(document, ""), subject, artifact_type)
+    return Manifest(
+        _with_media_type(descriptor, kind), config, layers, _annotations(document, ""), subject, artifact_type
+    )
 
 
-def _typed(descriptor: Descriptor, kind: str) -> Descriptor:
+def _with_media_type(descriptor: Descriptor, kind: str) -> Descriptor:
     return Descriptor(
         kind, descriptor.digest, descriptor.size, descriptor.platform, descriptor.artifact_type, descriptor.annotations
     )
@@ -222,7 +224,7 @@ def require_image(manifest: Manifest) -> None:
     attached = bool(manifest.layers) and not unpacked
     if kind not in _CONFIGS or attached:
         error = NotAnImage(
-            f"not an image manifest: {_what(manifest)}", hint="it contains nothing that a container could run"
+            f"not an image manifest: {_artifact_kind(manifest)}", hint="it contains nothing that a container could run"
         )
         error.blobs = tuple(str(each.digest) for each in (manifest.config, *manifest.layers))
         raise error
@@ -232,7 +234,7 @@ def require_image(manifest: Manifest) -> None:
 
 def has_image_layers(manifest: Manifest) -> bool:
     """True if a layer has a type that runtimes unpack, or none that says what it is."""
-    return any(d.media_type in _UNTYPED or d.media_type.startswith(_LAYER_TYPES) for d in manifest.layers)
+    return any(d.media_type in _NO_MEDIA_TYPES or d.media_type.startswith(_LAYER_TYPES) for d in manifest.layers)
 
 
 def doubtful_layers(manifest: Manifest) -> tuple[Descriptor, ...]:
@@ -257,10 +259,10 @@ def unknown_config(manifest: Manifest) -> ImageError:
 def _may_run(manifest: Manifest) -> bool:
     """True if some runtime takes the config for that of an image."""
     kind = manifest.config.media_type
-    return kind in _CONFIGS or kind in _UNTYPED or manifest.descriptor.media_type == DOCKER_MANIFEST
+    return kind in _CONFIGS or kind in _NO_MEDIA_TYPES or manifest.descriptor.media_type == DOCKER_MANIFEST
 
 
-def _what(manifest: Manifest) -> str:
+def _artifact_kind(manifest: Manifest) -> str:
     """Name of an artifact's kind, for users."""
     types = (manifest.artifact_type, manifest.config.media_type, *(layer.media_type for layer in manifest.layers))
     for beginning, name in _ARTIFACTS:

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 
 LONGEST = 86400.0  # a registry may not stop a poll for longer
 _SHARE = 0.2  # of each limit, for everybody else
-_LEAST = 5.0  # requests, where the limit is not told
+_LEAST_WAIT = 5.0  # requests, where the limit is not told
 _EPOCHS = 1_000_000_000  # a larger reset is a Unix time, not a number of seconds
 _NUMBER = re.compile(r"\s*([0-9]{1,12})\s*(?:;(.*))?", re.ASCII)
 _WINDOW = re.compile(r"(?:^|;)\s*w=([0-9]{1,9})", re.ASCII)
@@ -74,4 +74,4 @@ def _of_pair(headers: Mapping[str, str], now: float) -> float:
 
 
 def _is_low(remaining: float, limit: float | None) -> bool:
-    return remaining <= (_LEAST if not limit else _SHARE * limit)
+    return remaining <= (_LEAST_WAIT if not limit else _SHARE * limit)

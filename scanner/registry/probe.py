@@ -104,12 +104,12 @@ class _Probe:
         self._reach = Reach(self.settings, frozenset((plain_name(self._name),)), self.way.named)
 
     def run(self) -> RegistryFacts:
-        connect = self._timed(connector(self._name, self._port, self._reach, timeout=_CONNECT))
+        connect = self._time_limited(connector(self._name, self._port, self._reach, timeout=_CONNECT))
         with connect() as first:
             address = clean_text(str(first.getpeername()[0]), 64)
         facts = RegistryFacts(self.host, self._port, address, datetime.now(UTC))
         tls_facts = self._try(lambda: self._tls(connect))
-        facts = replace(facts, tls=tls_facts, plain=self._try(lambda: self._plain(connect)))
+        facts = replace(facts, tls=tls_facts, plain=self._try(lambda: self._probe_plain_http(connect)))
         secure = isinstance(tls_facts, TlsFacts) and any(fact.accepted is True for fact in tls_facts.versions)
         with self._http() as http:
             return self._ask_registry(
@@ -125,7 +125,7 @@ class _Probe:
         except (httpx.HTTPError, OSError, ScannerError) as error:
             return Incomplete("no_answer", clean_text(f"{error or type(error).__name__}", 300))
 
-    def _timed(self, connect: Callable[[], socket]) -> Callable[[], socket]:
+    def _time_limited(self, connect: Callable[[], socket]) -> Callable[[], socket]:
         """Limit new connections to the time that is left. They raise TimeoutError afterwards."""
 
         def timed() -> socket:
@@ -143,11 +143,11 @@ class _Probe:
         contexts = tls.TrustContexts.of(tls_context(ca_file), probing_context(), own_ca=ca_file is not None)
         return tls.probe(connect, self._name, contexts)
 
-    def _plain(self, connect: Callable[[], socket]) -> tuple[PlainFact, ...]:
+    def _probe_plain_http(self, connect: Callable[[], socket]) -> tuple[PlainFact, ...]:
         found = [_plain_answer(connect, self._name, self._port)]
         if self._default_port and self._port == 443:
             try:
-                at_80 = self._timed(connector(self._name, 80, self._reach, timeout=_CONNECT))
+                at_80 = self._time_limited(connector(self._name, 80, self._reach, timeout=_CONNECT))
             except RemoteError:  # the port is closed
                 found.append(PlainFact(80, serves=False))
             else:
@@ -268,7 +268,7 @@ class _Probe:
             tags = client.tags(repository, 1)
             if not tags:
                 return Incomplete("no_manifest", f"{repository} has no tag that could be requested")
-            return _compared(client, repository, tags[0])
+            return _compare_digests(client, repository, tags[0])
 
     def _software(self, registry: _Registry, front: Answer) -> SoftwareFact:
         product, version = _product(front.headers)
@@ -437,7 +437,7 @@ def _product(headers: httpx.Headers) -> tuple[str, str]:
     return clean_text(server, 100), ""
 
 
-def _compared(client: RegistryClient, repository: str, tag: str) -> DigestFact:
+def _compare_digests(client: RegistryClient, repository: str, tag: str) -> DigestFact:
     """Fetch one manifest by tag and then by digest. The client refuses content that does not match."""
     named = Reference(client.host, repository, tag)
     try:

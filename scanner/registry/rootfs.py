@@ -122,7 +122,7 @@ class _Tree:
             self._drop(path)
         self._make_directories(path)
         placed = PlacedFile(entry if origin is None else replace(entry, path=path), self._index, origin)
-        self.files[path] = self._linked(placed) if entry.type is FileType.HARDLINK else placed
+        self.files[path] = self._resolve_link(placed) if entry.type is FileType.HARDLINK else placed
 
     def _make_directories(self, path: str) -> None:
         """Create missing parent directories, as runtimes do. A file in their place is replaced."""
@@ -141,7 +141,7 @@ class _Tree:
                 self.files[parent] = PlacedFile(FileEntry(parent, FileType.DIRECTORY, 0o755, 0, 0, 0), self._index)
             path = parent
 
-    def _linked(self, placed: PlacedFile) -> PlacedFile:
+    def _resolve_link(self, placed: PlacedFile) -> PlacedFile:
         """Resolve a hard link: the target under another name.
 
         Some runtimes apply the link's mode to both, others keep the target's. The more permissive mode is reported.
@@ -170,7 +170,13 @@ def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...
     declared. ``nothing_to_scan``: there are programs or listed packages, but the engine found none, or clearly fewer.
     """
     found = dict.fromkeys(
-        (*_indirect(rootfs), *_deleted(rootfs), *_unread(rootfs), *_uncovered(rootfs, coverage), *_oddities(rootfs))
+        (
+            *_indirect(rootfs),
+            *_deleted_databases(rootfs),
+            *_unread(rootfs),
+            *_uncovered_systems(rootfs, coverage),
+            *_oddities(rootfs),
+        )
     )
     shown = tuple(Incomplete(c.reason, clean_text(c.detail, _MAX_DETAIL)) for c in islice(found, _MAX_CONCERNS))
     if len(found) > len(shown):
@@ -228,7 +234,7 @@ def _broken_link(path: str, rootfs: Rootfs) -> str:
     return ""
 
 
-def _deleted(rootfs: Rootfs) -> Iterator[Incomplete]:
+def _deleted_databases(rootfs: Rootfs) -> Iterator[Incomplete]:
     """Package databases that a layer removed.
 
     A database that moved to its new location (apk 3, rpm with SQLite) is kept.
@@ -258,7 +264,7 @@ def _unread(rootfs: Rootfs) -> Iterator[Incomplete]:
             yield Incomplete("file_unread", f"{path} points to {resolved[:200]}, which was not examined")
 
 
-def _uncovered(rootfs: Rootfs, coverage: Coverage | None) -> Iterator[Incomplete]:
+def _uncovered_systems(rootfs: Rootfs, coverage: Coverage | None) -> Iterator[Incomplete]:
     there = package_databases(rootfs)
     for database in there.foreign:
         amount = "packages" if database.packages is None else f"{database.packages} packages"

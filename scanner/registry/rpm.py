@@ -56,7 +56,7 @@ def read(data: bytes) -> Contents:
             # Keys that were imported have a header too, but no files; engines do not list them.
             packages += _texts(header, tags[_NAME]) != ["gpg-pubkey"]
             if len(found) < _MOST_PRIVILEGED:
-                found.extend(_privileged(header, tags))
+                found.extend(_privileged_files(header, tags))
         except (struct.error, ValueError, IndexError, KeyError, OverflowError):
             whole = False
     # A database in which nothing was found may hold what only rpm can read.
@@ -150,12 +150,12 @@ def _berkeley(data: bytes, order: str) -> Iterator[bytes | None]:
             item = data[start + offset : start + end]
             if item[0] == _OFF_PAGE and len(item) >= 12:
                 page, length = struct.unpack_from(f"{order}II", item, 4)
-                yield _chained(data, order, size, page, length, followed)
+                yield _read_chain(data, order, size, page, length, followed)
             elif item[0] != _IN_PAGE or len(item) > _SMALLEST_HEADER:  # shorter: rpm's count of package numbers
                 yield item[1:] if item[0] == _IN_PAGE else None
 
 
-def _chained(data: bytes, order: str, size: int, page: int, length: int, followed: set[int]) -> bytes | None:
+def _read_chain(data: bytes, order: str, size: int, page: int, length: int, followed: set[int]) -> bytes | None:
     """The value in a chain of overflow pages. None if it is cut, or a page was read before."""
     if length > _LARGEST_HEADER:
         return None
@@ -174,7 +174,7 @@ def _chained(data: bytes, order: str, size: int, page: int, length: int, followe
     return bytes(found) if len(found) == length else None
 
 
-def _privileged(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[PackagedFile]:
+def _privileged_files(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[PackagedFile]:
     modes = _numbers(header, tags.get(_MODES), _INT16)
     places = [number for number, mode in enumerate(modes) if mode & _PRIVILEGED and mode & 0o170000 == 0o100000]
     if not places:

@@ -76,7 +76,7 @@ class Visitor(ABC):
         """Process the bytes of a requested regular file."""
 
 
-def malformed(message: str) -> ImageError:
+def malformed_archive(message: str) -> ImageError:
     return ImageError(message, reason="malformed_archive")
 
 
@@ -168,12 +168,12 @@ class TarReader:
         if self._zeros > 1 and not any(self._header) and not self._left:
             return
         if self._left or self._header or self._overrides is not _NONE:
-            raise malformed("the archive ends in the middle of an entry")
+            raise malformed_archive("the archive ends in the middle of an entry")
 
     def _block(self, block: bytes) -> None:
         if block == _ZERO:
             if self._overrides is not _NONE:
-                raise malformed("the archive ends in the middle of an entry")
+                raise malformed_archive("the archive ends in the middle of an entry")
             self._zeros += 1
             return
         if self._zeros:
@@ -270,7 +270,7 @@ class TarReader:
         if len(name) > self._limits.path_length:
             raise LimitExceeded(f"a path is too long: {len(name)} bytes")
         if b"\0" in name:
-            raise malformed("a path contains a NUL byte")
+            raise malformed_archive("a path contains a NUL byte")
         path = name.decode("utf-8", "surrogateescape").removeprefix("./").removesuffix("/")
         if not path or path[0] in "./" or "//" in path or "/." in path:
             parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -291,7 +291,7 @@ class TarReader:
         if len(target) > self._limits.path_length:
             raise LimitExceeded(f"a link is too long: {len(target)} bytes")
         if not target or b"\0" in target:
-            raise malformed("a link has no target")
+            raise malformed_archive("a link has no target")
         if file_type is FileType.SYMLINK:
             return target.decode("utf-8", "surrogateescape")
         if target.startswith(b"/"):
@@ -321,9 +321,9 @@ class TarReader:
         if entry is not None:
             self._visitor.content(entry, data)
         elif self._kind == _LONG_NAME:
-            self._overrides.name = _once(self._overrides.name, data.split(b"\0", 1)[0])
+            self._overrides.name = _first_only(self._overrides.name, data.split(b"\0", 1)[0])
         elif self._kind == _LONG_LINK:
-            self._overrides.link = _once(self._overrides.link, data.split(b"\0", 1)[0])
+            self._overrides.link = _first_only(self._overrides.link, data.split(b"\0", 1)[0])
         else:
             self._pax(data, is_global=self._kind == _PAX_GLOBAL)
 
@@ -337,9 +337,9 @@ class TarReader:
         over = self._overrides
         for key, value in records.items():
             if key == b"path":
-                over.name = _once(over.name, value)
+                over.name = _first_only(over.name, value)
             elif key == b"linkpath":
-                over.link = _once(over.link, value)
+                over.link = _first_only(over.link, value)
             elif key in (b"size", b"uid", b"gid"):
                 setattr(over, key.decode(), _decimal(value, key.decode()))
             elif key == b"mtime":
@@ -352,7 +352,7 @@ class TarReader:
                 raise unsafe("an extended attribute is reserved for the overlay file system")
 
 
-def _once(before: bytes | None, value: bytes) -> bytes:
+def _first_only(before: bytes | None, value: bytes) -> bytes:
     """Return the value if it is the first and not empty.
 
     POSIX ignores an empty name, others use it; of two names, readers take different ones.
@@ -370,10 +370,10 @@ def _records(data: bytes, limits: Limits) -> dict[bytes, bytes]:
         length = _decimal(data[position:space], "pax record length") if space > position else 0
         record = data[position : position + length]
         if length < 5 or not record.endswith(b"\n") or len(record) != length:
-            raise malformed("a pax header is malformed")
+            raise malformed_archive("a pax header is malformed")
         key, equals, value = record[space - position + 1 : -1].partition(b"=")
         if not equals or not key:
-            raise malformed("a pax header is malformed")
+            raise malformed_archive("a pax header is malformed")
         if key in records:
             raise unsafe("a pax header has a key twice, and readers take different ones")
         xattrs += len(value) if key.startswith(b"SCHILY.xattr.") else 0
@@ -401,7 +401,7 @@ def _numbers(block: bytes) -> tuple[int, int, int, int, int]:
             _number(block[136:148], "mtime", signed=True),
         )
     if stored != _sum(block) - sum(block[148:156]) + 256:
-        raise malformed("a header's checksum is wrong")
+        raise malformed_archive("a header's checksum is wrong")
     return numbers
 
 
@@ -462,11 +462,11 @@ def _number(field: bytes, what: str, *, signed: bool = False) -> int:
         if field[0] & 0x40:
             value -= 1 << (8 * len(field) - 1)
         if (value < 0 and not signed) or abs(value) > 1 << 62:
-            raise malformed(f"the {what} {value} is out of range")
+            raise malformed_archive(f"the {what} {value} is out of range")
         return value
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise malformed(f"the {what} is not a number")
+        raise malformed_archive(f"the {what} is not a number")
     return int(match[1] or b"0", 8)
 
 
@@ -474,11 +474,11 @@ def _time(value: bytes) -> int:
     """Seconds since 1970. Fractions are dropped."""
     match = _SECONDS.fullmatch(value)
     if match is None:
-        raise malformed("the mtime is not a number")
+        raise malformed_archive("the mtime is not a number")
     return int(match[1])
 
 
 def _decimal(value: bytes, what: str) -> int:
     if not value.isdigit() or len(value) > 19:
-        raise malformed(f"the {what} is not a number")
+        raise malformed_archive(f"the {what} is not a number")
     return min(int(value), 1 << 62)

@@ -385,13 +385,13 @@ class TrustContexts:
         """The certificates as sent, the server's own first."""
         try:
             with connect() as raw, self.any.wrap_socket(raw, server_hostname=server_name) as shaken:
-                encoded = _sent(shaken)
+                encoded = _sent_chain(shaken)
         except (OSError, ValueError, ScannerError) as error:
             return Incomplete("no_handshake", f"no handshake with OpenSSL: {clean_text(str(error), 200)}")
         return chain_facts(encoded[:_MAX_CHAIN], self.verifying.get_ca_certs(binary_form=True), datetime.now(UTC))
 
 
-def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
+def _sent_chain(shaken: ssl.SSLSocket) -> list[bytes]:
     """The chain as sent. Public since Python 3.13; before that, the underlying object has the same method."""
     method = getattr(shaken, "get_unverified_chain", None) or shaken._sslobj.get_unverified_chain  # type: ignore[attr-defined]
     found = [item if isinstance(item, bytes) else item.public_bytes(2) for item in method() or ()]  # 2: ENCODING_DER

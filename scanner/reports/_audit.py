@@ -41,7 +41,7 @@ _REASONS = 10
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One piece of evidence of one check of one workload."""
 
     report: WorkloadReport
@@ -58,7 +58,7 @@ class Finding:
         return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def findings(subject: AuditSubject) -> Iterator[Finding]:
+def findings(subject: AuditSubject) -> Iterator[AuditFinding]:
     """Every finding, in the order of the workloads."""
     for report in subject.audit.workloads:
         for result in report.checks:
@@ -66,7 +66,7 @@ def findings(subject: AuditSubject) -> Iterator[Finding]:
                 severity = result.outcome.severity or result.severity
                 remedy = result.outcome.remedy or subject.remedies.get(result.check, "")
                 for evidence in result.outcome.evidence:
-                    yield Finding(report, result.check, severity, evidence, remedy)
+                    yield AuditFinding(report, result.check, severity, evidence, remedy)
 
 
 def gaps(audit: AuditReport) -> Iterator[tuple[WorkloadReport, str, str]]:
@@ -124,7 +124,7 @@ def _image_lines(image: ImageAnswer, width: int) -> Iterator[str]:
     verdict = "unknown" if image.verdict is None else f"{image.verdict}{' (undecided)' if image.undecided else ''}"
     yield f"  image {verdict}" + (f": {clean_text(image.message, 200)}" if image.message else "")
     for text in image.reasons[:3]:
-        yield from _wrapped(text, width, "    ")
+        yield from _wrapped_lines(text, width, "    ")
 
 
 def _reason_lines(reason: Reason, name: str, width: int) -> Iterator[str]:
@@ -132,14 +132,14 @@ def _reason_lines(reason: Reason, name: str, width: int) -> Iterator[str]:
     # The heading of the block already names the workload.
     message = reason.message.replace(f"{name}: ", "", 1)
     where = next((f"{e.path}:{e.line}" if e.line else e.path for e in reason.evidence if e.path), "")
-    yield from _wrapped(
+    yield from _wrapped_lines(
         f"{reason.action:<5} {unknown}{message}" + (f" ({where})" if where else ""), width, "  ", "        "
     )
     if reason.remedy:
         yield from (f"        → {clean_text(line, 300)}" for line in reason.remedy.splitlines()[:12])
 
 
-def _wrapped(text: str, width: int, first: str, rest: str = "") -> list[str]:
+def _wrapped_lines(text: str, width: int, first: str, rest: str = "") -> list[str]:
     return textwrap.wrap(clean_text(text, 600), width, initial_indent=first, subsequent_indent=rest or first) or [first]
 
 
@@ -178,7 +178,7 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
     return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 
 
-def _location(found: Finding) -> dict[str, Any]:
+def _location(found: AuditFinding) -> dict[str, Any]:
     # A relative URI: code hosts match it to a file of the repository. A leading slash would leave the repository.
     uri = clean_text(found.evidence.path, 500).lstrip("/") or "workload"
     return {

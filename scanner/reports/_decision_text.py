@@ -71,7 +71,7 @@ class DecisionText:
         yield from lines[1:]
 
 
-def grouped(reasons: Iterable[Reason]) -> list[list[Reason]]:
+def group_reasons(reasons: Iterable[Reason]) -> list[list[Reason]]:
     """Group reasons by rule, action and kind, so that two hundred vulnerabilities are one line. Denials come first."""
     groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
     for reason in reasons:

@@ -28,7 +28,7 @@ def identity(report: ScanReport) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_URL, f"urn:dockwarden:{name}")
 
 
-def missing(image: ImageReport) -> Iterator[str]:
+def missing_components(image: ImageReport) -> Iterator[str]:
     """Yield the reasons why the image may hold more components than are listed."""
     if not image.engines:
         yield "no engine looked for packages"

@@ -81,7 +81,7 @@ def _not_known(report: ScanReport) -> Iterator[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedScan:
     """A scan that ended without evidence. ``reason`` is the error's slug; ``message`` and ``hint`` are shown to
     users.
     """
@@ -125,7 +125,7 @@ class ReportFormat(ABC):
         visible.
         """
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """Render why nothing could be examined. Empty if the format cannot express it."""
         # A format that can express a failure overrides this; an SBOM of an image that was not read would be a wrong
         # SBOM.

@@ -16,7 +16,7 @@ from scanner.model import agreement
 from scanner.model.finding import CVSS, Component, Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports._sbom import LICENCES, identity, image_purl, missing
+from scanner.reports._sbom import LICENCES, identity, image_purl, missing_components
 from scanner.reports.base import ReportFormat, ReportSubject
 
 _METHODS = {"2.0": "CVSSv2", "3.0": "CVSSv3", "3.1": "CVSSv31", "4.0": "CVSSv4"}
@@ -44,7 +44,7 @@ def _document(report: ScanReport) -> dict[str, Any]:
     alone = images[0] if len(images) == 1 else None
     # One image: it is the subject itself, so that consumers that read ``metadata.component`` alone see the right
     # digest.
-    whole = alone.container(nested=False) if alone else _whole(report)
+    whole = alone.container(nested=False) if alone else _whole_document(report)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -62,7 +62,7 @@ def _document(report: ScanReport) -> dict[str, Any]:
     }
 
 
-def _whole(report: ScanReport) -> dict[str, Any]:
+def _whole_document(report: ScanReport) -> dict[str, Any]:
     digest = str(report.digest)
     return {
         "bom-ref": digest,
@@ -87,7 +87,7 @@ class _Image:
     def __init__(self, report: ScanReport, item: ImageReport) -> None:
         self._report, self._item = report, item
         self.ref = str(item.image.digest)
-        self.gaps = list(dict.fromkeys(missing(item)))
+        self.gaps = list(dict.fromkeys(missing_components(item)))
         self.aggregate = "incomplete" if self.gaps else "unknown"
         self.found = agreement.findings(item.engines)
         self.components: list[dict[str, Any]] = []
@@ -201,7 +201,7 @@ def _vulnerability(
         "properties": [
             *_properties(status=item.status, engines=" ".join(item.engines), disputed=found.dispute),
             *_properties(
-                known_exploited=_known(item.known_exploited), epss="" if item.epss is None else str(item.epss)
+                known_exploited=_known_value(item.known_exploited), epss="" if item.epss is None else str(item.epss)
             ),
         ],
     }
@@ -240,7 +240,7 @@ def _properties(**values: str) -> list[dict[str, str]]:
     ]
 
 
-def _known(value: bool | None) -> str:
+def _known_value(value: bool | None) -> str:
     return {True: "yes", False: "no", None: ""}[value]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from scanner.model.decision import ReasonKind, Verdict
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject
 
 _COMMANDS = {Verdict.DENY: "error", Verdict.WARN: "warning", Verdict.ALLOW: "notice"}
 
@@ -38,7 +38,7 @@ class GitHubReport(ReportFormat):
             "notice", "Dockwarden", f"{subject.report.reference}: {decision.verdict}"
         )
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """See ``ReportFormat.render_refused``."""
         hint = f" ({refused.hint})" if refused.hint else ""
         return _audit.annotation("error", refused.reason, f"{refused.target}: {refused.message}{hint}")

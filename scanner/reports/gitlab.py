@@ -19,7 +19,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.patterns import lazy
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
+from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject, gaps
 
 _LINK = lazy(r"(https?|ftp)://\S")
 _SEVERITIES = {Severity.NONE: "Info", Severity.UNKNOWN: "Unknown"}
@@ -45,7 +45,7 @@ class GitLabReport(ReportFormat):
             list({item["id"]: item for item in found}.values()),
         )
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """See ``ReportFormat.render_refused``."""
         messages = [(True, f"{refused.target}: {refused.message} ({refused.reason})")]
         return _document(refused.dockwarden, (refused.at, refused.at), messages, [])

@@ -13,7 +13,7 @@ from scanner.model.decision import Change, Decision, Reason, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.scan import ScanReport
 from scanner.patterns import lazy
-from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -132,7 +132,7 @@ class JsonReport(ReportFormat):
         }
         return _text(document)
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """See ``ReportFormat.render_refused``.
 
         The verdict is "deny" and undecided; ``error`` holds the reason.

@@ -19,7 +19,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.patterns import lazy
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject
 
 _NOT_XML = lazy("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
@@ -44,10 +44,10 @@ class JunitReport(ReportFormat):
     extension = "xml"
 
     def render(self, subject: ReportSubject) -> str:
-        cases = list(_judged(subject.decision) if subject.decision else _examined(subject.report))
+        cases = list(_decision_cases(subject.decision) if subject.decision else _evidence_cases(subject.report))
         return _document(subject.report.reference, subject.report.finished_at, cases)
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """See ``ReportFormat.render_refused``."""
         case = _Case("image", "was examined", "error", f"{refused.message} ({refused.reason})")
         return _document(refused.target, refused.at, [case])
@@ -80,7 +80,7 @@ def _document(name: str, ended: datetime, cases: Sequence[_Case]) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
 
 
-def _judged(decision: Decision) -> Iterator[_Case]:
+def _decision_cases(decision: Decision) -> Iterator[_Case]:
     suite = f"policy {decision.policy}"
     for reason in decision.reasons:
         denies = reason.action is Verdict.DENY and reason.kind is not ReasonKind.EXEMPTED
@@ -91,7 +91,7 @@ def _judged(decision: Decision) -> Iterator[_Case]:
         yield _Case(suite, "no rule of the policy is violated")
 
 
-def _examined(report: ScanReport) -> Iterator[_Case]:
+def _evidence_cases(report: ScanReport) -> Iterator[_Case]:
     if not report.images:
         yield _Case("image", "examined", "error", "no image was examined")
     for image in report.images:

@@ -8,7 +8,7 @@ from scanner.model import agreement
 from scanner.model.decision import ReasonKind, Verdict
 from scanner.model.finding import Severity
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
 _REASONS = 20
@@ -53,7 +53,7 @@ class MarkdownReport(ReportFormat):
             lines += ["", f"{image.image.platform}: vulnerabilities: {numbers}."]
         return "\n".join(lines) + "\n"
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """See ``ReportFormat.render_refused``."""
         lines = ["## Dockwarden: ✕ could not be decided", "", _audit.markdown_text(refused.target), ""]
         lines.append(f"{_audit.markdown_text(refused.message)} ({_audit.markdown_text(refused.reason)})")

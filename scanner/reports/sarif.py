@@ -21,7 +21,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.patterns import lazy
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
+from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject, gaps
 
 _LINK = lazy(r"https?://[!-~]{1,390}")  # an advisory's URL becomes a link, so only these schemes are allowed
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
@@ -62,7 +62,7 @@ class SarifReport(ReportFormat):
             properties={"image": _text(report.reference), "digest": str(report.digest)},
         )
 
-    def render_refused(self, refused: Refused) -> str:
+    def render_refused(self, refused: RefusedScan) -> str:
         """See ``ReportFormat.render_refused``."""
         notifications = [(True, refused.message, refused.reason)]
         return _document(
@@ -115,7 +115,7 @@ def _document(
 
 
 def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    accepted = _accepted(subject.decision)
+    accepted = _exemption_reasons(subject.decision)
     every = agreement.findings(image.engines)
     upgrades = agreement.Upgrades(every)
     for found in every:
@@ -211,7 +211,7 @@ def _result(
     return found
 
 
-def _accepted(decision: Decision | None) -> dict[str, str]:
+def _exemption_reasons(decision: Decision | None) -> dict[str, str]:
     """Map each exempted subject to the exemption's reason."""
     reasons = decision.reasons if decision else ()
     return {reason.subject: reason.message for reason in reasons if reason.kind is ReasonKind.EXEMPTED}

@@ -17,7 +17,7 @@ from scanner.model import agreement
 from scanner.model.finding import Component
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports._sbom import LICENCES, identity, image_purl, missing
+from scanner.reports._sbom import LICENCES, identity, image_purl, missing_components
 from scanner.reports.base import ReportFormat, ReportSubject
 
 _NOASSERTION = "NOASSERTION"
@@ -89,7 +89,7 @@ class _Document:
                         "annotator": "Tool: dockwarden",
                         "comment": f"unknown: {_text(gap)}",
                     }
-                    for gap in list(dict.fromkeys(missing(item)))[:100]
+                    for gap in list(dict.fromkeys(missing_components(item)))[:100]
                 ],
             }
         )

@@ -25,7 +25,7 @@ from scanner.model.plurals import number_of
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
 from scanner.reports import _audit
-from scanner.reports._decision_text import DecisionText, grouped
+from scanner.reports._decision_text import DecisionText, group_reasons
 from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
 _STATUS_LABELS = {
@@ -67,7 +67,7 @@ class _Page:
     def lines(self) -> Iterator[str]:
         yield from self._verdict()
         if self._decision:
-            yield from self._why(self._decision)
+            yield from self._reason_lines(self._decision)
             yield from self._what_to_do(self._decision)
         for number, image in enumerate(self._report.images):
             yield ""
@@ -101,8 +101,8 @@ class _Page:
         if self._decision:
             yield f"  by policy {self._decision.policy}"
 
-    def _why(self, decision: Decision) -> Iterator[str]:
-        groups, most = grouped(decision.reasons), self._most[0]
+    def _reason_lines(self, decision: Decision) -> Iterator[str]:
+        groups, most = group_reasons(decision.reasons), self._most[0]
         if all(group[0].kind is ReasonKind.SATISFIED for group in groups):
             yield ""
             yield "No rule of the policy is violated."
@@ -119,7 +119,7 @@ class _Page:
     def _reason(self, group: Sequence[Reason]) -> Iterator[str]:
         yield from self._text.reason(group)
         for evidence in group[0].evidence[:1] if len(group) == 1 else ():
-            where = _where(evidence.path, evidence.layer_index, evidence.instruction, evidence.history_index)
+            where = _place_text(evidence.path, evidence.layer_index, evidence.instruction, evidence.history_index)
             if where:
                 yield from self._wrap(where, " " * 8, " " * 8)
 
@@ -255,14 +255,14 @@ class _Page:
             f"{len(results) - passed - len(failed) - len(unknown)} not applicable"
         )
         for result in sorted(failed, key=lambda r: (-_severity(r).rank, r.check)):
-            yield from self._failed(result, base)
+            yield from self._failure_lines(result, base)
         for result in unknown:
             assert isinstance(result.outcome, Incomplete)
             yield from self._wrap(
                 f"{result.check}: {result.outcome.detail or result.outcome.reason}", "    ? ", "      "
             )
 
-    def _failed(self, result: CheckResult, base: BaseImage | None) -> Iterator[str]:
+    def _failure_lines(self, result: CheckResult, base: BaseImage | None) -> Iterator[str]:
         """The evidence of a check, grouped by the layer and instruction that created it."""
         assert isinstance(result.outcome, Failed)
         # Evidence of the same instruction is printed together, with the location after the last line of the group.
@@ -270,7 +270,7 @@ class _Page:
         for number, evidence in enumerate(found):
             head = f"    ✕ {result.check} ({_severity(result)}): " if number == 0 else "      "
             path = "" if evidence.path in evidence.message else evidence.path
-            where = _where(path, evidence.layer_index, evidence.instruction, evidence.history_index)
+            where = _place_text(path, evidence.layer_index, evidence.instruction, evidence.history_index)
             if base and evidence_origin(evidence, base) is Origin.BASE:
                 where = ", ".join(filter(None, ("base", where)))
             same_origin_follows = any(_made_by(later) == _made_by(evidence) for later in found[number + 1 : number + 2])
@@ -302,7 +302,7 @@ def _ids(found: Sequence[Vulnerability]) -> str:
     return clean_text(", ".join(names[:2]), 120) + (f" +{len(names) - 2}" if len(names) > 2 else "") + exploited
 
 
-def _where(path: str, layer: int | None, instruction: str, history: int | None) -> str:
+def _place_text(path: str, layer: int | None, instruction: str, history: int | None) -> str:
     parts = [
         path and f"/{path}",
         f"layer {layer}" if layer is not None else f"history line {history}" if history is not None else "",

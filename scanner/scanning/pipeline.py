@@ -36,7 +36,7 @@ from scanner.model.finding import (
     Verification,
 )
 from scanner.model.image import Image, Layer
-from scanner.model.lineage import BaseImage, declared
+from scanner.model.lineage import BaseImage, declared_base
 from scanner.model.plurals import number_of
 from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
@@ -48,7 +48,7 @@ from scanner.registry.sources import AccessTo, RegistrySource, Source, open_targ
 from scanner.registry.work_directories import sweep, work_directory
 from scanner.scanning import posture, verification
 from scanner.scanning.posture import PostureOf
-from scanner.scanning.results import Remembered, Results, key_of
+from scanner.scanning.results import Results, StoredResult, key_of
 from scanner.scanning.verification import Trust
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Services:
     facts: FactsCache
     slot: str = "0"  # of the worker; engines cannot share a cache directory
     access: AccessTo | None = None  # access to registries; None: settings and the user's docker config
-    base: BaseOf = declared  # finds the base image; without a database only the declared one
+    base: BaseOf = declared_base  # finds the base image; without a database only the declared one
     trust: Trust = field(default_factory=Trust)
     cancelled: Callable[[], bool] = lambda: False
     results: Results | None = None  # remembered results; None: every scan examines the image anew
@@ -173,7 +173,7 @@ def _stored_trust(settings: Settings) -> Trust:
     A scan needs no database. Without trust roots no image counts as signed, so the error is safe to ignore.
     """
     try:
-        return verification.stored(settings)
+        return verification.stored_trust(settings)
     except ScannerError as error:
         log.warning("no trust roots: %s", error)
         return Trust()
@@ -285,18 +285,18 @@ def examine_image(
     # The database may have been replaced while the engine ran: then the answer belongs to neither key.
     if key and key == key_of(image, base, engines, services.settings):
         named = tuple(check.id for check in catalog.image_checks().values() if check.looks_at_reference)
-        services.results.put(key, Remembered(found, str(source.reference or ""), named))
+        services.results.put(key, StoredResult(found, str(source.reference or ""), named))
     return found
 
 
-def for_reference(known: Remembered, reference: Reference | None) -> ImageReport:
+def for_reference(known: StoredResult, reference: Reference | None) -> ImageReport:
     """Return a remembered result for this reference: the checks that look at it are repeated for another one."""
     if str(reference or "") == known.reference:
         return known.report
-    return renamed(known.report, reference, known.checks_of_reference)
+    return under_reference(known.report, reference, known.checks_of_reference)
 
 
-def renamed(found: ImageReport, reference: Reference | None, names: Sequence[str] | None = None) -> ImageReport:
+def under_reference(found: ImageReport, reference: Reference | None, names: Sequence[str] | None = None) -> ImageReport:
     """Return evidence that was made by another reference for this one.
 
     ``names``: the checks that look at the reference; None: as the checks say of themselves.
@@ -381,7 +381,7 @@ def read_layers(
     if sum(len(f.entries) for f in facts) > limits.image_entries:
         raise LimitExceeded(f"the image has more than {limits.image_entries} files")
     rootfs = merge(facts)
-    wasted = contents.hidden(rootfs)
+    wasted = contents.hidden_bytes(rootfs)
     layers = tuple(
         replace(
             layer,
@@ -519,9 +519,9 @@ def compare_with_files(
     Returns the answers with the gaps of single engines, and the gaps that all have in common.
     """
     from scanner.registry.rootfs import concerns
-    from scanner.scanning.system import compared, without_system
+    from scanner.scanning.system import compare_system, without_system
 
-    answers = [without_system(compared(answer, rootfs), rootfs) for answer in answers]
+    answers = [without_system(compare_system(answer, rootfs), rootfs) for answer in answers]
     told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
     common = tuple(item for item in told[0] if all(item in other for other in told))
     own = ([item for item in items if item not in common] for items in told)
@@ -550,14 +550,14 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
             )
             answer = engine.scan(job)
             traced.note(version=answer.version, packages=answer.coverage.packages, complete=not answer.incomplete)
-        return supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
+        return with_end_of_life(feeds.annotate(settings, answer), datetime.now(UTC).date())
     except EngineError as error:
         if error.retryable:
             raise
         return silent_engine(engine, settings, error)
 
 
-def supported(answer: EngineReport, today: date) -> EngineReport:
+def with_end_of_life(answer: EngineReport, today: date) -> EngineReport:
     """Return the answer with the end of life of its operating system.
 
     After that day the distribution publishes no advisories, so an empty list proves nothing: the answer is incomplete.
@@ -598,13 +598,13 @@ def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
     """Run a check. An exception makes the outcome ``Incomplete``, never passed."""
     try:
         reference = subject.reference if check.looks_at_reference else None
-        return _redacted(check.examine(replace(subject, parameters=check.parameters, reference=reference)))
+        return _without_secrets(check.examine(replace(subject, parameters=check.parameters, reference=reference)))
     except Exception as error:  # the stage boundary: a bug in one check must not hide what the others found
         log.exception("check %s failed", check.id)
         return Incomplete("check_failed", f"{check.id} failed on this image ({type(error).__name__})")
 
 
-def _redacted(outcome: Outcome) -> Outcome:
+def _without_secrets(outcome: Outcome) -> Outcome:
     """Return the outcome without secrets. Its evidence quotes instructions, which may contain build arguments."""
     from scanner.checks._secrets import without_secrets
 

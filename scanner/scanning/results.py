@@ -31,7 +31,7 @@ from scanner.model.records import reader, to_json
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import escaped
-from scanner.sealed import SealedFiles, derived
+from scanner.sealed import SealedFiles, derived_files
 
 _MAX_BYTES = 256 << 20
 T = TypeVar("T")
@@ -41,7 +41,7 @@ _LASTING = frozenset({"no_advisories"})
 
 
 @dataclass(frozen=True)
-class Remembered:
+class StoredResult:
     """The result of an image, the reference of that scan (empty: none), and the ids of the checks that looked at it."""
 
     report: ImageReport
@@ -59,12 +59,12 @@ class Results:
     @classmethod
     def under(cls, home: Path) -> Results:
         _code()  # now: a worker may run for weeks, and an upgrade on the disk must not name what its former code found
-        return cls(SealedFiles(home / "results", _MAX_BYTES), derived(home))
+        return cls(SealedFiles(home / "results", _MAX_BYTES), derived_files(home))
 
-    def get(self, key: str) -> Remembered | None:
-        return _read(self.kept, key, Remembered)
+    def get(self, key: str) -> StoredResult | None:
+        return _read_result(self.kept, key, StoredResult)
 
-    def put(self, key: str, found: Remembered) -> None:
+    def put(self, key: str, found: StoredResult) -> None:
         """Remember a complete result that was ``escaped``. Gaps may have passed by the next scan, so an incomplete one
         is not kept.
         """
@@ -74,14 +74,14 @@ class Results:
     def derived(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
         """Return what follows from our own files alone, such as the built-in policy: made once an installation."""
         key = f"derived {name} {__version__} {_code()}"
-        found = _read(self.derived_files, key, kind)
+        found = _read_result(self.derived_files, key, kind)
         if found is None:
             found = escaped(make())
             _write(self.derived_files, key, found)
         return found
 
 
-def _read(files: SealedFiles, key: str, kind: type[T]) -> T | None:
+def _read_result(files: SealedFiles, key: str, kind: type[T]) -> T | None:
     data = files.get(key)
     if data is None:
         return None

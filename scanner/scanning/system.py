@@ -38,17 +38,17 @@ _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox
 _LIBRARY = lazy(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
 
-def compared(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
+def compare_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
     """Return the answer, incomplete if the engine may have used the advisories of another release."""
     family, version = answer.coverage.os_family, answer.coverage.os_version
     if not any(os_id(component.type) == os_id(family) for component in answer.components):
         if not family or not answer.components:
             return answer
         # No package has the type of this distribution: Clair has no type for some. Only files can be compared.
-        answer = _doubted(answer, _by_files(family, version, rootfs))
+        answer = _with_doubts(answer, _by_files(family, version, rootfs))
         return _without_system_packages(answer, rootfs)
     doubts = (*_by_files(family, version, rootfs), foreign_packages(family, version, answer.components))
-    return _doubted(answer, doubts)
+    return _with_doubts(answer, doubts)
 
 
 def _without_system_packages(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
@@ -70,7 +70,7 @@ def _read_paths(answer: EngineReport) -> set[str]:
     return {component.path.strip("/") for component in answer.components if component.path}
 
 
-def _doubted(answer: EngineReport, doubts: Sequence[str]) -> EngineReport:
+def _with_doubts(answer: EngineReport, doubts: Sequence[str]) -> EngineReport:
     gaps = tuple(Incomplete("release_disagrees", clean_text(doubt, 500)) for doubt in doubts if doubt)
     return replace(answer, incomplete=(*answer.incomplete, *gaps)) if gaps else answer
 

@@ -50,7 +50,7 @@ def roots(session: Connection) -> tuple[TrustRoot, ...]:
     return tuple(TrustRoot(view.name, view.scheme, view.document, view.scope) for view in store.list_roots(session))
 
 
-def stored(settings: Settings) -> Trust:
+def stored_trust(settings: Settings) -> Trust:
     """Return the trust roots of this installation's database, for commands. Empty if there is no database yet."""
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return Trust()
@@ -117,14 +117,14 @@ def not_verified(reason: str, detail: str, descriptor: Descriptor) -> tuple[Veri
     )
 
 
-def renewed(known: ScanReport, found: tuple[Verification, ...], now: datetime) -> ScanReport:
+def with_new_signatures(known: ScanReport, found: tuple[Verification, ...], now: datetime) -> ScanReport:
     """Return the evidence with new signature results. The same object if they are equal and recent."""
-    if all(_same(image.verifications, found) and _young(image.verifications, now) for image in known.images):
+    if all(_is_unchanged(image.verifications, found) and _young(image.verifications, now) for image in known.images):
         return known
     return replace(known, images=tuple(replace(image, verifications=found) for image in known.images))
 
 
-def _same(old: Iterable[Verification], new: Iterable[Verification]) -> bool:
+def _is_unchanged(old: Iterable[Verification], new: Iterable[Verification]) -> bool:
     return [replace(v, checked_at=None) for v in old] == [replace(v, checked_at=None) for v in new]
 
 

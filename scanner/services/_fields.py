@@ -31,7 +31,7 @@ def text(field: str, value: str, longest: int, *, shortest: int = 0, lines: bool
     return value
 
 
-def matching(field: str, value: str, pattern: str, longest: int, hint: str = "") -> str:
+def check_pattern(field: str, value: str, pattern: str, longest: int, hint: str = "") -> str:
     """Return ``value`` if ``pattern`` matches all of it. ASCII only, so that lookalike letters are rejected."""
     if len(value) > longest or not re.fullmatch(pattern, value, re.ASCII):
         raise invalid(field, f"{_label(field)} cannot be {value[:100]!r}", hint)
@@ -40,7 +40,7 @@ def matching(field: str, value: str, pattern: str, longest: int, hint: str = "")
 
 def pattern_of_names(field: str, value: str, allowed: str, longest: int) -> str:
     """Return a glob over ``host/repository``. Its length and wildcards are limited, so that it cannot match slowly."""
-    matching(field, value, allowed, longest, "write host/repository, such as registry.example.com/shop/**")
+    check_pattern(field, value, allowed, longest, "write host/repository, such as registry.example.com/shop/**")
     if wrong := glob.problem(value):
         raise invalid(field, f"{_label(field)} cannot be {value[:100]!r}: {wrong}")
     return value

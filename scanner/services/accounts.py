@@ -28,7 +28,7 @@ def create_user(
     """Create a user who signs in with a password. Raises UsageError naming the field, ConflictError, RefusedError."""
     actor.require_every_project()
     hint = "use letters and digits, with . _ @ - between them"
-    fields.matching("name", name, USER_NAME, USER_NAME_LENGTH, hint)
+    fields.check_pattern("name", name, USER_NAME, USER_NAME_LENGTH, hint)
     _require_grantable(actor, role)
     user = accounts.create_user(session, name, password, role)
     for project in member_of:

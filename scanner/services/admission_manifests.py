@@ -235,11 +235,11 @@ def _configurations(cluster: Cluster) -> Iterator[dict[str, Any]]:
             "apiVersion": version,
             "kind": "MutatingWebhookConfiguration",
             "metadata": metadata,
-            "webhooks": [_pinning(cluster, name) for name in environments],
+            "webhooks": [_pinning_webhook(cluster, name) for name in environments],
         }
 
 
-def _pinning(cluster: Cluster, environment: str) -> dict[str, Any]:
+def _pinning_webhook(cluster: Cluster, environment: str) -> dict[str, Any]:
     """The webhook that pins tags of new Pods: those of controllers, whose own objects keep what people wrote."""
     path = f"/adapters/kubernetes/pin/{_caller(cluster)}"
     path += f"/{environment}" if environment else ""

@@ -179,7 +179,7 @@ def uid_of(document: Any) -> str:
     return uid if isinstance(uid, str) and len(uid) <= 128 and _NAME.fullmatch(uid) else ""
 
 
-def refused(document: Any, message: str) -> dict[str, Any]:
+def refusal(document: Any, message: str) -> dict[str, Any]:
     """Return the denial of a review that could not be evaluated."""
     review = Review(uid_of(document), "", "", "", "", "", "", False, None, None)
     return Answer(review, Mode.ENFORCE, "", Outcome.DENIED, message[: doors.MESSAGE_LENGTH]).response()
@@ -195,7 +195,7 @@ def failed(document: Any, review: Review | None, settings: Settings, asked: str,
     except UsageError:
         mode = Mode.ENFORCE
     if review is None or mode is Mode.ENFORCE:
-        return refused(document, message)
+        return refusal(document, message)
     notes = (clean_text(message, _WARNING_LENGTH),) if mode is Mode.WARN else ()
     outcome = Outcome.WARNED if mode is Mode.WARN else Outcome.AUDITED
     return Answer(review, mode, "", outcome, message[: doors.MESSAGE_LENGTH], notes).response()
@@ -231,7 +231,7 @@ def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
 # Mode and environment of a namespace
 
 
-def chosen(given: Sequence[str], namespace: str) -> str | None:
+def first_match(given: Sequence[str], namespace: str) -> str | None:
     """Return the value of the first ``pattern=value`` whose pattern matches the namespace, or None."""
     for item in given:
         pattern, _, value = item.partition("=")
@@ -245,7 +245,7 @@ def mode_of(settings: Settings, namespace: str, asked: str) -> Mode:
 
     Raises UsageError.
     """
-    value = chosen(settings.admission_modes, namespace) or asked or Mode.ENFORCE
+    value = first_match(settings.admission_modes, namespace) or asked or Mode.ENFORCE
     if value not in set(Mode):
         raise _invalid(f"there is no mode {clean_text(value, 64)!r}; the modes are {', '.join(Mode)}")
     return Mode(value)
@@ -253,7 +253,7 @@ def mode_of(settings: Settings, namespace: str, asked: str) -> Mode:
 
 def environment_of(settings: Settings, namespace: str, asked: str) -> str:
     """Return the namespace's environment: from the settings or the webhook's path (``asked``). Raises UsageError."""
-    found = chosen(settings.admission_environments, namespace)
+    found = first_match(settings.admission_environments, namespace)
     value = asked if found is None else found
     if not ENVIRONMENT.fullmatch(value):
         raise _invalid("an environment consists of lower-case letters, digits, '.', '_' and '-'")
@@ -300,7 +300,7 @@ def _workloads(value: Mapping[str, Any], review: Review) -> tuple[Workload, ...]
     except orjson.JSONEncodeError as error:
         raise _invalid("a number in the object is too large") from error
     # Large objects are not cached: users who can create objects could otherwise fill the memory.
-    return _read(text) if len(text) <= _REMEMBERED_TEXT else _read.__wrapped__(text)
+    return _read_workloads(text) if len(text) <= _REMEMBERED_TEXT else _read_workloads.__wrapped__(text)
 
 
 def _without_token_names(spec: Any) -> Any:
@@ -313,7 +313,7 @@ def _without_token_names(spec: Any) -> Any:
         return shown
     for member in ("volumes", "containers", "initContainers", "ephemeralContainers"):
         if isinstance(shown.get(member), list):
-            rename = _renamed if member == "volumes" else _with_mounts
+            rename = _with_name if member == "volumes" else _with_mounts
             shown[member] = [rename(each, name) for each in shown[member]]
     return shown
 
@@ -334,16 +334,16 @@ def _token_volume(volumes: Any) -> str:
 
 def _with_mounts(container: Any, name: str) -> Any:
     if isinstance(container, dict) and isinstance(container.get("volumeMounts"), list):
-        return container | {"volumeMounts": [_renamed(each, name) for each in container["volumeMounts"]]}
+        return container | {"volumeMounts": [_with_name(each, name) for each in container["volumeMounts"]]}
     return container
 
 
-def _renamed(volume: Any, name: str) -> Any:
+def _with_name(volume: Any, name: str) -> Any:
     return volume | {"name": _TOKENS} if isinstance(volume, dict) and volume.get("name") == name else volume
 
 
 @lru_cache(maxsize=512)
-def _read(text: str) -> tuple[Workload, ...]:
+def _read_workloads(text: str) -> tuple[Workload, ...]:
     try:
         return catalog.workload_sources()["kubernetes"].parse(text, "the object")
     except UsageError as error:
@@ -401,7 +401,7 @@ def pins(
     return found
 
 
-def pinned(review: Review, patch: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def pinning_review(review: Review, patch: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """The AdmissionReview that carries the patch."""
     response: dict[str, Any] = {"uid": review.uid, "allowed": True}
     if patch:
@@ -426,23 +426,23 @@ def _answer(
     )
     refusing = [each for each in judged if each.verdict not in ("allow", "warn")]
     if refusing and all(each.pending for each in refusing) and settings.admission_unknown == "allow":
-        notes = tuple(_warning(each, "allowed while the image is being scanned") for each in refusing)
+        notes = tuple(_warning_text(each, "allowed while the image is being scanned") for each in refusing)
         return Answer(review, mode, environment, Outcome.WATCHED, notes[0], notes, images)
     if refusing:
         message = doors.denial_message(refusing, settings.public_url)
         if mode is Mode.ENFORCE:
             return Answer(review, mode, environment, Outcome.DENIED, message, (), images)
         if mode is Mode.WARN:
-            notes = tuple(_warning(each, f"would be denied: {each.first}") for each in refusing)
+            notes = tuple(_warning_text(each, f"would be denied: {each.first}") for each in refusing)
             return Answer(review, mode, environment, Outcome.WARNED, message, notes, images)
         return Answer(review, mode, environment, Outcome.AUDITED, message, (), images)
     warned = [each for each in judged if each.verdict == "warn"]
     if warned and mode is not Mode.AUDIT:
-        notes = tuple(_warning(each, each.first) for each in warned)
+        notes = tuple(_warning_text(each, each.first) for each in warned)
         return Answer(review, mode, environment, Outcome.WARNED, notes[0], notes, images)
     return Answer(review, mode, environment, Outcome.ALLOWED, "", (), images)
 
 
-def _warning(judged: doors.DoorResult, text: str) -> str:
+def _warning_text(judged: doors.DoorResult, text: str) -> str:
     name = clean_text(judged.image, 120)
     return clean_text(f"Dockwarden: {name} ({judged.container}): {text}", _WARNING_LENGTH)

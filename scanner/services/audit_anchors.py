@@ -68,14 +68,14 @@ def read(
         raise UsageError(f"cannot read the audit log's anchors in {file}") from error
     found = []
     for number, line in enumerate(lines, 1):
-        if not _torn(line):
+        if not _is_torn(line):
             found.append(_anchor(line, number, file, key))
         elif line:
             warn(f"{file}, line {number}: skipped, because it is incomplete (after a crash or with a full disk)")
     return tuple(found)
 
 
-def _torn(line: str) -> bool:
+def _is_torn(line: str) -> bool:
     """Whether the line is an incomplete anchor. After a power cut a file may contain NUL bytes instead of the data."""
     text, first = line.strip("\0\r"), '{"seq":'
     return first.startswith(text) or (text.startswith(first) and "}" not in text)

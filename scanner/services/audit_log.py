@@ -106,7 +106,7 @@ _LABELS = {
     "first_run": "first run",
 }
 # Members that repeat the sentence or are of use to programs only.
-_OMITTED = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "scans", "scan"})
+_OMITTED_DETAILS = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "scans", "scan"})
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Values(dict[str, str]):
 
     def __init__(self, entry: audit.Entry, names: _Names) -> None:
         super().__init__()
-        self.mentioned = set(_OMITTED)
+        self.mentioned = set(_OMITTED_DETAILS)
         self._entry, self._names = entry, names
 
     def __missing__(self, name: str) -> str:
@@ -156,7 +156,7 @@ class _Values(dict[str, str]):
         if name == "object":
             return entry.object
         if name == "what" and entry.action.startswith("exemption."):
-            return _exempted(self._detail())
+            return _exempted_text(self._detail())
         if name in ("before", "after"):
             self.mentioned |= {"before", "after"}
         found = self._detail().get(name)
@@ -245,7 +245,7 @@ _LOOK_UPS: Mapping[str, Callable[[Connection, str], Mapping[str, Any]]] = {
 }
 
 
-def _exempted(detail: Mapping[str, Any]) -> str:
+def _exempted_text(detail: Mapping[str, Any]) -> str:
     rule, subject = str(detail.get("rule") or ""), str(detail.get("subject") or "")
     if subject and rule:
         return f"{subject} (rule {rule})"
@@ -273,7 +273,9 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if name not in _OMITTED and inner)
+        return ", ".join(
+            f"{name} {_text(inner)}" for name, inner in value.items() if name not in _OMITTED_DETAILS and inner
+        )
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_text(inner) for inner in value)
     return "" if value is None else str(value)

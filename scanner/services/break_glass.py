@@ -80,27 +80,27 @@ def _check(settings: Settings, actor: Actor) -> None:
         )
 
 
-def told(found: break_glass.BreakGlassView) -> str:
+def override_text(found: break_glass.BreakGlassView) -> str:
     """Who let it through, until when and why."""
     until = f"{found.until:%Y-%m-%d %H:%M} UTC"
     return clean_text(f"break glass: {found.opened_by} lets it through until {until}: {found.reason}", 300)
 
 
-def unscanned(reference: Reference, environment: str, found: break_glass.BreakGlassView) -> Document:
+def unscanned_document(reference: Reference, environment: str, found: break_glass.BreakGlassView) -> Document:
     """The answer about a digest that nothing is known of."""
     document: Document = dict.fromkeys(("policy_digest", "subject", "evidence", "decided_at"))
     document |= {"image": str(reference), "digest": found.digest, "environment": environment, "reasons": []}
     document |= {"changes": [], "images": [], "policy": "", "policy_version": 0}
-    return applied(document, found)
+    return apply_override(document, found)
 
 
-def applied(document: Document, found: break_glass.BreakGlassView) -> Document:
+def apply_override(document: Document, found: break_glass.BreakGlassView) -> Document:
     """A decision of the gate that denies, as it is answered now."""
     reason = {
         "rule": "break-glass",
         "kind": "exempted",
         "action": "warn",
-        "message": told(found),
+        "message": override_text(found),
         "subject": "",
         "evidence": [],
         "remedy": "",

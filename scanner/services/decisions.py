@@ -27,7 +27,7 @@ from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate, evaluate_workload, evidence_digest, worst
 from scanner.policy.exempted import lapses
 from scanner.policy.match import select
-from scanner.policy.rules import Known, Policy, default_policy, parse_policy
+from scanner.policy.rules import KnownNames, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
 from scanner.services.exemptions import event_of
 from scanner.services.workloads import examine
@@ -57,7 +57,7 @@ class EnabledPolicy:
     project: str = ""
 
 
-def enabled_policies(session: Connection, known: Known, at: datetime | None = None) -> list[EnabledPolicy]:
+def enabled_policies(session: Connection, known: KnownNames, at: datetime | None = None) -> list[EnabledPolicy]:
     """Return every enabled policy with its version; ``at``: those of a past moment.
 
     Raises PolicyError for a policy that this installation cannot parse. To skip it would silently allow what it denies.
@@ -72,7 +72,7 @@ def enabled_policies(session: Connection, known: Known, at: datetime | None = No
 def decide_all(
     session: Connection,
     found: ScanReport,
-    known: Known,
+    known: KnownNames,
     remedies: Mapping[str, str],
     environments: Sequence[str] = (),
     *,
@@ -90,7 +90,7 @@ def decide_all(
     return [decide(session, found, active, known, remedies, name, recorded=recorded) for name in sorted(names)]
 
 
-def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, seconds: float) -> int:
+def refresh(database: Database, known: KnownNames, remedies: Mapping[str, str], *, seconds: float) -> int:
     """Renew outdated decisions for up to ``seconds``, so that lists show the gate's current answer.
 
     Returns their number.
@@ -115,7 +115,7 @@ def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, se
 
 
 def _renewed_decisions(
-    session: Connection, old: images.Stale, found: ScanReport, known: Known, remedies: Mapping[str, str]
+    session: Connection, old: images.Stale, found: ScanReport, known: KnownNames, remedies: Mapping[str, str]
 ) -> list[images.DecisionRecord]:
     """Return the decisions that replace an outdated one; none if another process has replaced it."""
     # Several workers refresh at once. Only the one that claims the row decides, and the claim is undone with the
@@ -133,7 +133,7 @@ def _note_lapses(session: Connection, found: ScanReport) -> None:
     `evaluate` ignores them anyway. This makes their end visible to users.
     """
     owner = projects.owner(session, found.repository)
-    for exemption, why in lapses(found, exemptions.holding(session, owner)):
+    for exemption, why in lapses(found, exemptions.exemptions_in_effect(session, owner)):
         if exemptions.lapse(session, exemption.id, why):
             audit.record(session, SERVICE, Action.EXEMPTION_LAPSE, exemption.id, detail={"project": owner, "why": why})
             ended = exemptions.get(session, exemption.id)
@@ -151,7 +151,7 @@ def decide(
     session: Connection,
     found: ScanReport,
     active: Sequence[EnabledPolicy],
-    known: Known,
+    known: KnownNames,
     remedies: Mapping[str, str],
     environment: str,
     workloads: Sequence[Workload] = (),
@@ -169,7 +169,7 @@ def decide(
     concerned = [one for one in active if one.project in ("", owner)]
     versions = {one.policy.name: one.version for one in concerned}
     chosen = select([one.policy for one in concerned], found.repository, environment, default_policy(known))
-    accepted = exemptions.holding(session, owner, at)
+    accepted = exemptions.exemptions_in_effect(session, owner, at)
     stated = vex.applicable(session, owner, _vulnerabilities(found), at)
     first_seen = (
         images.first_seen_times(session, found.repository, found)
@@ -186,7 +186,7 @@ def decide(
     # Hashing a large report takes longer than the rest of the decision, so it is done only if needed.
     report_id = evidence_digest(found).hex if asked or ages else ""
     # At a past moment too: evidence that a later re-match confirmed was right then.
-    confirmed = matches.confirmed(session, report_id) if asked else ()
+    confirmed = matches.confirmations(session, report_id) if asked else ()
     examined_at = scans.examined_at(session, report_id) if ages else None
     made = [
         evaluate(
@@ -217,7 +217,7 @@ def decide(
 
 
 @dataclass(frozen=True)
-class Examined:
+class ExaminedWorkload:
     """A workload with the results of its checks, ``evidence`` the JSON that they are kept as."""
 
     workload: Workload
@@ -237,7 +237,9 @@ class Surroundings:
     remedies: Mapping[str, str]
 
 
-def decide_workload(one: Examined, around: Surroundings, environment: str, accepted: tuple[Exemption, ...]) -> Decision:
+def decide_workload(
+    one: ExaminedWorkload, around: Surroundings, environment: str, accepted: tuple[Exemption, ...]
+) -> Decision:
     """Return the worst decision about a workload of the policies enabled for its image and environment."""
     concerned = [each for each in around.active if each.project in ("", one.project)]
     versions = {each.policy.name: each.version for each in concerned}

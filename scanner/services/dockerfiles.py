@@ -59,15 +59,15 @@ def judge(dockerfile: Dockerfile, policy: Policy, now: datetime, environment: st
     decision = evaluate_build(dockerfile.build.image, results, policy, context)
     # A rule with parameters examines the image again, and its evidence has no line yet.
     reasons = tuple(
-        replace(reason, evidence=tuple(_placed(dockerfile, each) for each in reason.evidence))
+        replace(reason, evidence=tuple(_with_place(dockerfile, each) for each in reason.evidence))
         for reason in decision.reasons
     )
     name, place = dockerfile.file, Place(dockerfile.file, line=dockerfile.build.line)
-    workload = Workload(name=name, image="", source=SOURCE, kind="Dockerfile", origin=_Fixed(place))
+    workload = Workload(name=name, image="", source=SOURCE, kind="Dockerfile", origin=_FixedPlace(place))
     return WorkloadReport(workload, results, replace(decision, reasons=reasons))
 
 
-class _Fixed(Origin):
+class _FixedPlace(Origin):
     """One place for everything."""
 
     def __init__(self, place: Place) -> None:
@@ -98,10 +98,10 @@ def _is_known(outcome: Outcome) -> bool:
 def _with_places(dockerfile: Dockerfile, outcome: Outcome) -> Outcome:
     if not isinstance(outcome, Failed):
         return outcome
-    return replace(outcome, evidence=tuple(_placed(dockerfile, each) for each in outcome.evidence))
+    return replace(outcome, evidence=tuple(_with_place(dockerfile, each) for each in outcome.evidence))
 
 
-def _placed(dockerfile: Dockerfile, evidence: Evidence) -> Evidence:
+def _with_place(dockerfile: Dockerfile, evidence: Evidence) -> Evidence:
     lines = dockerfile.build.lines
     index = evidence.history_index
     line = lines[index] if index is not None and index < len(lines) else dockerfile.build.line

@@ -75,7 +75,7 @@ class DoorResult:
 
 
 class Waiter(Protocol):
-    """Waits up to ``seconds`` for a scan to end. See ``web.waiting.waited``."""
+    """Waits up to ``seconds`` for a scan to end. See ``web.waiting.wait_for_end``."""
 
     def __call__(self, scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView: ...
 
@@ -169,7 +169,7 @@ def let_through(judged: DoorResult, door: DoorServices, *digests: str) -> DoorRe
     if glass is None:
         return judged
     document = judged.document or {"digest": judged.digest or glass.digest, "policy": "", "reasons": [], "changes": []}
-    reasons = [break_glass.told(glass), *document["reasons"]]
+    reasons = [break_glass.override_text(glass), *document["reasons"]]
     changed = {"verdict": "warn", "reasons": reasons, "count": len(reasons), "valid_until": glass.until.isoformat()}
     return replace(judged, document=document | changed, problem="", pending=False, missing=False)
 
@@ -208,7 +208,7 @@ def _judge(
             image, container, None, "the image has not been scanned, and a dry run starts no scan", pending=True
         )
     try:
-        scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
+        scan = _wait_for_scan(question, door, actor, max(0.0, ends - time.monotonic()))
     except NotFoundError:
         return DoorResult(image, container, None, "the token has no access to the image's project")
     except RefusedError as error:
@@ -232,7 +232,7 @@ def _judge(
     return DoorResult(image, container, document, digest=digest or "", artifact=artifact, missing=missing)
 
 
-def _scanned(question: gate.GateRequest, door: DoorServices, actor: Actor, seconds: float) -> scans.ScanView:
+def _wait_for_scan(question: gate.GateRequest, door: DoorServices, actor: Actor, seconds: float) -> scans.ScanView:
     with door.database.read() as session:
         project = scan_use_cases.project_of(session, actor, None, question.reference)
         engine = projects.engine_for(session, project, door.settings.engine)

@@ -73,7 +73,7 @@ def request(session: Connection, actor: Actor, text: str, name: str = "", as_of:
     key = hashlib.sha256(orjson.dumps(parts)).hexdigest()
     identifier = jobs.request(session, jobs.DRY_RUN, key, actor.name)
     if not store.exists(session, identifier):
-        if store.unfinished(session, person, ACTIVE) >= _UNFINISHED:
+        if store.count_unfinished(session, person, ACTIVE) >= _UNFINISHED:
             raise ConflictError(
                 f"{_UNFINISHED} of your dry runs have not finished",
                 reason="too_many_dry_runs",
@@ -174,7 +174,7 @@ class Examination:
                 trial = self._trial(session, run)
                 if share.matching is None:
                     changes: list[store.Change] = []
-                    share = _counted(session, trial, run, subject)
+                    share = _count_subjects(session, trial, run, subject)
                 else:
                     share, changes = batch(session, trial, run, share)
             # Deciding happens in a read transaction and only the result is written: a dry run over thousands of
@@ -217,7 +217,7 @@ class Examination:
         # Both conditions: a short page ends the list only if the loop did not stop early because its batch was full.
         complete = len(rows) < _LOOKED_AT and (not rows or after == rows[-1].id)
         changes = [_change(flip) for flip in flips if _change_of(flip)]
-        return _added(share, flips, examined, after, complete, skipped=skipped, later=later), changes
+        return _add_flips(share, flips, examined, after, complete, skipped=skipped, later=later), changes
 
     def _workloads(
         self, session: Connection, trial: Trial, run: store.DryRun, share: store.Share
@@ -240,10 +240,10 @@ class Examination:
         complete = len(rows) < _LOOKED_AT and (not rows or after == rows[-1][0])
         changes = [_change(flip) for flip in flips if _change_of(flip)]
         unscanned = sum(not flip.image_scanned for flip in flips)
-        return _added(share, flips, examined, after, complete, skipped=skipped, unscanned=unscanned), changes
+        return _add_flips(share, flips, examined, after, complete, skipped=skipped, unscanned=unscanned), changes
 
 
-def _counted(session: Connection, trial: Trial, run: store.DryRun, subject: str) -> store.Share:
+def _count_subjects(session: Connection, trial: Trial, run: store.DryRun, subject: str) -> store.Share:
     """Return the share at the beginning: how many there are, and how many the policy applies to."""
     if subject == store.IMAGE:
         by_repository = store.repositories(session, run.projects)
@@ -254,7 +254,7 @@ def _counted(session: Connection, trial: Trial, run: store.DryRun, subject: str)
     return store.Share(sum(running.values()), matching)
 
 
-def _added(
+def _add_flips(
     share: store.Share,
     flips: Iterable[Flip | WorkloadFlip],
     examined: int,

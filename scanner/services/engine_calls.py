@@ -66,7 +66,7 @@ def _workload(value: Any) -> Workload | None:
         return None
     if not isinstance(value, dict):
         raise _invalid("workload is not an object")
-    return workload_documents.workload(json.dumps(workload_documents.stripped(value)).encode())
+    return workload_documents.workload(json.dumps(workload_documents.without_values(value)).encode())
 
 
 def _invalid(message: str) -> UsageError:
@@ -103,7 +103,7 @@ def answer(call: EngineCall, judged: doors.DoorResult, public_url: str) -> Mappi
     }
 
 
-def recorded(call: EngineCall, judged: doors.DoorResult, public_url: str) -> Call:
+def call_record(call: EngineCall, judged: doors.DoorResult, public_url: str) -> Call:
     """Return the record of a call."""
     answered = answer(call, judged, public_url)
     image = {

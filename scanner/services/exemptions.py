@@ -153,11 +153,11 @@ def _would_lapse(field: str, why: str) -> ConflictError:
 
 
 def _check(wanted: NewExemption) -> None:
-    fields.matching("project", wanted.project, fields.NAME, fields.NAME_LENGTH)
+    fields.check_pattern("project", wanted.project, fields.NAME, fields.NAME_LENGTH)
     fields.at_most("images", wanted.images, IMAGES_MOST, least=1)
     for image in wanted.images:
         fields.pattern_of_names("images", image, IMAGES, IMAGES_LENGTH)
-    fields.matching("rule", wanted.rule, RULE, 64, "write the id of a rule")
+    fields.check_pattern("rule", wanted.rule, RULE, 64, "write the id of a rule")
     fields.text("subject", wanted.subject, SUBJECT_LENGTH)
     fields.text("purl", wanted.purl, PURL_LENGTH)
     fields.text(

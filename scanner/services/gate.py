@@ -36,7 +36,7 @@ def environment_in_force(session: Connection, environment: str) -> str:
     """Return the environment whose decisions count: the one that is asked for if an enabled policy names it, otherwise
     none.
     """
-    active = decisions.enabled_policies(session, catalog.known())
+    active = decisions.enabled_policies(session, catalog.known_names())
     return environment if environment in {name for one in active for name in one.policy.environments} else ""
 
 
@@ -54,7 +54,7 @@ class GateRequest:
         None: there is no evidence, or ``ask_again`` is set and only a new scan can answer (signatures or evidence are
         too old). Writes, so run it in ``Database.uncrossed``.
         """
-        known = catalog.known()
+        known = catalog.known_names()
         environment = environment_in_force(session, self.environment)
         row = store_gate.current_decision(session, digest, environment, self.reference.name, self.projects)
         # The environment may be new. The decision without environment leads to the evidence from which the missing
@@ -89,7 +89,7 @@ class GateRequest:
             requested_by=requested_by,
             source=source,
         )
-        recent = store_gate.resolved(session, asked, _RESOLVED_SECONDS)
+        recent = store_gate.recent_scan(session, asked, _RESOLVED_SECONDS)
         if recent and self.reference.digest and _was_decided(recent):
             # The caller asks because this scan's decision is outdated, so the scan cannot answer.
             recent = None
@@ -103,7 +103,7 @@ class GateRequest:
         if document["evidence"] is None:
             return None
         found = images.evidence(session, Digest(document["evidence"]).hex)
-        known = catalog.known()
+        known = catalog.known_names()
         active = decisions.enabled_policies(session, known)
         return decisions.decide(
             session, found, active, known, catalog.remedies(), self.environment, workloads=tuple(workloads)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from scanner import __version__, catalog
 from scanner.errors import UsageError
 from scanner.model.reference import Digest
-from scanner.reports.base import Refused, ReportSubject
+from scanner.reports.base import RefusedScan, ReportSubject
 from scanner.reports.json import parse_decision
 from scanner.store import images
 
@@ -34,16 +34,16 @@ def render(session: Connection, document: Mapping[str, Any], formats: Iterable[s
     known = catalog.reports()
     # A pipeline that asked for a report gets one in any case. An absent file would let a later step of it pass.
     if document["evidence"] is None:
-        refused = _refused(document)
+        refused = _refused_scan(document)
         return {name: known[name].render_refused(refused) for name in formats}
     found = images.evidence(session, Digest(document["evidence"]).hex)
     subject = ReportSubject(found, parse_decision(orjson.dumps(document)))
     return {name: known[name].render(subject) for name in formats}
 
 
-def _refused(document: Mapping[str, Any]) -> Refused:
+def _refused_scan(document: Mapping[str, Any]) -> RefusedScan:
     first: Mapping[str, str] = next(iter(document["reasons"]), {})
-    return Refused(
+    return RefusedScan(
         document["image"],
         first.get("slug") or "incomplete",
         first.get("message") or "the image was not examined",

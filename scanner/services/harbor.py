@@ -65,7 +65,7 @@ class ScanOrder:
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingScan:
     """The scan has not ended. ``seconds``: when to ask again."""
 
     seconds: int
@@ -78,20 +78,20 @@ def parse_authorization(header: Secret) -> RegistryAuthorization:
     value = value.strip()
     # Before anything is decoded. The message never contains the value, because it is logged and sent back.
     if len(text) > CREDENTIALS_LENGTH:
-        raise _refused("registry.authorization", "it is too long")
+        raise _refused_field("registry.authorization", "it is too long")
     if scheme.lower() == "bearer" and _TOKEN.fullmatch(value):
         return RegistryAuthorization(token=Secret(value))
     if scheme.lower() == "basic":
         try:
             name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError, ValueError):
-            raise _refused("registry.authorization", "it is not base64 of name:password") from None
+            raise _refused_field("registry.authorization", "it is not base64 of name:password") from None
         if colon and name.isprintable() and password.isprintable():
             return RegistryAuthorization(name, Secret(password))
-    raise _refused("registry.authorization", "it is neither Basic nor Bearer credentials")
+    raise _refused_field("registry.authorization", "it is neither Basic nor Bearer credentials")
 
 
-def named(session: Connection, actor: Actor, url: str) -> registries.RegistryView:
+def registry_of_url(session: Connection, actor: Actor, url: str) -> registries.RegistryView:
     """Return the registry that the address in a request names: its host or an alias, if it may request scans.
 
     Raises UsageError for an address, RefusedError(reason="not_a_harbor") for a host that nobody named as a Harbor.
@@ -115,14 +115,14 @@ def host_of(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _refused("registry.url", "it is not an address") from None
+        raise _refused_field("registry.url", "it is not an address") from None
     # `https://harbor.example.com@attacker/` and similar forms are read differently by different parsers, so every
     # address with more than a host is refused.
     extra = parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/")
     host = (parts.hostname or "").lower()
     host += "" if port in (None, _PORTS.get(parts.scheme)) else f":{port}"
     if parts.scheme not in _PORTS or extra or len(url) > 300 or not re.fullmatch(ALIAS, host, re.ASCII):
-        raise _refused("registry.url", "write https://HOST[:PORT]")
+        raise _refused_field("registry.url", "write https://HOST[:PORT]")
     return host
 
 
@@ -131,7 +131,7 @@ def request(session: Connection, actor: Actor, order: ScanOrder, settings: Setti
 
     Raises UsageError(reason="invalid") naming the field, RefusedError(reason="not_a_harbor").
     """
-    registry = named(session, actor, order.url)
+    registry = registry_of_url(session, actor, order.url)
     reference = _reference(registry.host, order)
     if order.authorization:
         parse_authorization(order.authorization)
@@ -157,21 +157,21 @@ def _reference(host: str, order: ScanOrder) -> Reference:
     try:
         digest = Digest(order.digest)
     except ImageError:
-        raise _refused("artifact.digest", "it is not a digest such as sha256:…") from None
+        raise _refused_field("artifact.digest", "it is not a digest such as sha256:…") from None
     tag = f":{order.tag}" if order.tag else ""
     try:
         reference = Reference.parse(f"{host}/{order.repository}{tag}@{digest}")
     except UsageError as error:
-        raise _refused("artifact.repository", f"{error}") from None
+        raise _refused_field("artifact.repository", f"{error}") from None
     # A repository such as `a:b` or `host/x` would be parsed as another reference than the one that Harbor means.
     if (reference.host, reference.repository) != (host, order.repository):
-        raise _refused("artifact.repository", "it is not the name of a repository")
+        raise _refused_field("artifact.repository", "it is not the name of a repository")
     return reference
 
 
 def report(
     session: Connection, actor: Actor, scan_id: str, environment: str, settings: Settings
-) -> HarborReport | Pending:
+) -> HarborReport | PendingScan:
     """Return what the report of a scan is made of, or when to ask again.
 
     A decision that is outdated is renewed, so run it in ``Database.uncrossed``. Raises NotFoundError for a scan of
@@ -182,7 +182,7 @@ def report(
     if not scan.state.terminal:
         age = moment(session) - scan.created_at
         if age < DEADLINE:
-            return Pending(max(_SOONEST, min(_LATEST, int(age.total_seconds() / 4))))
+            return PendingScan(max(_SOONEST, min(_LATEST, int(age.total_seconds() / 4))))
         raise _without_report(f"not scanned within {DEADLINE}: see the page Scans, and whether a worker runs")
     # An error, not an empty report: Harbor shows an empty report as an image without vulnerabilities.
     if scan.state is not ScanState.DONE or scan.report_id is None or reference.digest is None:
@@ -194,7 +194,7 @@ def report(
     glass = stored_break_glass.in_force(session, [reference.digest])
     # Only a denial is changed. For an allowed image the person's name would be noise in every report.
     if glass is not None and document["verdict"] == "deny":
-        document = break_glass.applied(document, glass)
+        document = break_glass.apply_override(document, glass)
     registry = registries.find(session, reference.host)
     return HarborReport(
         reference,
@@ -249,5 +249,5 @@ def refused_call(url: str, repository: str, message: str) -> Call:
     return Call("harbor", "", "scan", "image", host, name, "enforce", "", "denied", (), message)
 
 
-def _refused(field: str, message: str) -> UsageError:
+def _refused_field(field: str, message: str) -> UsageError:
     return invalid(field, f"{field}: {message}")

@@ -145,7 +145,7 @@ def _item(each: Vulnerability, exemption: str) -> dict[str, Any]:
         "severity": _SEVERITIES[each.severity],
         "description": _text("\n".join(filter(None, (each.title, each.description)))),
         "links": _links((each.url, *each.references)),
-        "preferred_cvss": _preferred(each.cvss),
+        "preferred_cvss": _preferred_cvss(each.cvss),
         "cwe_ids": [clean_text(cwe, 50) for cwe in each.cwes[:_LINKS]],
         "vendor_attributes": attributes,
     }
@@ -155,21 +155,23 @@ def _own_findings(report: HarborReport) -> Iterator[dict[str, Any]]:
     unknown = gaps(report.subject)
     if report.undecided:
         first = "The image could not be decided, so it is denied:"
-        yield _own(report, "undecided", "Critical", _listed(first, report, [gap for gap in unknown if gap.fails]))
+        yield _own_finding(
+            report, "undecided", "Critical", _reason_list(first, report, [gap for gap in unknown if gap.fails])
+        )
     # "Unknown" is the lowest severity in Harbor's order. The policy accepts these gaps, so they inform and do not
     # block at the usual thresholds.
     elif unknown:
         first = "Parts of the image could not be examined, which the decision accepts:"
-        yield _own(report, "incomplete", "Unknown", _listed(first, report, unknown))
+        yield _own_finding(report, "incomplete", "Unknown", _reason_list(first, report, unknown))
     if not report.findings:
         return
     if report.denied:
-        yield _own(report, "denied", "Critical", _denial(report))
+        yield _own_finding(report, "denied", "Critical", _denial(report))
     yield from _checks(report)
     yield from _signatures(report)
 
 
-def _listed(first: str, report: HarborReport, unknown: Sequence[Gap]) -> str:
+def _reason_list(first: str, report: HarborReport, unknown: Sequence[Gap]) -> str:
     lines = [f"{gap.subject}: {clean_text(gap.message, 300)}" for gap in unknown[:_LISTED]]
     return "\n".join((first, *(lines or _reasons(report))))
 
@@ -196,7 +198,7 @@ def _checks(report: HarborReport) -> Iterator[dict[str, Any]]:
             remedy = result.outcome.remedy or (check.remedy if check else "")
             text = "\n".join((check.title if check else result.check, *lines, *([f"Fix: {remedy}"] if remedy else [])))
             severity = _SEVERITIES[result.outcome.severity or result.severity]
-            yield _own(report, result.check, severity, text)
+            yield _own_finding(report, result.check, severity, text)
 
 
 def _signatures(report: HarborReport) -> Iterator[dict[str, Any]]:
@@ -208,10 +210,10 @@ def _signatures(report: HarborReport) -> Iterator[dict[str, Any]]:
                 refused.setdefault(one.scheme, []).append(clean_text(one.detail or one.reason, 300))
     for scheme, texts in refused.items():
         text = "\n".join(("A signature of the image is not accepted:", *dict.fromkeys(texts)))
-        yield _own(report, f"signature-{scheme}", "High", text)
+        yield _own_finding(report, f"signature-{scheme}", "High", text)
 
 
-def _own(report: HarborReport, name: str, severity: str, text: str) -> dict[str, Any]:
+def _own_finding(report: HarborReport, name: str, severity: str, text: str) -> dict[str, Any]:
     """A finding of ours.
 
     Harbor shares a finding between all images that have the same id, package and version, with one text. The version
@@ -269,7 +271,7 @@ def _all_scores(cvss: Iterable[CVSS]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _preferred(cvss: Sequence[CVSS]) -> dict[str, Any]:
+def _preferred_cvss(cvss: Sequence[CVSS]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for major in ("3", "2"):
         own = [each for each in cvss if each.version.startswith(major)]

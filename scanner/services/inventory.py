@@ -155,7 +155,7 @@ def _write(
     if held.digest == digest:
         inventory.touch_source(session, held, snapshot.generation, actor.name)
         return SnapshotResult(
-            _reloaded(session, held), 0, 0, 0, len(facts), _queue_scans(session, actor, held.id, engine)
+            _reload_source(session, held), 0, 0, 0, len(facts), _queue_scans(session, actor, held.id, engine)
         )
     gone = known.keys() - facts.keys()
     inventory.replace(session, held, snapshot.generation, digest, actor.name, changed, gone)
@@ -164,7 +164,7 @@ def _write(
     detail = {"environment": held.environment, "generation": snapshot.generation, "workloads": len(facts), **counts}
     audit.record(session, actor, Action.INVENTORY_REPORT, f"{held.source} {held.name}", detail=detail)
     tickets = _queue_scans(session, actor, held.id, engine)
-    return SnapshotResult(_reloaded(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
+    return SnapshotResult(_reload_source(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
 
 
 def examine(
@@ -176,10 +176,10 @@ def examine(
     nothing is compared with other environments. Raises UsageError naming the field.
     """
     if environment:
-        fields.matching("environment", environment, ENVIRONMENT, 63, _ENVIRONMENT_HINT)
+        fields.check_pattern("environment", environment, ENVIRONMENT, 63, _ENVIRONMENT_HINT)
     read = []
     for each in documents:
-        data = workload_documents.encode(workload_documents.stripped(each))
+        data = workload_documents.encode(workload_documents.without_values(each))
         if len(data) > workload_documents.MOST_BYTES:
             raise fields.invalid("workloads", f"a workload is larger than {workload_documents.MOST_BYTES >> 10} KiB")
         read.append(workload_documents.workload(data))
@@ -215,7 +215,7 @@ def refresh(database: Database, *, seconds: float) -> int:
 
 
 def _check(snapshot: Snapshot) -> None:
-    fields.matching("environment", snapshot.environment, ENVIRONMENT, 63, _ENVIRONMENT_HINT)
+    fields.check_pattern("environment", snapshot.environment, ENVIRONMENT, 63, _ENVIRONMENT_HINT)
     if snapshot.source not in catalog.workload_sources():
         raise _unknown_source(snapshot.source)
     fields.text("name", snapshot.name, NAME_LENGTH, shortest=1)
@@ -239,7 +239,7 @@ def _facts(snapshot: Snapshot) -> dict[str, tuple[str, bytes]]:
         name = each.get("name")
         if not isinstance(name, str) or not name:
             raise fields.invalid("workloads", "a workload has no name")
-        data = workload_documents.encode(workload_documents.stripped(each))
+        data = workload_documents.encode(workload_documents.without_values(each))
         if len(data) > workload_documents.MOST_BYTES:
             most = workload_documents.MOST_BYTES >> 10
             raise fields.invalid("workloads", f"the workload {name[:100]!r} is larger than {most} KiB")
@@ -257,7 +257,7 @@ def _facts(snapshot: Snapshot) -> dict[str, tuple[str, bytes]]:
 
 
 @dataclass(frozen=True)
-class _Running:
+class _RunningImage:
     """The image that a workload runs. Fields that its document does not contain are empty."""
 
     repository: str = ""
@@ -265,13 +265,13 @@ class _Running:
     digest: str = ""
 
     @classmethod
-    def mounted(cls, image: str) -> _Running:
+    def mounted(cls, image: str) -> _RunningImage:
         """An image whose files are mounted."""
         known = _reference(image)
         return cls(known.name, known.tag or "", str(known.digest or "")) if known else cls()
 
     @classmethod
-    def of(cls, workload: Workload) -> _Running:
+    def of(cls, workload: Workload) -> _RunningImage:
         named, running = _reference(workload.image), _reference(workload.running_digest)
         known = named or running
         if known is None:
@@ -293,15 +293,15 @@ class _Judge:
     """Checks and decides about workloads of one environment. Looks up shared data (policies, images, owners) once."""
 
     def __init__(self, session: Connection, environment: str, judged: Sequence[Workload]) -> None:
-        running = [_Running.of(each) for each in judged]
-        running += [_Running.mounted(use.image) for each in judged for use in each.mounted_images]
+        running = [_RunningImage.of(each) for each in judged]
+        running += [_RunningImage.mounted(use.image) for each in judged for use in each.mounted_images]
         self._session, self._environment = session, environment
-        known = catalog.known()
+        known = catalog.known_names()
         self._around = decisions.Surroundings(
             decisions.enabled_policies(session, known), default_policy(known), moment(session), catalog.remedies()
         )
         untold = [(each.repository, each.tag) for each in running if each.repository and each.tag and not each.digest]
-        self._tagged = inventory.tagged(session, untold)
+        self._tagged = inventory.digests_of_tags(session, untold)
         digests = {(each.repository, self._digest(each)) for each in running if each.repository}
         self._states = inventory.image_states(session, environment, [pair for pair in digests if pair[1]])
         tagged = {(each.repository, each.tag) for each in running if each.repository and each.tag}
@@ -312,7 +312,7 @@ class _Judge:
 
     def judge(self, workload: Workload, former: Due | None = None) -> WorkloadDecision:
         """Check and decide. Reuses the results of ``former`` if neither the checks nor the image's evidence changed."""
-        running = _Running.of(workload)
+        running = _RunningImage.of(workload)
         digest = self._digest(running)
         state = self._states.get((running.repository, digest), ImageState())
         workload = replace(workload, elsewhere=self._known_elsewhere(running, digest))
@@ -328,10 +328,10 @@ class _Judge:
             packed = zlib.compress(evidence, 1)
         project = self._owners.get(running.repository, stored_projects.DEFAULT)
         if project not in self._accepted:
-            self._accepted[project] = exemptions.holding(self._session, project)
-        examined = decisions.Examined(workload, results, evidence, running.repository, project)
+            self._accepted[project] = exemptions.exemptions_in_effect(self._session, project)
+        examined = decisions.ExaminedWorkload(workload, results, evidence, running.repository, project)
         decision = decisions.decide_workload(examined, self._around, self._environment, self._accepted[project])
-        mounted = tuple(self._mounted(use) for use in workload.mounted_images)
+        mounted = tuple(self._mounted_image(use) for use in workload.mounted_images)
         level = _level(decision.verdict, decision.undecided, state, bool(workload.image))
         # The worst of what runs and what is mounted. A clean container that executes a file of a denied image is not
         # clean.
@@ -362,7 +362,7 @@ class _Judge:
 
     def results(self, workload: Workload, actor: Actor) -> tuple[CheckResult, ...]:
         """Check only. The image's evidence and the inventory count if the actor sees the image's project."""
-        running = _Running.of(workload)
+        running = _RunningImage.of(workload)
         if not actor.sees(self._owners.get(running.repository, stored_projects.DEFAULT)):
             return workloads.check(workload, None)
         digest = self._digest(running)
@@ -371,8 +371,8 @@ class _Judge:
             workload = replace(workload, elsewhere=self._known_elsewhere(running, digest))
         return workloads.check(workload, self._subject(state.report_id))
 
-    def _mounted(self, use: ImageUse) -> MountedImage:
-        running = _Running.mounted(use.image)
+    def _mounted_image(self, use: ImageUse) -> MountedImage:
+        running = _RunningImage.mounted(use.image)
         digest = self._digest(running)
         state = self._states.get((running.repository, digest), ImageState())
         project = self._owners.get(running.repository, stored_projects.DEFAULT)
@@ -387,14 +387,14 @@ class _Judge:
             state.undecided,
         )
 
-    def _known_elsewhere(self, running: _Running, digest: str) -> Elsewhere | None:
+    def _known_elsewhere(self, running: _RunningImage, digest: str) -> Elsewhere | None:
         """What the inventory knows of the workload's tag. None: it has no tag, so it names one image everywhere."""
         if not running.tag:
             return None
         others = self._elsewhere.get((running.repository, running.tag), ())
         return Elsewhere(digest, tuple(RunningDigest(environment, other) for environment, other in others))
 
-    def _digest(self, running: _Running) -> str:
+    def _digest(self, running: _RunningImage) -> str:
         return running.digest or self._tagged.get((running.repository, running.tag), "")
 
     def _read_subject(self, report_id: str) -> ImageSubject | None:
@@ -475,7 +475,7 @@ def _owner(workload: Workload) -> str:
 
 def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str) -> tuple[scans.Ticket, ...]:
     """Request scans of the source's images that have no evidence, at most once a day for each."""
-    targets = inventory.unscanned(session, source_id, limit=_MOST_SCANS * 2)
+    targets = inventory.images_without_evidence(session, source_id, limit=_MOST_SCANS * 2)
     # Twice as many are read as are requested: those that were requested lately are dropped here, and a page of them
     # must not keep the others from being scanned.
     lately = inventory.recently_requested(session, [target for target, _ in targets], _ASK_AGAIN_SECONDS)
@@ -491,7 +491,7 @@ def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str)
     return tuple(tickets)
 
 
-def _reloaded(session: Connection, held: inventory.SourceView) -> inventory.SourceView:
+def _reload_source(session: Connection, held: inventory.SourceView) -> inventory.SourceView:
     found = inventory.source_of(session, held.environment, held.source, held.name)
     assert found is not None
     return found
@@ -527,11 +527,13 @@ class Detail:
         return bool(self.tag_names and self.row.digest and not self.row.by_tag and self.tag_names != self.row.digest)
 
 
-def stored(found: inventory.WorkloadDetail) -> decisions.Examined:
+def examined_row(found: inventory.WorkloadDetail) -> decisions.ExaminedWorkload:
     """A stored workload, with what its checks found."""
     evidence = zlib.decompress(found.results)
     workload = workload_documents.workload(found.facts)
-    return decisions.Examined(workload, _read_results(evidence), evidence, found.row.repository, found.row.project)
+    return decisions.ExaminedWorkload(
+        workload, _read_results(evidence), evidence, found.row.repository, found.row.project
+    )
 
 
 def detail(session: Connection, actor: Actor, uid: str) -> Detail:

@@ -25,7 +25,7 @@ from scanner.policy import expressions
 from scanner.services.exemptions import event_of
 from scanner.services.notifications import event_variable, quiet_until
 from scanner.store import accounts, alerts, channels, exemptions, notifications, open_groups, outbox, scans, trust
-from scanner.store.leases import locked
+from scanner.store.leases import try_lock
 from scanner.store.session import Database, epoch, moment
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def route(database: Database) -> int:
     Conditions are evaluated before the transaction: it holds the write lock of SQLite, which the gate needs too.
     """
     with database.read() as session:
-        rows = outbox.unrouted(session, limit=BATCH)
+        rows = outbox.unrouted_events(session, limit=BATCH)
         if not rows:
             return 0
         audience = _audience(session)
@@ -63,7 +63,7 @@ def route(database: Database) -> int:
     def write(session: Connection) -> int:
         # A lock that is not waited for. The worker that holds it does this work, and a second one would only wait to
         # find nothing.
-        if not locked(session, _ROUTE_LOCK):
+        if not try_lock(session, _ROUTE_LOCK):
             return 0
         outbox.mark_routed(session, rows)
         notifications.collect(session, planned)
@@ -124,11 +124,11 @@ def _audience(session: Connection) -> list[_Subscriber]:
     return audience
 
 
-def _plans(audience: Sequence[_Subscriber], row: outbox.Row, now: float) -> Iterable[notifications.Planned]:
+def _plans(audience: Sequence[_Subscriber], row: outbox.Row, now: float) -> Iterable[notifications.PlannedMessage]:
     for one in audience:
         if one.gets(row.event):
             group = notifications.DIGEST if one.own.digest else group_of(row.event)
-            yield notifications.Planned(
+            yield notifications.PlannedMessage(
                 one.own.id, one.own.channel_id, one.own.recipient, group, _sent_at(one.own, now), row
             )
 
@@ -199,7 +199,7 @@ def deliver(
             # arrives.
             outcome = failure if isinstance(failure, DeliveryError) else DeliveryError(str(failure))
         else:
-            outcome = _sent(channel.format, message, target)
+            outcome = _try_to_send(channel.format, message, target)
         tried += 1
         after = _recorder(held, view, outcome)
         # The fence. A worker that was paused longer than its lease must not overwrite what its successor recorded.
@@ -212,7 +212,7 @@ def deliver(
     return tried
 
 
-def _take(session: Connection, held: channels.Held) -> tuple[notifications.NotificationView, ...]:
+def _take(session: Connection, held: channels.HeldChannel) -> tuple[notifications.NotificationView, ...]:
     return notifications.due(session, held, SENT_AT_ONCE)
 
 
@@ -225,7 +225,7 @@ def _target(session: Connection, channel: channels.ChannelView, settings: Settin
         raise DeliveryError(str(error), reason=error.reason, hint=error.hint) from None
 
 
-def _sent(format_: str, message: Message, target: Target) -> Receipt | DeliveryError:
+def _try_to_send(format_: str, message: Message, target: Target) -> Receipt | DeliveryError:
     form = catalog.channels().get(format_)
     if form is None:
         return DeliveryError(f"this version has no channel format {format_}", reason="no_such_format")
@@ -245,7 +245,7 @@ def _sent(format_: str, message: Message, target: Target) -> Receipt | DeliveryE
 
 
 def _recorder(
-    held: channels.Held, view: notifications.NotificationView, outcome: Receipt | DeliveryError
+    held: channels.HeldChannel, view: notifications.NotificationView, outcome: Receipt | DeliveryError
 ) -> Callable[[Connection], bool]:
     """What came of an attempt, in one transaction under the fence. False: the channel is another worker's by now."""
 
@@ -256,7 +256,7 @@ def _recorder(
             before = channels.failures(session, held)
             if not channels.write(session, held, **values, lease_until=now + LEASE_SECONDS):
                 return False
-            notifications.sent(session, view.id, outcome.status, outcome.text)
+            notifications.record_sent(session, view.id, outcome.status, outcome.text)
             if before is not None and before >= _FAILING:
                 _tell_failing(session, view, before, "", resolved=True)
             return True
@@ -273,7 +273,7 @@ def _recorder(
             values["paused_until"] = now + min(pause, max(_CHANNEL_PAUSE, outcome.retry_after or 0.0))
         if not channels.write(session, held, **values):
             return False
-        notifications.failed(
+        notifications.record_failure(
             session,
             view.id,
             outcome.reason,
@@ -308,7 +308,7 @@ def _tell_failing(
     outbox.add(session, [event])
 
 
-def _release(session: Connection, held: channels.Held, left: Sequence[int], tried: int) -> None:
+def _release(session: Connection, held: channels.HeldChannel, left: Sequence[int], tried: int) -> None:
     values: dict[str, object] = {"lease_until": None, "worker": ""}
     if tried == 0 and not left:
         # What is due waits for an earlier message about its subject: the other channels come first.
@@ -348,15 +348,15 @@ def watch(database: Database, settings: Settings) -> int:
     """Look for what began and ended since the last look. Returns how many events were written."""
 
     def look(session: Connection) -> int:
-        if not locked(session, _WATCH_LOCK):
+        if not try_lock(session, _WATCH_LOCK):
             return 0
         now = moment(session)
         events = [
-            *_changed(session, EventKind.EXEMPTION_EXPIRING, _expiring(session, now)),
-            *_expired(session, now),
-            *_changed(session, EventKind.SIGNATURE_EXPIRING, _signatures(session, now)),
-            *_changed(session, EventKind.QUEUE_STUCK, _stuck(session)),
-            *_changed(session, EventKind.ADVISORIES_STALE, stale),
+            *_condition_changes(session, EventKind.EXEMPTION_EXPIRING, _expiring_events(session, now)),
+            *_expired_events(session, now),
+            *_condition_changes(session, EventKind.SIGNATURE_EXPIRING, _signatures(session, now)),
+            *_condition_changes(session, EventKind.QUEUE_STUCK, _stuck(session)),
+            *_condition_changes(session, EventKind.ADVISORIES_STALE, stale),
             *(_end(session, gone) for gone in left if _is_gone(session, gone)),
         ]
         return outbox.add(session, events)
@@ -368,7 +368,7 @@ def watch(database: Database, settings: Settings) -> int:
     return database.uncrossed(look)
 
 
-def _changed(session: Connection, kind: EventKind, now: Mapping[alerts.Key, Event]) -> list[Event]:
+def _condition_changes(session: Connection, kind: EventKind, now: Mapping[alerts.Key, Event]) -> list[Event]:
     """Return events for conditions that began, and for those that ended if their kind reports the end."""
     told = alerts.open_(session, kind)
     begun = [key for key in sorted(now) if key not in told]
@@ -389,8 +389,8 @@ _ENDS = {
 }
 
 
-def _expiring(session: Connection, now: datetime) -> dict[alerts.Key, Event]:
-    soon = exemptions.ending(session, now, now + _EXPIRING)
+def _expiring_events(session: Connection, now: datetime) -> dict[alerts.Key, Event]:
+    soon = exemptions.expiring_between(session, now, now + _EXPIRING)
     return {
         (one.project, one.id): event_of(
             one,
@@ -402,9 +402,9 @@ def _expiring(session: Connection, now: datetime) -> dict[alerts.Key, Event]:
     }
 
 
-def _expired(session: Connection, now: datetime) -> list[Event]:
+def _expired_events(session: Connection, now: datetime) -> list[Event]:
     """Exemptions whose time is over since the last look."""
-    over = exemptions.ending(session, now - timedelta(days=2), now)
+    over = exemptions.expiring_between(session, now - timedelta(days=2), now)
     told = alerts.open_(session, EventKind.EXEMPTION_LAPSED)
     new = [one for one in over if (one.project, one.id) not in told]
     alerts.begin(session, EventKind.EXEMPTION_LAPSED, [(one.project, one.id) for one in new])
@@ -417,7 +417,7 @@ def _expired(session: Connection, now: datetime) -> list[Event]:
 
 
 def _signatures(session: Connection, now: datetime) -> dict[alerts.Key, Event]:
-    _, found = trust.ending(session, None, now + _SIGNATURE_EXPIRING, limit=1000)
+    _, found = trust.ending_signatures(session, None, now + _SIGNATURE_EXPIRING, limit=1000)
     return {
         (one.project, f"{one.repository}:{one.tag}"): Event(
             EventKind.SIGNATURE_EXPIRING,
@@ -453,7 +453,7 @@ def _stale(settings: Settings) -> dict[alerts.Key, Event]:
     """As `advisories_max_age_hours` says. A worker whose engine has no advisories is one that cannot decide either."""
     oldest = datetime.now(UTC) - timedelta(hours=settings.advisories_max_age_hours)
     found = {}
-    for engine in catalog.chosen(settings.engine):
+    for engine in catalog.engines_of(settings.engine):
         try:
             updated_at = engine.advisories(settings).updated_at
             why = "" if updated_at is not None and updated_at >= oldest else f"of {engine.id}: too old"

@@ -102,8 +102,8 @@ def create(
     """
     fields.text("name", name, NAME_LENGTH, shortest=1)
     form = format_of(format_)
-    plain, secrets = _checked(form, values, {})
-    _check_addresses(form, {**plain, **_revealed(secrets)}, settings)
+    plain, secrets = _check_form(form, values, {})
+    _check_addresses(form, {**plain, **_revealed_secrets(secrets)}, settings)
     with database.session() as session:
         if project:
             projects.visible_name(session, actor, project)
@@ -139,9 +139,9 @@ def change(
         found = visible(session, actor, identifier)
         stored = channels.secrets(session, identifier, key)
     form = format_of(found.format)
-    plain, secrets = _checked(form, values, stored)
-    everything = {**plain, **_revealed(secrets)}
-    if form.hosts(everything) != form.hosts({**found.settings, **_revealed(stored)}):
+    plain, secrets = _check_form(form, values, stored)
+    everything = {**plain, **_revealed_secrets(secrets)}
+    if form.hosts(everything) != form.hosts({**found.settings, **_revealed_secrets(stored)}):
         # A user who changes the address to their own server must not receive a secret that another user stored.
         for one in form.fields:
             if one.secret and one.name in stored and not values.get(one.name):
@@ -151,7 +151,7 @@ def change(
     with database.session() as session:
         channels.change(session, key, identifier, name=name, settings=plain, secrets=secrets)
         # Names only. The audit log says that a secret was changed and never what it was or is.
-        renewed = sorted(name for name in secrets if secrets[name].reveal() != _plain(stored.get(name)))
+        renewed = sorted(name for name in secrets if secrets[name].reveal() != _plain_text(stored.get(name)))
         members = sorted({*(n for n in plain if plain[n] != found.settings.get(n)), *renewed})
         audit.record(session, actor, Action.CHANNEL_CHANGE, identifier, detail={"name": name, "members": members})
         return channels.get(session, identifier)
@@ -181,7 +181,7 @@ def visible(session: Connection, actor: Actor, identifier: str) -> channels.Chan
     return found
 
 
-def configured(session: Connection, actor: Actor) -> list[channels.ChannelView]:
+def configurable_channels(session: Connection, actor: Actor) -> list[channels.ChannelView]:
     """The channels that the actor may configure, by name."""
     return [one for one in channels.list_channels(session) if _configures(actor, one)]
 
@@ -192,7 +192,7 @@ def _configures(actor: Actor, found: channels.ChannelView) -> bool:
 
 
 @dataclass(frozen=True)
-class Tested:
+class ChannelTest:
     """What came of a test. ``answer``: what the receiver answered, without secrets."""
 
     delivered: bool
@@ -204,7 +204,7 @@ class Tested:
 
 def send_test(
     database: Database, settings: Settings, key: Secret, actor: Actor, identifier: str, recipient: str = ""
-) -> Tested:
+) -> ChannelTest:
     """Send a test message now, and say what the receiver answered. Raises NotFoundError, UsageError."""
     with database.read() as session:
         found = visible(session, actor, identifier)
@@ -216,13 +216,13 @@ def send_test(
     tested = _deliver_test(form, Target(settings, found.settings, secrets), found.name, recipient, now)
     with database.session() as session:
         if tested.delivered:
-            channels.worked(session, identifier)
+            channels.retry_waiting(session, identifier)
         detail = {"name": found.name, "delivered": tested.delivered, "message": tested.message}
         audit.record(session, actor, Action.CHANNEL_TEST, identifier, detail=detail)
     return tested
 
 
-def _deliver_test(form: ChannelFormat, target: Target, name: str, recipient: str, now: datetime) -> Tested:
+def _deliver_test(form: ChannelFormat, target: Target, name: str, recipient: str, now: datetime) -> ChannelTest:
     identifier = f"test-{int(now.timestamp())}"
     event = Event(
         EventKind.TEST, "test", f"A test of the channel {name}", item="Dockwarden can send here", level=Level.INFO
@@ -245,15 +245,15 @@ def _deliver_test(form: ChannelFormat, target: Target, name: str, recipient: str
     try:
         receipt = form.deliver(message, target)
     except DeliveryError as error:
-        return Tested(False, "", redacted(str(error), secrets), redacted(error.answer, secrets), error.hint)
-    return Tested(True, receipt.status, "delivered", redacted(receipt.text, secrets))
+        return ChannelTest(False, "", redacted(str(error), secrets), redacted(error.answer, secrets), error.hint)
+    return ChannelTest(True, receipt.status, "delivered", redacted(receipt.text, secrets))
 
 
 # Subscriptions
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedSubscription:
     """What is subscribed to. See `store.channels.SubscriptionView`. ``personal``: for the actor's own address."""
 
     channel_id: str
@@ -271,7 +271,7 @@ class Wanted:
     disabled: bool = False
 
 
-def subscribe(session: Connection, actor: Actor, wanted: Wanted) -> channels.SubscriptionView:
+def subscribe(session: Connection, actor: Actor, wanted: WantedSubscription) -> channels.SubscriptionView:
     """Subscribe a channel to events, or, with ``personal``, oneself.
 
     Raises UsageError naming the field, NotFoundError, RefusedError.
@@ -293,7 +293,7 @@ def subscribe(session: Connection, actor: Actor, wanted: Wanted) -> channels.Sub
 
 
 def change_subscription(
-    session: Connection, actor: Actor, identifier: str, wanted: Wanted
+    session: Connection, actor: Actor, identifier: str, wanted: WantedSubscription
 ) -> channels.SubscriptionView:
     """Replace a subscription. Its channel and owner stay. Raises as `subscribe`."""
     found = visible_subscription(session, actor, identifier)
@@ -323,7 +323,7 @@ def visible_subscription(session: Connection, actor: Actor, identifier: str) -> 
 
 def subscriptions(session: Connection, actor: Actor) -> list[channels.SubscriptionView]:
     """The actor's own, and, for administrators of a channel, everybody's on it."""
-    mine = {one.id for one in configured(session, actor)} if actor.may("manage") else set()
+    mine = {one.id for one in configurable_channels(session, actor)} if actor.may("manage") else set()
     return [
         one
         for one in channels.subscriptions(session)
@@ -345,7 +345,7 @@ def open_to_people(session: Connection, actor: Actor) -> list[channels.ChannelVi
     ]
 
 
-def _check(wanted: Wanted) -> None:
+def _check(wanted: WantedSubscription) -> None:
     fields.text("name", wanted.name, NAME_LENGTH)
     known = {kind.value for kind in SUBSCRIBABLE}
     for kind in fields.at_most("kinds", wanted.kinds, len(known)):
@@ -363,7 +363,7 @@ def _check(wanted: Wanted) -> None:
         raise fields.invalid("quiet_to", "quiet hours have a beginning and an end", "22:00 and 07:00")
     for name in ("quiet_from", "quiet_to"):
         if value := getattr(wanted, name):
-            fields.matching(name, value, CLOCK, 5, "write a time as 22:00")
+            fields.check_pattern(name, value, CLOCK, 5, "write a time as 22:00")
     if wanted.timezone not in _timezones():
         raise fields.invalid("timezone", f"there is no time zone {wanted.timezone[:64]!r}", "such as Europe/Berlin")
 
@@ -386,7 +386,7 @@ def _check_condition(condition: str) -> None:
         raise fields.invalid("condition", f"the condition is refused: {problem}", "see docs/notifications.md")
 
 
-def _check_rights(session: Connection, actor: Actor, wanted: Wanted, channel: channels.ChannelView) -> None:
+def _check_rights(session: Connection, actor: Actor, wanted: WantedSubscription, channel: channels.ChannelView) -> None:
     if wanted.personal:
         if not actor.user_id:
             raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
@@ -407,7 +407,7 @@ def _check_rights(session: Connection, actor: Actor, wanted: Wanted, channel: ch
             raise fields.invalid("project", f"the channel gets events of the project {channel.project} only")
 
 
-def _values(wanted: Wanted) -> dict[str, object]:
+def _values(wanted: WantedSubscription) -> dict[str, object]:
     names = (
         "name",
         "project",
@@ -439,7 +439,7 @@ def deliveries(
     limit: int = 50,
 ) -> Page[notifications.NotificationView]:
     """Messages of the channels that the actor may configure, newest first."""
-    mine = {one.id for one in configured(session, actor)}
+    mine = {one.id for one in configurable_channels(session, actor)}
     if channel_id:
         mine &= {channel_id}
     everything = actor.projects is None and not channel_id
@@ -477,7 +477,7 @@ def replay_all(session: Connection, actor: Actor, channel_id: str) -> int:
 # What a channel's fields may hold
 
 
-def _checked(
+def _check_form(
     form: ChannelFormat, given: Mapping[str, str], stored: Mapping[str, Secret]
 ) -> tuple[dict[str, str], dict[str, Secret]]:
     """The settings and the secrets of a channel. Raises UsageError naming the field."""
@@ -496,7 +496,7 @@ def _checked(
             plain[one.name] = value
         if one.required and not (plain.get(one.name) or secrets.get(one.name)):
             raise fields.invalid(one.name, f"{one.label} is missing")
-    form.check({**plain, **_revealed(secrets)})
+    form.check({**plain, **_revealed_secrets(secrets)})
     return plain, secrets
 
 
@@ -529,11 +529,11 @@ def _check_addresses(form: ChannelFormat, values: Mapping[str, str], settings: S
             raise fields.invalid("settings", str(error), error.hint) from None
 
 
-def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
+def _revealed_secrets(secrets: Mapping[str, Secret]) -> dict[str, str]:
     return {name: value.reveal() for name, value in secrets.items()}
 
 
-def _plain(secret: Secret | None) -> str:
+def _plain_text(secret: Secret | None) -> str:
     return secret.reveal() if secret else ""
 
 

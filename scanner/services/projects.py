@@ -47,7 +47,7 @@ def create(
     """
     actor.require_every_project()
     hint = "use lower-case letters and digits, with . _ - between them"
-    fields.matching("name", name, fields.NAME, fields.NAME_LENGTH, hint)
+    fields.check_pattern("name", name, fields.NAME, fields.NAME_LENGTH, hint)
     _check(description, patterns, groups, engine)
     project = projects.create(session, name, description=description, patterns=patterns, groups=groups, engine=engine)
     # Patterns decide which project a repository belongs to, and with it which policies and exemptions apply.

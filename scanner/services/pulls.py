@@ -142,12 +142,15 @@ def decide(
         raise _invalid(f"{error}") from error
     if pull.kind is Kind.BLOB:
         return _blob(reference, place, door, actor)
-    if reference.digest is not None and (known := _known(reference, reference.digest, place, door, actor)) is not None:
+    if (
+        reference.digest is not None
+        and (known := _known_verdict(reference, reference.digest, place, door, actor)) is not None
+    ):
         return doors.let_through(known, door, reference.digest)
     return doors.decide(str(reference), None, place.environment, door, actor, ends=ends)
 
 
-def _known(
+def _known_verdict(
     reference: Reference, digest: Digest, place: GatedRegistry, door: doors.DoorServices, actor: Actor
 ) -> doors.DoorResult | None:
     """Return what is known about a manifest without a scan. None: a scan is needed.

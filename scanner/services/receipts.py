@@ -26,7 +26,7 @@ from scanner.services import _fields as fields
 from scanner.services import decisions, gate
 from scanner.store import audit, images
 from scanner.store import receipts as store
-from scanner.store.session import alone, epoch, moment
+from scanner.store.session import epoch, moment, take_lock
 from scanner.trust import _receipts as signing
 from scanner.trust._pkcs11 import Token, is_reference
 
@@ -73,15 +73,15 @@ def issue(
     one only. Run it in ``Database.uncrossed``. Raises NotFoundError (reason ``not_decided`` without a decision),
     UsageError.
     """
-    fields.matching("environment", environment, ENVIRONMENT, ENVIRONMENT_LENGTH)
+    fields.check_pattern("environment", environment, ENVIRONMENT, ENVIRONMENT_LENGTH)
     repository = _repository(session, actor, digest, repository)
     reference = Reference.parse(f"{repository}@{digest}")
     answer = gate.GateRequest(reference, environment, actor.projects).recorded(session, Digest(digest))
-    active = decisions.enabled_policies(session, catalog.known())
+    active = decisions.enabled_policies(session, catalog.known_names())
     named = {name for one in active for name in one.policy.environments}
     found = store.in_force(session, digest, repository, environment if environment in named else "")
     if answer is None or found is None:
-        raise _undecided()
+        raise _undecided_error()
     return sign(session, signer, actor, found, environment)
 
 
@@ -90,7 +90,7 @@ def _repository(session: Connection, actor: Actor, digest: str, named: str) -> s
     if named in known:
         return named
     if named or not known:
-        raise _undecided()
+        raise _undecided_error()
     if len(known) > 1:
         message = f"the image is known in {len(known)} repositories"
         hint = "name one as ?repository=, such as " + known[0]
@@ -98,7 +98,7 @@ def _repository(session: Connection, actor: Actor, digest: str, named: str) -> s
     return known[0]
 
 
-def _undecided() -> NotFoundError:
+def _undecided_error() -> NotFoundError:
     return NotFoundError(
         "there is no decision about this image to sign", reason="not_decided", hint="scan it, or ask the gate, first"
     )
@@ -108,7 +108,7 @@ def sign(
     session: Connection, signer: Signer, actor: Actor, found: store.InForce, environment: str, margin: float = _LEFT
 ) -> store.ReceiptView:
     """Return a receipt for this decision: the current one if it holds for long enough, or a new one."""
-    alone(session, _LOCK)  # two at once would both sign, and the second would revoke the first
+    take_lock(session, _LOCK)  # two at once would both sign, and the second would revoke the first
     now = moment(session)
     ends = min(now.timestamp() + signer.life, found.valid_until or float("inf"))
     known = store.current(session, found.digest, found.repository, environment)
@@ -120,7 +120,9 @@ def sign(
             return known
     # Receipts have whole seconds, and the newest counts: one of the same second would not revoke the former.
     issued = now.replace(microsecond=0)
-    former = [each.issued_at for each in store.of_image(session, found.digest, None) if _same(each, found, environment)]
+    former = [
+        each.issued_at for each in store.of_image(session, found.digest, None) if _is_current(each, found, environment)
+    ]
     issued = max([issued, *(each + timedelta(seconds=1) for each in former)])
     until = datetime.fromtimestamp(int(ends), UTC)
     if until <= issued:
@@ -170,7 +172,7 @@ def sign(
     return made
 
 
-def _same(each: store.ReceiptView, found: store.InForce, environment: str) -> bool:
+def _is_current(each: store.ReceiptView, found: store.InForce, environment: str) -> bool:
     return (each.repository, each.environment) == (found.repository, environment)
 
 
@@ -208,7 +210,7 @@ def bundles(session: Connection, found: store.ReceiptView) -> dict[str, str]:
     return {kind: signing.bundle_of(text, pems[found.key_id]) for kind, text in found.envelopes.items()}
 
 
-def rendered(session: Connection, found: store.ReceiptView, form: str, predicate: str) -> str:
+def render_attestation(session: Connection, found: store.ReceiptView, form: str, predicate: str) -> str:
     """Return one attestation of a receipt as a file: ``form`` is bundle or dsse, ``predicate`` a key of SHORT_NAMES."""
     if predicate not in SHORT_NAMES:
         raise fields.invalid("predicate", "use one of " + ", ".join(SHORT_NAMES))
@@ -218,7 +220,7 @@ def rendered(session: Connection, found: store.ReceiptView, form: str, predicate
     return found.envelopes[kind] if form == "dsse" else bundles(session, found)[kind]
 
 
-def pushed(session: Connection, actor: Actor, push: store.PushView, attestations: int, note: str) -> None:
+def record_push(session: Connection, actor: Actor, push: store.PushView, attestations: int, note: str) -> None:
     """Record that an image's receipts were written to its registry. ``note``: what the registry did not do."""
     store.end_push(session, push, note)
     detail = {"repository": push.repository, "attestations": attestations}
@@ -264,7 +266,7 @@ def _create(session: Connection, signer: Signer, actor: Actor, signs_from: float
     return made
 
 
-def published(session: Connection, signer: Signer, actor: Actor) -> list[store.KeyView]:
+def published_keys(session: Connection, signer: Signer, actor: Actor) -> list[store.KeyView]:
     """Return the keys that verifiers should trust, the newest first: the next one, the one that signs, and former ones
     while a receipt that they signed can still hold.
 
@@ -272,7 +274,7 @@ def published(session: Connection, signer: Signer, actor: Actor) -> list[store.K
     """
     known = [each for each in store.keys(session) if not each.revoked_at]
     if not known:
-        alone(session, _LOCK)
+        take_lock(session, _LOCK)
         _signing_key(session, signer, actor)
         known = [each for each in store.keys(session) if not each.revoked_at]
     now, found = epoch(session), list[store.KeyView]()
@@ -306,7 +308,7 @@ def rotate_key(
     actor.require_every_project()
     if not 0 <= overlap_hours <= 720:
         raise fields.invalid("overlap", "the overlap is 0 to 720 hours")
-    alone(session, _LOCK)
+    take_lock(session, _LOCK)
     now = epoch(session)
     waiting = [each for each in store.keys(session) if not each.revoked_at and each.signs_from > now]
     if waiting:
@@ -322,7 +324,7 @@ def revoke_key(session: Connection, signer: Signer, actor: Actor, key_id: str) -
     ``key_id``: its first characters, at least 8. Returns the number of receipts. Another key signs at once.
     """
     actor.require_every_project()
-    alone(session, _LOCK)
+    take_lock(session, _LOCK)
     found = [each for each in store.keys(session) if len(key_id) >= 8 and each.key_id.startswith(key_id.lower())]
     # An ambiguous beginning is refused: revoking the wrong key cannot be undone.
     if len(found) != 1 or found[0].revoked_at:

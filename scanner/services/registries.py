@@ -17,7 +17,15 @@ from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.pem import read_ca
 from scanner.model.reference import PORT
-from scanner.model.registry import HARBOR, OF_CREDENTIALS, RegistryChanges, RegistryFields, changed, changes, values
+from scanner.model.registry import (
+    HARBOR,
+    OF_CREDENTIALS,
+    RegistryChanges,
+    RegistryFields,
+    changed_fields,
+    changes,
+    values,
+)
 from scanner.model.service_account import read_key
 from scanner.services import _fields as fields
 from scanner.services import projects
@@ -56,9 +64,9 @@ def add(
     Raises UsageError naming the field, ConflictError for a host that exists already, NotFoundError, RefusedError.
     """
     actor.require_every_project()
-    fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
+    fields.check_pattern("host", host, HOST, HOST_LENGTH, _HINT)
     given["ca_pem"] = _certificates(given.get("ca_pem", ""))
-    _check(host, changed(RegistryFields(), given), password, bool(password))
+    _check(host, changed_fields(RegistryFields(), given), password, bool(password))
     project = projects.visible_name(session, actor, project)
     registry = registries.add(session, host, key, password=password or None, project=project, **given)
     shown = {name: value for name, value in values(registry).items() if name not in _NOT_AUDITED}
@@ -85,7 +93,7 @@ def change(
     before = registries.get(session, registry_id)
     if "ca_pem" in given:
         given["ca_pem"] = _certificates(given["ca_pem"])
-    chosen = changed(before, given)
+    chosen = changed_fields(before, given)
     if (chosen.credentials, chosen.machine_role) != (before.credentials, before.machine_role):
         if chosen.credentials != before.credentials and "machine_role" not in given:
             given["machine_role"] = False
@@ -94,7 +102,7 @@ def change(
         # An empty password deletes the stored one, also if the caller did not name it. Otherwise the secret of one
         # cloud would be sent to another as soon as its kind is changed.
         password = password or Secret("")
-    after = changed(before, given)
+    after = changed_fields(before, given)
     is_new_service = after.token_service not in ("", before.token_service)
     # An administrator of registries who may not read the password could otherwise have it sent to a token service of
     # their own.
@@ -162,14 +170,14 @@ def _check(host: str, after: RegistryFields, password: Secret | None, has_passwo
     if after.harbor not in HARBOR:
         raise fields.invalid("harbor", f"not a choice: {after.harbor[:64]!r}", "one of " + ", ".join(HARBOR))
     for alias in fields.at_most("aliases", after.aliases, ALIASES_MOST):
-        fields.matching("aliases", alias, ALIAS, HOST_LENGTH, _HINT)
+        fields.check_pattern("aliases", alias, ALIAS, HOST_LENGTH, _HINT)
     fields.text("username", after.username, USERNAME_LENGTH)
     if password is not None and len(password.reveal()) > PASSWORD_LENGTH:
         raise fields.invalid("password", f"a password has at most {PASSWORD_LENGTH} characters")
     if after.token_service:
         if after.credentials != cloud.STATIC:
             raise fields.invalid("token_service", "a cloud's registry is its own token service")
-        fields.matching("token_service", after.token_service, HOST, HOST_LENGTH, _HINT)
+        fields.check_pattern("token_service", after.token_service, HOST, HOST_LENGTH, _HINT)
     _check_credentials(host, after, password, has_password)
 
 
@@ -178,12 +186,12 @@ def _check_role(kind: str, role_arn: str, external_id: str) -> None:
         if kind != cloud.ECR:
             raise fields.invalid("role_arn", f"only credentials of {cloud.NAMES[cloud.ECR]} assume a role")
         hint = "such as arn:aws:iam::123456789012:role/dockwarden"
-        fields.matching("role_arn", role_arn, cloud.ROLE_ARN, cloud.ROLE_ARN_LENGTH, hint)
+        fields.check_pattern("role_arn", role_arn, cloud.ROLE_ARN, cloud.ROLE_ARN_LENGTH, hint)
     if external_id:
         if not role_arn:
             raise fields.invalid("external_id", "an external ID belongs to a role", "enter the role's ARN too")
         hint = "letters, digits and _+=,.@:/-, as in the trust policy of the role"
-        fields.matching("external_id", external_id, cloud.EXTERNAL_ID, cloud.EXTERNAL_ID_LENGTH, hint)
+        fields.check_pattern("external_id", external_id, cloud.EXTERNAL_ID, cloud.EXTERNAL_ID_LENGTH, hint)
 
 
 def _check_credentials(host: str, after: RegistryFields, password: Secret | None, has_password: bool) -> None:
@@ -218,15 +226,17 @@ def _check_credentials(host: str, after: RegistryFields, password: Secret | None
         raise fields.invalid("username", "this machine's identity needs no user name")
     if kind == cloud.ACR and (username or not machine_role):
         hint = "the client ID of an app registration or managed identity, such as 00000000-0000-0000-0000-000000000000"
-        fields.matching("username", username, cloud.CLIENT_ID, USERNAME_LENGTH, hint)
+        fields.check_pattern("username", username, cloud.CLIENT_ID, USERNAME_LENGTH, hint)
     if machine_role:
         if tenant:
             raise fields.invalid("tenant", "this machine's identity needs no tenant")
         return
     if kind == cloud.ECR:
-        fields.matching("username", username, cloud.ACCESS_KEY, USERNAME_LENGTH, "the ID of an access key: AKIA...")
+        fields.check_pattern(
+            "username", username, cloud.ACCESS_KEY, USERNAME_LENGTH, "the ID of an access key: AKIA..."
+        )
     if kind == cloud.ACR:
-        fields.matching("tenant", tenant, cloud.TENANT, HOST_LENGTH, "the tenant's ID or domain name")
+        fields.check_pattern("tenant", tenant, cloud.TENANT, HOST_LENGTH, "the tenant's ID or domain name")
     if not has_password:
         raise fields.invalid("password", f"the {_SECRETS[kind]} is missing", "or use the identity of this machine")
     if kind == cloud.GAR and password:

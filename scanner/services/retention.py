@@ -101,7 +101,7 @@ class Storage:
     last: Run | None
 
 
-def kept(settings: Settings) -> tuple[RetentionSetting, ...]:
+def retention_settings(settings: Settings) -> tuple[RetentionSetting, ...]:
     """Return all retention settings."""
     names = [item.name for item in fields(Settings) if item.name.startswith("retention_")]
     return tuple(RetentionSetting(name.removeprefix("retention_"), getattr(settings, name)) for name in names)
@@ -110,7 +110,7 @@ def kept(settings: Settings) -> tuple[RetentionSetting, ...]:
 def cutoffs(settings: Settings, now: datetime) -> store.Cutoffs:
     """Return the moments before which data is removed at ``now``."""
     known = {item.name for item in fields(store.Cutoffs)}
-    periods = {item.name: item.kept.period for item in kept(settings) if item.name in known}
+    periods = {item.name: item.kept.period for item in retention_settings(settings) if item.name in known}
     return store.Cutoffs(**{name: now - period for name, period in periods.items() if period is not None})
 
 
@@ -238,7 +238,7 @@ class Pruning:
         if before is None:
             return ""
         try:
-            while self._batch(lambda session: store.Batch(_counted(audit.prune(session, before, self._size)))):
+            while self._batch(lambda session: store.Batch(_count_entries(audit.prune(session, before, self._size)))):
                 self.report(Progress(Stage.RECORD, "pruning: audit log", sum(self._removed.values()), 0))
         # A chain that does not verify is evidence of tampering. Pruning it would destroy that evidence.
         except audit.BrokenChain as error:
@@ -256,7 +256,7 @@ class Pruning:
         jobs.finish(session, self.job, f"{sum(self._removed.values()):,} rows removed")
 
 
-def _counted(entries: int) -> dict[str, int]:
+def _count_entries(entries: int) -> dict[str, int]:
     return {_AUDIT_LOG: entries} if entries else {}
 
 

@@ -94,7 +94,7 @@ def simulate(
 ) -> Simulation[Flip]:
     """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
     trial = Trial(session, new)
-    return _simulated(
+    return _simulate(
         lambda at, most: listings.list_images(session, projects, cursor=at, limit=most),
         trial.compare_listed,
         limit,
@@ -117,7 +117,7 @@ def simulate_workloads(
     The worst workloads come first. Checks are not run again, and an image that was never scanned does not count.
     """
     trial = Trial(session, new)
-    return _simulated(
+    return _simulate(
         lambda at, most: inventory.list_workloads(session, projects, cursor=at, limit=most),
         lambda row: [trial.compare_workload(inventory.get(session, row.uid, projects))],
         limit,
@@ -126,7 +126,7 @@ def simulate_workloads(
     )
 
 
-def _simulated(
+def _simulate(
     page_of: Callable[[str | None, int], Page[Row]],
     compare: Callable[[Row], Iterable[F]],
     limit: int,
@@ -157,7 +157,7 @@ class Trial:
 
     def __init__(self, session: Connection, new: Policy, at: datetime | None = None) -> None:
         self._session, self._new, self._at = session, new, at
-        self._known, self._remedies = catalog.known(), catalog.remedies()
+        self._known, self._remedies = catalog.known_names(), catalog.remedies()
         before = decisions.enabled_policies(session, self._known, at)
         self._former = next((each.policy for each in before if each.policy.name == new.name), None)
         owner = next((view.project for view in policies.list_policies(session) if view.name == new.name), "")
@@ -165,12 +165,12 @@ class Trial:
         after = [*others, decisions.EnabledPolicy(new, 0, owner)]
         fallback, now = default_policy(self._known), at or moment(session)
         self._around = [decisions.Surroundings(each, fallback, now, self._remedies) for each in (before, after)]
-        self._environments = self._concerned([each.policy for each in after])
-        self._accepted = cache(lambda project: exemptions.holding(session, project, at))
+        self._environments = self._concerned_environments([each.policy for each in after])
+        self._accepted = cache(lambda project: exemptions.exemptions_in_effect(session, project, at))
         # Hundreds of containers run one image. Its decision is made once for each environment and side.
         self._of_image = cache(self._decide_image)
 
-    def _concerned(self, active: Sequence[Policy]) -> tuple[str, ...]:
+    def _concerned_environments(self, active: Sequence[Policy]) -> tuple[str, ...]:
         """The environments in which a verdict may change."""
         sides = [each for each in (self._new, self._former) if each is not None]
         names = {name for each in sides for name in each.environments}
@@ -194,8 +194,8 @@ class Trial:
         """Yield the verdicts before and after for each environment. Raises NotFoundError: the evidence is gone."""
         found = images.evidence(self._session, report_id)
         for environment in environments:
-            old, now = (self._decided(found, environment, side) for side in (0, 1))
-            rules, reasons = _why(old if old.verdict.rank > now.verdict.rank else now)
+            old, now = (self._decide(found, environment, side) for side in (0, 1))
+            rules, reasons = _reason_texts(old if old.verdict.rank > now.verdict.rank else now)
             yield Flip(name, digest, project, environment, old.verdict, now.verdict, rules, reasons)
 
     def compare_listed(self, item: listings.ListedImage) -> Iterator[Flip]:
@@ -205,7 +205,7 @@ class Trial:
 
     def compare_workload(self, found: inventory.WorkloadDetail) -> WorkloadFlip:
         """Return the verdicts about a running workload: the worse of how it is run and of its image."""
-        row, one = found.row, use_cases.stored(found)
+        row, one = found.row, use_cases.examined_row(found)
         image = (row.repository, row.digest)
         state = inventory.image_states(self._session, row.environment, [image]).get(image) if row.digest else None
         sides: list[list[Decision]] = []
@@ -219,20 +219,20 @@ class Trial:
         )
 
     def _decide_image(self, report_id: str, environment: str, side: int) -> Decision:
-        return self._decided(images.evidence(self._session, report_id), environment, side)
+        return self._decide(images.evidence(self._session, report_id), environment, side)
 
-    def _decided(self, found: ScanReport, environment: str, side: int) -> Decision:
+    def _decide(self, found: ScanReport, environment: str, side: int) -> Decision:
         active, known, remedies = self._around[side].active, self._known, self._remedies
         return decisions.decide(self._session, found, active, known, remedies, environment, at=self._at).decision
 
 
 def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     worst = max((each.verdict for each in made), key=lambda verdict: verdict.rank)
-    found = [_why(each) for each in made if each.verdict is worst]
+    found = [_reason_texts(each) for each in made if each.verdict is worst]
     rules = sorted({rule for rules, _ in found for rule in rules})
     return tuple(rules), tuple(reason for _, reasons in found for reason in reasons)[:3]
 
 
-def _why(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _reason_texts(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
     own = [reason for reason in decision.reasons if reason.action is decision.verdict]
     return tuple(sorted({reason.rule for reason in own})), tuple(reason.message for reason in own[:3])

@@ -16,7 +16,7 @@ from scanner.model.audit import Action
 from scanner.model.pem import holds_private_key, refuse_private_key
 from scanner.model.reference import Digest
 from scanner.policy import retirement
-from scanner.policy.rules import Known
+from scanner.policy.rules import KnownNames
 from scanner.services import decisions
 from scanner.store import audit, gate, trust
 from scanner.store.session import moment
@@ -94,7 +94,7 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
     """Remove a trust root. Raises NotFoundError, ConflictError(reason="in_use") while an enabled policy names it."""
     actor.require_every_project()
     trust.get(session, name)
-    for one in decisions.enabled_policies(session, catalog.known()):
+    for one in decisions.enabled_policies(session, catalog.known_names()):
         for rule in one.policy.rules:
             # A policy that names a root that does not exist denies everything. That is safe, but nobody who removes a
             # root expects it.
@@ -144,7 +144,7 @@ def forget_state(session: Connection, actor: Actor, gun: str) -> int:
     return count
 
 
-def known_to_authors(session: Connection) -> Known:
+def known_to_authors(session: Connection) -> KnownNames:
     """Return the names that a new policy may contain, including the signers of the trust roots.
 
     Stored policies are not parsed with it: removing a trust root must not make a policy unreadable.
@@ -155,7 +155,7 @@ def known_to_authors(session: Connection) -> Known:
         if there is not None:
             inside = catalog.schemes()[root.scheme].signers(root.document)
             signers[root.scheme] = None if inside is None else there | inside | {root.name}
-    return replace(catalog.known(), signers=signers)
+    return replace(catalog.known_names(), signers=signers)
 
 
 def depends_on_notary(
@@ -165,5 +165,5 @@ def depends_on_notary(
     names: dict[str, list[retirement.Name]] = {}
     for one in trust.signed_names(session, projects):
         names.setdefault(one.repository, []).append(retirement.Name(one.tag, Digest(one.digest), one.answers))
-    policies = [one.policy for one in decisions.enabled_policies(session, catalog.known())]
+    policies = [one.policy for one in decisions.enabled_policies(session, catalog.known_names())]
     return retirement.dependence(names, policies, moment(session), days)

@@ -66,7 +66,7 @@ def create(
         raise fields.invalid("format", f"there is no webhook format {format_[:64]!r}", hint)
     fields.text("name", name, NAME_LENGTH)
     if header:
-        fields.matching("header", header, HEADER, 64, "write the name of an HTTP header, such as X-Registry-Token")
+        fields.check_pattern("header", header, HEADER, 64, "write the name of an HTTP header, such as X-Registry-Token")
     fields.text("sender", sender, SENDER_LENGTH)
     if isinstance(formats, Mapping):
         _check(formats[format_], header, sender)
@@ -89,7 +89,7 @@ def _check(form: Form, header: str, sender: str) -> None:
     if sender and not form.sender_label:
         raise fields.invalid("sender", "deliveries of this format are not signed", "leave it empty")
     if sender:
-        fields.matching("sender", sender, rf"(?:{form.sender_pattern})", SENDER_LENGTH, f"write it {example}")
+        fields.check_pattern("sender", sender, rf"(?:{form.sender_pattern})", SENDER_LENGTH, f"write it {example}")
     elif form.sender_required:
         raise fields.invalid("sender", f"{form.sender_label} is required", example)
 

@@ -52,7 +52,7 @@ def document(workload: Workload) -> dict[str, Any]:
     """
     told = replace(workload, environment=tuple(map(_without_value, workload.environment)))
     found = {
-        each.name: _plain(value)
+        each.name: _plain_value(value)
         for each in fields(told)
         if each.name not in ("origin", "elsewhere") and (value := getattr(told, each.name)) != each.default
     }
@@ -73,15 +73,15 @@ def encode(found: Mapping[str, Any]) -> bytes:
         raise UsageError(f"a workload cannot be stored: {clean_text(str(error), 100)}", reason="bad_workload") from None
 
 
-def stripped(found: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_values(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the document without values of variables, in case an agent sends them: they must not be stored."""
     variables = found.get("environment")
     if not isinstance(variables, list) or not any(isinstance(v, dict) and v.get("value") for v in variables):
         return found
-    return {**found, "environment": [_stripped(v) if isinstance(v, dict) else v for v in variables]}
+    return {**found, "environment": [_without_variable_value(v) if isinstance(v, dict) else v for v in variables]}
 
 
-def _stripped(variable: Mapping[str, Any]) -> dict[str, Any]:
+def _without_variable_value(variable: Mapping[str, Any]) -> dict[str, Any]:
     name, value = str(variable.get("name", "")), str(variable.get("value", ""))
     told = variable.get("withheld") or ("secret" if value and is_secret(name, value) else "plain")
     # Whether it looked like a secret is decided while the value is still known. Afterwards it cannot be known.
@@ -144,16 +144,16 @@ def _place(place: Place) -> dict[str, Any]:
     return {each.name: value for each in fields(place) if (value := getattr(place, each.name)) != each.default}
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         defaults = {each.name: each.default for each in fields(value)}
         return {
-            name: _plain(item)
+            name: _plain_value(item)
             for name, item in asdict(value).items()
             if defaults[name] is MISSING or item != defaults[name]
         }
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain_value(item) for item in value]
     return value
 
 

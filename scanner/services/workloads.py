@@ -29,7 +29,7 @@ _MAX_WORKLOADS = 50
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedWorkload:
     """A workload from the view of one image. ``containers``: those that run the image that is asked about.
 
     ``others``: every other image that runs or is mounted together with it, with all uses and the containers that run
@@ -48,7 +48,7 @@ class OtherImage:
     containers: tuple[Workload, ...]
 
 
-def parse_workload(document: str | Mapping[str, Any], image: Reference) -> Asked:
+def parse_workload(document: str | Mapping[str, Any], image: Reference) -> AskedWorkload:
     """Return the containers of a document that use ``image``, and the other images of the same units.
 
     A unit is what is started together: a pod, a Compose service, a task definition. Admission evaluates all containers
@@ -58,10 +58,10 @@ def parse_workload(document: str | Mapping[str, Any], image: Reference) -> Asked
     uses the image.
     """
     text = document if isinstance(document, str) else json.dumps(document)
-    return _asked(image, source_of(text, "workload").parse(text, "workload"))
+    return _asked_workload(image, source_of(text, "workload").parse(text, "workload"))
 
 
-def for_target(text: str, file: str, target: str) -> Asked:
+def for_target(text: str, file: str, target: str) -> AskedWorkload:
     """Return the containers of a document that use ``target``, or all if the target has no name (an archive).
 
     Raises UsageError as ``parse_workload``.
@@ -72,8 +72,8 @@ def for_target(text: str, file: str, target: str) -> Asked:
     except UsageError:
         # An archive can be the image of any container, so every container is taken for its own.
         mounted = {use.image: OtherImage(use, ()) for each in found for use in each.mounted_images}
-        return Asked(found, mounted)
-    return _asked(image, found)
+        return AskedWorkload(found, mounted)
+    return _asked_workload(image, found)
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,19 @@ class CaseWorkloads:
 
     def read(self, document: str, image: str) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
         """See ``WorkloadReader.read``."""
-        return self._examined(document, "workload", image, NoFiles())
+        return self._examine_document(document, "workload", image, NoFiles())
 
     def read_file(self, name: str, image: str) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
         """See ``WorkloadReader.read_file``."""
         path = self.directory / name
-        return self._examined(read_file(path), str(path), image, LocalFiles())
+        return self._examine_document(read_file(path), str(path), image, LocalFiles())
 
-    def _examined(
+    def _examine_document(
         self, text: str, file: str, image: str, files: Files
     ) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
         found = source_of(text, file).parse(text, file, files)
         if image:
-            found = _running(Reference.parse(image), found)
+            found = _workloads_of(Reference.parse(image), found)
         return [(workload, check(workload, None)) for workload in found]
 
 
@@ -112,7 +112,7 @@ def source_of(text: str | bytes, file: str) -> WorkloadSource:
     raise UsageError(f"{file}: unknown kind of document", reason="bad_workload", hint=f"supported: {known}")
 
 
-def _asked(image: Reference, workloads: Sequence[Workload]) -> Asked:
+def _asked_workload(image: Reference, workloads: Sequence[Workload]) -> AskedWorkload:
     units: dict[tuple[str, ...], list[Workload]] = {}
     for each in workloads:
         key = (each.source, each.place().file, each.namespace, each.kind, each.unit)
@@ -129,7 +129,7 @@ def _asked(image: Reference, workloads: Sequence[Workload]) -> Asked:
         containers += (each for each in unit if _repository(each.image) == image.name)
         # The file usually has the tag of the last release. If it has several of this repository, only the one that is
         # asked about stands for the image, and the others are images of their own.
-        asked = set(named) if len(named) == 1 else {each for each in named if _same(each, image)}
+        asked = set(named) if len(named) == 1 else {each for each in named if _is_same_image(each, image)}
         for use in {use.image: use for use in reversed(uses) if use.image not in asked}.values():
             known = others.get(use.image) or OtherImage(use, ())
             runs = (each for each in unit if each.image == use.image)
@@ -142,15 +142,15 @@ def _asked(image: Reference, workloads: Sequence[Workload]) -> Asked:
             reason="bad_workload",
             hint="send the objects that run it one by one",
         )
-    return Asked(tuple(containers), others)
+    return AskedWorkload(tuple(containers), others)
 
 
-def _same(text: str, image: Reference) -> bool:
+def _is_same_image(text: str, image: Reference) -> bool:
     found = Reference.parse(text)
     return found.digest == image.digest if image.digest and found.digest else found.tag == image.tag
 
 
-def _running(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+def _workloads_of(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
     named = tuple(w for w in workloads if _repository(w.image) == image.name)
     if not named:
         raise UsageError(f"no container in the workload runs {image.name}", reason="bad_workload")
@@ -190,14 +190,14 @@ def _result(asked: WorkloadCheck, outcome: Outcome) -> CheckResult:
     the garbage collector visits millions of equal objects, and takes longer than the checks.
     """
     if isinstance(outcome, Passed) and not outcome.tolerated:
-        return _passed(asked.id, asked.severity)
+        return _passed_result(asked.id, asked.severity)
     if isinstance(outcome, NotApplicable):
         return _not_applicable(asked.id, asked.severity, outcome.reason)
     return CheckResult(asked.id, outcome, asked.severity)
 
 
 @lru_cache(maxsize=1024)
-def _passed(identifier: str, severity: Severity) -> CheckResult:
+def _passed_result(identifier: str, severity: Severity) -> CheckResult:
     return CheckResult(identifier, Passed(), severity)
 
 

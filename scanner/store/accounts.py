@@ -21,7 +21,7 @@ from scanner.config import Secret, keys_of
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.model.access import ROLES, reach
 from scanner.store.schema import project, project_member, token, user, web_session
-from scanner.store.session import alone, moment
+from scanner.store.session import moment, take_lock
 
 SESSION_IDLE, SESSION_LIFE = timedelta(minutes=30), timedelta(hours=12)
 _PASSWORD_MIN, _PASSWORD_MAX, _PASSWORD_VARIETY = 12, 1000, 5
@@ -557,7 +557,7 @@ def is_empty(session: Connection) -> bool:
     Holds a lock until the end of the transaction. Servers that start at the same time would otherwise each create an
     administrator's token.
     """
-    alone(session, _FIRST_RUN)
+    take_lock(session, _FIRST_RUN)
     users = session.execute(sa.select(sa.func.count()).select_from(user)).scalar_one()
     tokens = session.execute(sa.select(sa.func.count()).select_from(token)).scalar_one()
     return not users and not tokens

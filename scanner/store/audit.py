@@ -26,7 +26,7 @@ from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import audit_checkpoint, audit_log
-from scanner.store.session import AUDIT_KEY, alone, moment, put
+from scanner.store.session import AUDIT_KEY, moment, put, take_lock
 
 _LOCK = 0x0D0C4A0D17
 _BATCH = 1000
@@ -70,7 +70,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Verified:
+class ChainVerification:
     """The result of a verification.
 
     ``broken``: the first entry that was changed or removed; None: the chain is intact over all ``entries``. ``pruned``:
@@ -105,7 +105,7 @@ def record(
     session: Connection, actor: Actor, action: Action, object_: str, *, detail: Mapping[str, Any] | None = None
 ) -> None:
     """Append an entry in the transaction of the change. ``detail`` must not contain secrets."""
-    alone(session, _LOCK)  # two entries with the same predecessor would break the chain
+    take_lock(session, _LOCK)  # two entries with the same predecessor would break the chain
     previous = session.execute(sa.select(audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)).scalar() or ""
     values = {
         "at": moment(session),
@@ -119,36 +119,38 @@ def record(
     session.execute(audit_log.insert().values(**values, previous=previous, hash=_chain(previous, values, key)))
 
 
-def verify(session: Connection, key: Secret | None = None, anchors: Iterable[Anchor] = ()) -> Verified:
+def verify(session: Connection, key: Secret | None = None, anchors: Iterable[Anchor] = ()) -> ChainVerification:
     """Verify all entries from the checkpoint on, and compare them with ``anchors``."""
     noted = {anchor.seq: anchor.hash for anchor in anchors}
     previous, count, last, pruned = "", 0, 0, 0
     start = checkpoint(session)
     if start is not None:
         if not hmac.compare_digest(start.mac, _checkpoint_mac(start, key)):
-            return Verified(0, start.seq, "the checkpoint of the pruned entries has an invalid MAC")
+            return ChainVerification(0, start.seq, "the checkpoint of the pruned entries has an invalid MAC")
         if noted.get(start.seq, start.hash) != start.hash:
-            return Verified(0, start.seq, "it differs from its anchor")
+            return ChainVerification(0, start.seq, "it differs from its anchor")
         previous, last, pruned = start.hash, start.seq, start.entries
         # Anchors of pruned entries have nothing to be compared with. The checkpoint, which has its own MAC, stands
         # for them.
         noted = {seq: hash_ for seq, hash_ in noted.items() if seq > start.seq}
     for row in _rows(session):
         # An entry with a number before the checkpoint was inserted after the pruning.
-        if row.id <= (start.seq if start else 0) or not _fits(row, previous, key):
-            return Verified(count, int(row.id), "its MAC does not match its content and the previous entry", pruned)
+        if row.id <= (start.seq if start else 0) or not _hash_matches(row, previous, key):
+            return ChainVerification(
+                count, int(row.id), "its MAC does not match its content and the previous entry", pruned
+            )
         # The chain alone proves nothing against someone who has the key and writes it again from some entry on. The
         # anchors do.
         if noted.pop(row.id, row.hash) != row.hash:
-            return Verified(count, int(row.id), "it differs from its anchor", pruned)
+            return ChainVerification(count, int(row.id), "it differs from its anchor", pruned)
         previous, count, last = row.hash, count + 1, int(row.id)
     if noted:
-        return Verified(
+        return ChainVerification(
             count, last + 1, f"entries up to {max(noted)} were deleted: an anchor proves that they existed", pruned
         )
     if start is not None and not count:  # the newest entry is never pruned
-        return Verified(0, last + 1, "the entries after the checkpoint were deleted", pruned)
-    return Verified(count, pruned=pruned)
+        return ChainVerification(0, last + 1, "the entries after the checkpoint were deleted", pruned)
+    return ChainVerification(count, pruned=pruned)
 
 
 def checkpoint(session: Connection) -> Checkpoint | None:
@@ -173,7 +175,7 @@ def prune(session: Connection, before: datetime, limit: int) -> int:
 
     Returns the number of removed entries. Raises BrokenChain if one of them was changed: it must be investigated.
     """
-    alone(session, _LOCK)
+    take_lock(session, _LOCK)
     key: Secret | None = session.get_execution_options().get(AUDIT_KEY)
     start = checkpoint(session)
     if start is not None and not hmac.compare_digest(start.mac, _checkpoint_mac(start, key)):
@@ -185,7 +187,7 @@ def prune(session: Connection, before: datetime, limit: int) -> int:
     for row in rows[:-1]:
         if row.at >= before:
             break
-        if not _fits(row, previous, key):
+        if not _hash_matches(row, previous, key):
             raise BrokenChain(f"entry {row.id} of the audit log was changed")
         previous, last, count = row.hash, row, count + 1
     if last is None:
@@ -204,7 +206,7 @@ def prune(session: Connection, before: datetime, limit: int) -> int:
     return count
 
 
-def _fits(row: sa.Row[Any], previous: str, key: Secret | None) -> bool:
+def _hash_matches(row: sa.Row[Any], previous: str, key: Secret | None) -> bool:
     values = {name: getattr(row, name) for name in ("at", "actor", "action", "object", "address", "detail")}
     return row.previous == previous and hmac.compare_digest(row.hash, _chain(previous, values, key))
 
@@ -228,7 +230,7 @@ def list_entries(
     session: Connection, chosen: Filter = Filter(), *, cursor: str | None = None, limit: int = 50
 ) -> Page[Entry]:
     """Return entries, the newest first."""
-    query = _chosen(chosen).order_by(audit_log.c.id.desc()).limit(limit + 1)
+    query = _filtered(chosen).order_by(audit_log.c.id.desc()).limit(limit + 1)
     if cursor:
         query = query.where(audit_log.c.id < decode_cursor(cursor, (int,))[0])
     rows = session.execute(query).all()
@@ -239,7 +241,7 @@ def list_entries(
 
 def lines(session: Connection, chosen: Filter = Filter()) -> Iterator[bytes]:
     """Yield entries as JSON lines, the oldest first, with the hashes that another program needs to verify the chain."""
-    for row in _batches(session, _chosen(chosen)):
+    for row in _batches(session, _filtered(chosen)):
         at = row.at.isoformat(timespec="microseconds")
         yield orjson.dumps(
             {**{str(name): value for name, value in row._mapping.items()}, "at": at}, option=orjson.OPT_APPEND_NEWLINE
@@ -250,7 +252,7 @@ def _entry(row: sa.Row[Any]) -> Entry:
     return Entry(row.id, row.at, row.actor, row.action, row.object, row.address, row.detail)
 
 
-def _chosen(chosen: Filter) -> sa.Select[Any]:
+def _filtered(chosen: Filter) -> sa.Select[Any]:
     query = sa.select(*audit_log.c)
     if chosen.actor:
         query = query.where(audit_log.c.actor == chosen.actor)

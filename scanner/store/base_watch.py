@@ -129,7 +129,7 @@ def note(session: Connection, listing_id: int, found: ScanReport, project: str) 
     """Record the bases of a listing's images, and watch their tags."""
     rows: dict[str, dict[str, Any]] = {}
     for item in found.images:
-        reference = _tagged(item.base.reference) if item.base else None
+        reference = _reference_with_tag(item.base.reference) if item.base else None
         if item.base and reference and reference.tag:
             digest = str(item.base.digest or "")
             values = {"repository": reference.name, "tag": reference.tag, "digest": digest}
@@ -143,13 +143,13 @@ def note(session: Connection, listing_id: int, found: ScanReport, project: str) 
         session.execute(base_watch.update().where(*_is(name), base_watch.c.reported != "").values(look_epoch=0.0))
 
 
-def moved(session: Connection, repository: str, tag: str) -> None:
+def note_moved(session: Connection, repository: str, tag: str) -> None:
     """A scan saw that a tag names another image: if it is a base, its registry is asked soon."""
     mine = (base_watch.c.repository == repository, base_watch.c.tag == tag)
     session.execute(base_watch.update().where(*mine).values(ask_epoch=0.0))
 
 
-def _tagged(text: str) -> Reference | None:
+def _reference_with_tag(text: str) -> Reference | None:
     try:
         found = Reference.parse(text)
     except UsageError:
@@ -172,9 +172,9 @@ def tidy(session: Connection) -> None:
     named = named.join(listing, listing.c.id == image_base.c.listing_id).where(_is_current()).distinct()
     names = {Name(row.repository, row.tag, row.project) for row in session.execute(named)}
     known = sa.select(base_watch.c.repository, base_watch.c.tag, base_watch.c.project)
-    watched = {Name(*row) for row in session.execute(known)}
-    watch(session, names - watched)
-    for name in watched - names:
+    list_watched = {Name(*row) for row in session.execute(known)}
+    watch(session, names - list_watched)
+    for name in list_watched - names:
         session.execute(base_watch.delete().where(*_is(name)))
 
 
@@ -200,7 +200,7 @@ def to_look(session: Connection, limit: int) -> tuple[Watch, ...]:
     return tuple(_watch(row) for row in session.execute(query.order_by(*order).limit(limit)))
 
 
-def answered(session: Connection, one: Watch, digest: str, members: Sequence[str], seconds: float) -> None:
+def record_answer(session: Connection, one: Watch, digest: str, members: Sequence[str], seconds: float) -> None:
     """The registry said what the tag names. It is asked again in ``seconds``."""
     now = epoch(session)
     values: dict[str, Any] = {"asked_at": moment(session), "ask_epoch": now + seconds, "look_epoch": now}
@@ -227,7 +227,7 @@ def put_off(session: Connection, names: Iterable[Name], seconds: float) -> None:
         session.execute(base_watch.update().where(*_is(name)).values(ask_epoch=epoch(session) + seconds))
 
 
-def looked(
+def record_comparison(
     session: Connection,
     one: Watch,
     seconds: float | None,
@@ -276,7 +276,7 @@ def _rank(one: BuiltOn) -> int:
     return {True: 0, None: 1, False: 2}[one.newest]
 
 
-def watched(
+def list_watched(
     session: Connection, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
 ) -> Page[WatchedBase]:
     """List watched tags by name, with the images of the projects."""

@@ -15,12 +15,12 @@ from sqlalchemy.engine import Connection, Row
 
 from scanner.errors import UsageError
 from scanner.model.image import Image
-from scanner.model.lineage import BaseImage, chains, declared
+from scanner.model.lineage import BaseImage, chains, declared_base
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import ImageReport
 from scanner.store.schema import image_stack, listing, tag_move
 
-_MOST = 50
+_MAX_BASES = 50
 
 
 def stack(subject: Digest, image: Image) -> dict[str, Any] | None:
@@ -47,13 +47,13 @@ def find(session: Connection, image: Image, projects: frozenset[str] | None) -> 
     If there is none, return the base that the image declares in its annotations, checked against the recorded image of
     that digest: an image can declare any base.
     """
-    said = declared(image)
+    said = declared_base(image)
     # Without the last one: an image is not its own base, and a second tag of it is neither.
     below = [str(chain) for chain in chains(image.config.diff_ids)[:-1]]
     rows = _rows(session, image_stack.c.chain.in_(below), projects) if below else []
     if rows:
         most = [row for row in rows if row.layers == rows[0].layers]
-        return _newest(session, _as_base(_chosen(most, said)), projects)
+        return _newest(session, _as_base(_base_image(most, said)), projects)
     if said is None:
         return None
     # The declared base is recorded, so its layers are known, and they are not below this image. The declaration is
@@ -92,14 +92,14 @@ def _rows(
         .join(listing, listing.c.digest == image_stack.c.subject)
         .where(condition)
         .order_by(image_stack.c.layers.desc(), listing.c.scanned_epoch.desc(), listing.c.id)
-        .limit(_MOST)
+        .limit(_MAX_BASES)
     )
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     return list(session.execute(query))
 
 
-def _chosen(rows: Sequence[Row[Any]], said: BaseImage | None) -> Row[Any]:
+def _base_image(rows: Sequence[Row[Any]], said: BaseImage | None) -> Row[Any]:
     """Return the image that is declared as base, or else one with a specific tag. All ``rows`` have the same layers."""
 
     def rank(row: Row[Any]) -> tuple[bool, bool, bool]:

@@ -93,7 +93,7 @@ def add(
             format=format_,
             project=project,
             settings=dict(settings),
-            secrets=_sealed(secrets, key, identifier),
+            secrets=_sealed_secrets(secrets, key, identifier),
             created_by=created_by[:200],
             created_at=moment(session),
         )
@@ -116,7 +116,7 @@ def change(
         identifier,
         name=name,
         settings=dict(settings),
-        secrets=_sealed(secrets, key, identifier),
+        secrets=_sealed_secrets(secrets, key, identifier),
         paused_until=None,
     )
 
@@ -126,7 +126,7 @@ def set_disabled(session: Connection, identifier: str, disabled: bool) -> None:
     _update(session, identifier, disabled=disabled, paused_until=None)
 
 
-def worked(session: Connection, identifier: str) -> None:
+def retry_waiting(session: Connection, identifier: str) -> None:
     """A test was delivered: what waits is tried at once."""
     _update(session, identifier, failures=0, paused_until=None, message="")
 
@@ -165,7 +165,7 @@ def secrets(session: Connection, identifier: str, key: Secret) -> dict[str, Secr
     return {name: Secret(value) for name, value in found.items()}
 
 
-def _sealed(secrets: Mapping[str, Secret], key: Secret, identifier: str) -> bytes | None:
+def _sealed_secrets(secrets: Mapping[str, Secret], key: Secret, identifier: str) -> bytes | None:
     plain = {name: value.reveal() for name, value in secrets.items() if value}
     # One ciphertext for all fields: neither their names nor their number can be read from the database.
     return seal(Secret(json.dumps(plain)), key, _place(identifier)) if plain else None
@@ -258,7 +258,7 @@ def _subscription(row: RowMapping) -> SubscriptionView:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldChannel:
     """A worker's hold on a channel. Every write names ``fence``."""
 
     channel_id: str
@@ -290,7 +290,7 @@ def _due(now: float) -> sa.Select[Any]:
     return sa.select(_c.id).where(free).order_by(due, _c.id).limit(1)
 
 
-def claim(session: Connection, worker: str, seconds: float) -> Held | None:
+def claim(session: Connection, worker: str, seconds: float) -> HeldChannel | None:
     """Take the channel whose message has waited longest. None: there is nothing to send."""
     now = epoch(session)
     chosen = _due(now)
@@ -309,16 +309,16 @@ def claim(session: Connection, worker: str, seconds: float) -> Held | None:
     # The worker before was killed, or was too slow: what it may have sent is sent again, under the same id.
     lost = (notification.c.channel_id == identifier, notification.c.state == "sending")
     session.execute(notification.update().where(*lost).values(state="waiting"))
-    return Held(identifier, fence)
+    return HeldChannel(identifier, fence)
 
 
-def failures(session: Connection, held: Held) -> int | None:
+def failures(session: Connection, held: HeldChannel) -> int | None:
     """How often the channel failed in a row; None: it is gone."""
     found: int | None = session.execute(sa.select(_c.failures).where(_c.id == held.channel_id)).scalar()
     return found
 
 
-def write(session: Connection, held: Held, **values: Any) -> bool:
+def write(session: Connection, held: HeldChannel, **values: Any) -> bool:
     """A write under the fence. False: the channel is another worker's by now, or is gone."""
     mine = (_c.id == held.channel_id, _c.fence == held.fence)
     return session.execute(notification_channel.update().where(*mine).values(**values)).rowcount == 1

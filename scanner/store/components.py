@@ -45,7 +45,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Found:
+class HolderRows:
     """The holders of a page. ``truncated``: more versions match than are looked at, so some images may be missing.
 
     ``incomplete`` is the number of visible images that could not be examined completely: they may hold it too.
@@ -69,12 +69,12 @@ class Search:
 
 def search(
     session: Connection, asked: Search, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
-) -> Found:
+) -> HolderRows:
     """Find the images that hold a package, one row for each package version and name of an image.
 
     An image of several platforms is found if one of them holds it.
     """
-    numbers, unsure, truncated = _matching(session, asked)
+    numbers, unsure, truncated = _matching_versions(session, asked)
     after = decode_cursor(cursor, (int, int, int)) if cursor else (0, 0, 0)
     rows: list[sa.Row[tuple[object, ...]]] = []
     # The numbers are in the order of the cursor, so that a page reads only the packages from its own beginning on.
@@ -102,10 +102,10 @@ def search(
     )
     last = rows[limit - 1] if len(rows) > limit else None
     page = Page(holders, encode_cursor(last.component_id, last.image_id, last.id) if last else None)
-    return Found(page, truncated, _incomplete(session, projects))
+    return HolderRows(page, truncated, _incomplete(session, projects))
 
 
-def _matching(session: Connection, asked: Search) -> tuple[list[int], set[int], bool]:
+def _matching_versions(session: Connection, asked: Search) -> tuple[list[int], set[int], bool]:
     """The numbers of the package versions that match, those that cannot be compared, whether there are more."""
     named = sa.select(component.c.id)
     if asked.purl:

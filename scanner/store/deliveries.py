@@ -237,7 +237,7 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
             r.format,
             r.project,
             r.header,
-            unsealed(r.id, r.secret, r.previous_secret, key),
+            unsealed_secrets(r.id, r.secret, r.previous_secret, key),
             r.host,
             tuple(r.aliases),
             r.sender,
@@ -246,7 +246,7 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
     )
 
 
-def unsealed(identifier: str, secret: bytes, previous: bytes | None, key: Secret) -> tuple[Secret, ...]:
+def unsealed_secrets(identifier: str, secret: bytes, previous: bytes | None, key: Secret) -> tuple[Secret, ...]:
     """Return the valid secrets of a webhook's row."""
     current = unseal(secret, key, _place(identifier))
     return (current, unseal(previous, key, _previous_place(identifier))) if previous else (current,)
@@ -260,7 +260,7 @@ def record(
     A repeated delivery updates the outcome. Raises NotFoundError if the webhook was deleted in the meantime.
     """
     identifier = new_id()
-    said = {"outcome": outcome[:200], "refused": _kept(refused)}
+    said = {"outcome": outcome[:200], "refused": _refused_json(refused)}
     try:
         with session.begin_nested():
             session.execute(
@@ -294,11 +294,11 @@ def record_test(session: Connection, hook_id: str, outcome: str) -> None:
 
 def take(session: Connection, delivery_id: str, outcome: str, refused: Sequence[RefusedEvent]) -> None:
     """Update a delivery after some of its refused events were accepted. ``refused`` are the remaining ones."""
-    values = {"outcome": outcome[:200], "refused": _kept(refused)}
+    values = {"outcome": outcome[:200], "refused": _refused_json(refused)}
     session.execute(delivery.update().where(delivery.c.id == delivery_id).values(**values))
 
 
-def _kept(refused: Sequence[RefusedEvent]) -> list[dict[str, str]]:
+def _refused_json(refused: Sequence[RefusedEvent]) -> list[dict[str, str]]:
     bounded = ({name: value[:300] for name, value in asdict(event).items()} for event in refused[:_REFUSED_KEPT])
     return list(bounded)
 

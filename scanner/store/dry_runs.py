@@ -37,7 +37,7 @@ from scanner.store.session import moment
 
 IMAGE, WORKLOAD = "image", "workload"
 DENIED, RELEASED = "denied", "released"
-_KEPT = 3  # dry runs of one policy and person
+_KEPT_DRY_RUNS = 3  # dry runs of one policy and person
 _REASON_BYTES = 4000
 
 
@@ -169,13 +169,13 @@ def insert(
     )
     # A policy's author runs one after every edit, and each can have a row for every image.
     mine = sa.select(dry_run.c.id).where(dry_run.c.owner_id == owner_id, dry_run.c.policy == policy)
-    rows = session.execute(mine.order_by(dry_run.c.created_at.desc(), dry_run.c.id).offset(_KEPT)).scalars()
+    rows = session.execute(mine.order_by(dry_run.c.created_at.desc(), dry_run.c.id).offset(_KEPT_DRY_RUNS)).scalars()
     for old in list(rows):
         session.execute(dry_run_change.delete().where(dry_run_change.c.dry_run_id == old))
         session.execute(dry_run.delete().where(dry_run.c.id == old))
 
 
-def unfinished(session: Connection, owner_id: str, active: Sequence[str]) -> int:
+def count_unfinished(session: Connection, owner_id: str, active: Sequence[str]) -> int:
     """Return the number of dry runs of a person whose job is in one of the states ``active``."""
     query = sa.select(sa.func.count()).select_from(dry_run.join(job, job.c.id == dry_run.c.id))
     return int(session.execute(query.where(dry_run.c.owner_id == owner_id, job.c.state.in_(active))).scalar_one())

@@ -197,7 +197,7 @@ def counts(session: Connection, projects: frozenset[str] | None) -> dict[str, in
     return dict(session.execute(query.select_from(exemption)).one()._mapping)
 
 
-def ending(session: Connection, after: datetime, before: datetime) -> tuple[ExemptionView, ...]:
+def expiring_between(session: Connection, after: datetime, before: datetime) -> tuple[ExemptionView, ...]:
     """Approved exemptions whose end is in this time, the first to end first."""
     mine = (exemption.c.state == "approved", exemption.c.expires_at > after, exemption.c.expires_at <= before)
     query = sa.select(*exemption.c).where(*mine).order_by(exemption.c.expires_at, exemption.c.id).limit(1000)
@@ -205,7 +205,7 @@ def ending(session: Connection, after: datetime, before: datetime) -> tuple[Exem
     return tuple(_view(row, now) for row in session.execute(query))
 
 
-def holding(session: Connection, project: str, at: datetime | None = None) -> tuple[Exemption, ...]:
+def exemptions_in_effect(session: Connection, project: str, at: datetime | None = None) -> tuple[Exemption, ...]:
     """Return the approved, unexpired exemptions of a project, for decisions; ``at``: those of a past moment."""
     # The expiry is part of the condition, by the database's clock. No job has to run for an exemption to end.
     in_force = _is("approved", moment(session)) if at is None else _was_in_force(at)

@@ -217,7 +217,7 @@ def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
     return session.execute(verdict.update().where(which).values(valid_until=0.0)).rowcount
 
 
-def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:
+def recent_scan(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:
     """Return the newest scan of an equal request within ``seconds``. None: a new scan is needed.
 
     A finished or running scan is always returned. A failed one is returned once, and only if the gate requested it: a
@@ -241,5 +241,5 @@ def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.S
 
 
 def note_failure_reported(session: Connection, scan_id: str) -> None:
-    """Record that the gate has reported the failure of this scan. See `resolved`."""
+    """Record that the gate has reported the failure of this scan. See `recent_scan`."""
     insert_new(session, scan_told, [{"scan_id": scan_id, "told_at": moment(session)}])

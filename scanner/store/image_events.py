@@ -16,11 +16,11 @@ from scanner.model.scan import ScanReport
 from scanner.store import inventory
 from scanner.store.schema import finding, image, vulnerability
 
-_TOLD = 50  # of one image's new vulnerabilities, the worst first
+_MAX_LISTED = 50  # of one image's new vulnerabilities, the worst first
 _REASONS = 5
 
 
-def decided(found: ScanReport, decision: Decision, project: str) -> Event:
+def verdict_event(found: ScanReport, decision: Decision, project: str) -> Event:
     """A verdict that is the first, or another than before."""
     denied = decision.verdict is Verdict.DENY
     reasons = [reason for reason in decision.reasons if reason.action is decision.verdict]
@@ -64,7 +64,7 @@ def new_vulnerabilities(
     if not worst:
         return []
     running = _is_running(session, found)
-    return [_new_vulnerability(found, project, one, running) for one in list(worst.values())[:_TOLD]]
+    return [_new_vulnerability(found, project, one, running) for one in list(worst.values())[:_MAX_LISTED]]
 
 
 def _new_vulnerability(found: ScanReport, project: str, one: Vulnerability, running: bool) -> Event:

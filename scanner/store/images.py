@@ -74,7 +74,7 @@ def record(
     Raises LeaseLost if another worker has the scan; the caller must roll back.
     """
     project = held.request.project
-    retention.recording(session)
+    retention.block_pruning(session)
     whole = found.answers(held.request.platform)
     decides = whole and _engine_decides(session, found, engine)
     _hold(session, found.digest, found.repository)
@@ -95,7 +95,7 @@ def record(
         if found.tag and found.repository:
             former = tags.note(session, found.repository, found.tag, found.digest, held.request.source)
             if former:
-                base_watch.moved(session, found.repository, found.tag)
+                base_watch.note_moved(session, found.repository, found.tag)
                 outbox.add(
                     session,
                     [image_events.tag_moved(found.repository, found.tag, str(found.digest), former, project)],
@@ -210,7 +210,7 @@ class ListingEvidence:
 
 def lock_listing(session: Connection, listing_id: int) -> ListingEvidence | None:
     """Return a listing by id and lock it, so that a concurrent scan of the name waits. None: it is gone."""
-    retention.recording(session)  # before the row lock: pruning locks in the same order
+    retention.block_pruning(session)  # before the row lock: pruning locks in the same order
     columns = (
         listing.c.id,
         listing.c.project,
@@ -316,8 +316,8 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     components = {key: row for one in links.values() for key, row in one.components.items()}
     advisories = {v.id: v for one in links.values() for v in one.vulnerabilities}
     names = {bounded_key(name, _NAME_BYTES): v for name, v in advisories.items()}
-    component_ids = _numbered(session, component, "purl", components, components.__getitem__)
-    vulnerability_ids = _numbered(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
+    component_ids = _shared_ids(session, component, "purl", components, components.__getitem__)
+    vulnerability_ids = _shared_ids(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
     pairs: set[tuple[int, int]] = set()
     for digest in sorted(links):
         pairs |= _link(session, image_ids[digest], links[digest], component_ids, vulnerability_ids)
@@ -345,9 +345,9 @@ def _change_findings(session: Connection, former: ScanReport, found: ScanReport)
     image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}
     changed = [(key[1], before.get(key) or after[key]) for key in (*gone, *come)]
     wanted = {purl: _component_row(Component(v.purl, v.package, v.installed_version, "")) for purl, v in changed}
-    component_ids = _numbered(session, component, "purl", wanted, wanted.__getitem__)
+    component_ids = _shared_ids(session, component, "purl", wanted, wanted.__getitem__)
     names = {name: v for (_, _, name), v in come.items()}
-    vulnerability_ids = _numbered(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
+    vulnerability_ids = _shared_ids(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
     vulnerability_ids |= _ids(session, vulnerability, vulnerability.c.name, {name for _, _, name in gone})
 
     def row(key: tuple[str, str, str]) -> dict[str, int]:
@@ -498,7 +498,7 @@ def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
         session.execute(vulnerability.update().where(vulnerability.c.name == sa.bindparam("n")).values(values), rows)
 
 
-def _numbered(
+def _shared_ids(
     session: Connection, table: sa.Table, key: str, keys: Collection[str], row: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, int]:
     """Return the ids of shared rows by key. Missing rows are inserted.
@@ -574,7 +574,7 @@ def _store_decision(
     }
     put(session, verdict, values, ("digest", "repository", "environment"))
     if before is None or f'"verdict":"{d.verdict}"' not in before:
-        outbox.add(session, [image_events.decided(found, d, project)])
+        outbox.add(session, [image_events.verdict_event(found, d, project)])
 
 
 def _worst(decisions: Sequence[Decision]) -> Decision:

@@ -1,6 +1,6 @@
 """The intake of webhooks: who may deliver, and the deliveries of several senders in one transaction.
 
-*Who may deliver* (`Known`) is one text: all webhooks, registries and projects. It is decrypted and parsed when it
+*Who may deliver* (`KnownState`) is one text: all webhooks, registries and projects. It is decrypted and parsed when it
 changes, and kept. The transaction that writes a delivery reads the text again, and writes nothing if it is another one.
 So a revoked secret is refused at once, by every process, and a delivery costs no query of its own for it.
 
@@ -80,11 +80,11 @@ _READ: Mapping[str, str] = {
 }
 
 
-class Outdated(Exception):
+class OutdatedState(Exception):
     """Webhooks, registries or projects have changed since they were read: authenticate the delivery again."""
 
 
-class Known:
+class KnownState:
     """What deliveries are checked against: the enabled webhooks, and the owners of repositories, as of one moment."""
 
     def __init__(self, text: str, key: Secret) -> None:
@@ -97,7 +97,7 @@ class Known:
             self._hooks.setdefault(row[2], []).append(row)
         by_pattern = {pattern: name for name, patterns, _ in owners or () for pattern in patterns}
         self.engines: Mapping[str, str] = {name: engine for name, _, engine in owners or () if engine}
-        self._owner = projects.owning(by_pattern, dict(hosts or ()))
+        self._owner = projects.owner_lookup(by_pattern, dict(hosts or ()))
 
     def hooks(self, format_: str) -> tuple[deliveries.Hook, ...]:
         """Return the webhooks of a format with their secrets. Raises ScannerError(reason="secret_unreadable")."""
@@ -119,7 +119,7 @@ class Known:
         aliases: list[str],
         owner: str,
     ) -> deliveries.Hook:
-        valid = deliveries.unsealed(identifier, bytes.fromhex(secret), bytes.fromhex(previous or ""), self._key)
+        valid = deliveries.unsealed_secrets(identifier, bytes.fromhex(secret), bytes.fromhex(previous or ""), self._key)
         return deliveries.Hook(identifier, name, format_, owner, header, valid, host, tuple(aliases), sender)
 
     def owner(self, repository: str) -> str:
@@ -140,7 +140,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedDelivery:
     """A committed delivery with the tickets of its scans, in the order of its requests."""
 
     delivery_id: str
@@ -148,7 +148,7 @@ class Recorded:
 
 
 # What became of a delivery: stored; an error for the sender; or None, if it has to be written by itself (`alone`).
-Outcome = Recorded | Exception | None
+Outcome = RecordedDelivery | Exception | None
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ class _Entry:
     """A delivery that waits for a group. ``coming``: the number of deliveries that are being read now."""
 
     arrival: Arrival
-    known: Known
+    known: KnownState
     settle: Callable[[Outcome], None]
     coming: Callable[[], int]
     delivery_id: str
@@ -172,23 +172,23 @@ class Intake(Direct):
     def __init__(self, database: Database, key: Secret) -> None:
         super().__init__(database)
         self._key = key
-        self._known: Known | None = None
+        self._known: KnownState | None = None
         self._joined = threading.Condition()  # guards what is below; notified when a delivery joins
         self._waiting: collections.deque[_Entry] = collections.deque()
         self._has_writer, self._is_idle = False, False
         self._expected, self._took = 1, 0.0  # how many deliveries the next group waits for; seconds of the last commit
 
-    def remembered(self) -> Known:
+    def remembered(self) -> KnownState:
         """Return what this process read last. `record` refuses it if it has changed; for anything else use `known`."""
         return self._known or self.known()
 
-    def known(self) -> Known:
+    def known(self) -> KnownState:
         """Return what is in the database now. Raises RemoteError(reason="db_unavailable")."""
         row = self.one(_READ, {})
         assert row is not None
         remembered = self._known
         if remembered is None or remembered.text != row[0]:
-            remembered = self._known = Known(row[0], self._key)
+            remembered = self._known = KnownState(row[0], self._key)
         return remembered
 
     def groups(self, arrival: Arrival) -> bool:
@@ -197,7 +197,7 @@ class Intake(Direct):
 
     def submit(
         self,
-        known: Known,
+        known: KnownState,
         arrival: Arrival,
         settle: Callable[[Outcome], None],
         coming: Callable[[], int] = lambda: 0,
@@ -220,7 +220,7 @@ class Intake(Direct):
             if self._is_idle or (len(self._waiting) >= self._expected and not coming()):
                 self._joined.notify()
 
-    def record(self, known: Known, arrival: Arrival) -> Recorded:
+    def record(self, known: KnownState, arrival: Arrival) -> RecordedDelivery:
         """Write a delivery with its scans, and return after the commit. A repeated one returns the scans of the first.
 
         The caller notifies the queue of created scans. Raises Outdated, and as `Database.uncrossed`.
@@ -235,7 +235,7 @@ class Intake(Direct):
                 return outcome
         return self.alone(known, arrival)
 
-    def alone(self, known: Known, arrival: Arrival) -> Recorded:
+    def alone(self, known: KnownState, arrival: Arrival) -> RecordedDelivery:
         """As `record`, in a transaction of its own."""
         return self._database.uncrossed(lambda session: _record_alone(session, known, arrival))
 
@@ -291,11 +291,11 @@ class Intake(Direct):
         Raises RemoteError if the database is not available. It is not asked again for each delivery of the group: they
         would all wait, one after the other, and longer than their senders.
         """
-        for entry in self._written(_without_doubles(group)):
+        for entry in self._write_group(_without_doubles(group)):
             tickets = tuple(scans.Ticket(identifier, created=True) for identifier in entry.scan_ids)
-            entry.outcome = Recorded(entry.delivery_id, tickets)
+            entry.outcome = RecordedDelivery(entry.delivery_id, tickets)
 
-    def _written(self, group: Sequence[_Entry]) -> Sequence[_Entry]:
+    def _write_group(self, group: Sequence[_Entry]) -> Sequence[_Entry]:
         """Return the entries that were written: none if one of them conflicts with what another process writes."""
         dialect = self._database.engine.dialect
         driver: Any = dialect.dbapi
@@ -318,14 +318,14 @@ class Intake(Direct):
         raise AssertionError("every attempt returns or raises")
 
 
-def _record_alone(session: Connection, known: Known, arrival: Arrival) -> Recorded:
+def _record_alone(session: Connection, known: KnownState, arrival: Arrival) -> RecordedDelivery:
     if session.exec_driver_sql(_READ[session.dialect.name]).scalar_one() != known.text:
-        raise Outdated
+        raise OutdatedState
     told = deliveries.record(session, arrival.hook_id, arrival.key, arrival.events, arrival.outcome, arrival.refused)
-    return Recorded(told.id, tuple(scans.request_all(session, arrival.asked, delivery_id=told.id)))
+    return RecordedDelivery(told.id, tuple(scans.request_all(session, arrival.asked, delivery_id=told.id)))
 
 
-def _entry(arrival: Arrival, known: Known, settle: Callable[[Outcome], None], coming: Callable[[], int]) -> _Entry:
+def _entry(arrival: Arrival, known: KnownState, settle: Callable[[Outcome], None], coming: Callable[[], int]) -> _Entry:
     return _Entry(
         arrival,
         known,
@@ -421,7 +421,7 @@ _SQLITE_INSERTS = (
 )
 
 
-def _write_sqlite(cursor: Any, known: Known, group: Sequence[_Entry]) -> list[_Entry]:
+def _write_sqlite(cursor: Any, known: KnownState, group: Sequence[_Entry]) -> list[_Entry]:
     """Write a group in one transaction. Returns the entries that were new, none if ``known`` is outdated.
 
     On an error everything is rolled back.
@@ -480,7 +480,7 @@ _POSTGRESQL = f"""
 """  # noqa: S608
 
 
-def _write_postgresql(cursor: Any, known: Known, group: Sequence[_Entry]) -> list[_Entry]:
+def _write_postgresql(cursor: Any, known: KnownState, group: Sequence[_Entry]) -> list[_Entry]:
     """Write a group in one statement. Returns the entries that were new, none if ``known`` is outdated."""
     told, asked = _rows(group)
     values = {"told": orjson.dumps(told).decode(), "asked": orjson.dumps(asked).decode(), "known": known.digest}

@@ -37,7 +37,7 @@ from scanner.store.session import epoch, moment
 
 _CHUNK = 500
 _FREQUENT = 50
-_JUDGED = (
+_DECISION_COLUMNS = (
     "project",
     "repository",
     "tag",
@@ -56,7 +56,7 @@ _JUDGED = (
     "decided_at",
     "valid_until",
 )
-_COUNTED = ("verdict", "namespace", "image", "owner", "check")
+_FACET_COLUMNS = ("verdict", "namespace", "image", "owner", "check")
 UNDECIDED = "undecided"
 IMAGE_UNKNOWN = ""  # the verdict of an image that was never scanned
 
@@ -77,7 +77,7 @@ class SourceView:
     changed_at: datetime
 
 
-def _shortened(image: str) -> str:
+def _short_image(image: str) -> str:
     name, at, digest = image.partition("@")
     return f"{name}@{digest[:19]}…" if at else name
 
@@ -100,7 +100,7 @@ class MountedImage:
     @property
     def short(self) -> str:
         """Return the image with a shortened digest."""
-        return _shortened(self.image)
+        return _short_image(self.image)
 
     @property
     def target(self) -> str:
@@ -185,7 +185,7 @@ class WorkloadRow:
     @property
     def image_short(self) -> str:
         """Return the image with a shortened digest."""
-        return _shortened(self.image)
+        return _short_image(self.image)
 
     @property
     def overall(self) -> str:
@@ -403,7 +403,7 @@ def _row(each: NewWorkload) -> dict[str, Any]:
 
 
 def _decision_values(judged: WorkloadDecision) -> dict[str, Any]:
-    return {name: getattr(judged, name) for name in _JUDGED} | {
+    return {name: getattr(judged, name) for name in _DECISION_COLUMNS} | {
         "failed": list(judged.failed),
         "mounted": [dataclasses.asdict(each) for each in judged.mounted],
     }
@@ -567,7 +567,7 @@ def image_states(
     return found
 
 
-def tagged(session: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def digests_of_tags(session: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Return the last known digest of each (repository, tag)."""
     pairs = sorted(set(wanted))
     found: dict[tuple[str, str], str] = {}
@@ -579,7 +579,7 @@ def tagged(session: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple
     return found
 
 
-def unscanned(session: Connection, source_id: str, *, limit: int) -> list[tuple[str, str]]:
+def images_without_evidence(session: Connection, source_id: str, *, limit: int) -> list[tuple[str, str]]:
     """Return the images of a source without evidence: pairs of scan target and project."""
     columns = running_workload.c
     query = sa.select(columns.repository, columns.tag, columns.digest, columns.by_tag, columns.project).distinct()
@@ -682,19 +682,19 @@ def get(session: Connection, uid: str, projects: frozenset[str] | None) -> Workl
     if row is None:
         raise NotFoundError("there is no such workload", hint="its source may not report it any more")
     view = _view(row)
-    named = tagged(session, [(view.repository, view.tag)]) if view.tag else {}
+    named = digests_of_tags(session, [(view.repository, view.tag)]) if view.tag else {}
     return WorkloadDetail(view, row.facts, row.results, row.decision, named.get((view.repository, view.tag), ""))
 
 
 def facets(session: Connection, projects: frozenset[str] | None) -> dict[str, dict[str, int]]:
     """Return the number of workloads by environment, source id, verdict, namespace, image, owner and failed check."""
     columns = inventory_source.c
-    found: dict[str, Counter[str]] = {name: Counter() for name in ("environment", "source", *_COUNTED)}
+    found: dict[str, Counter[str]] = {name: Counter() for name in ("environment", "source", *_FACET_COLUMNS)}
     for row in session.execute(sa.select(columns.id, columns.environment, columns.summary)):
         for project, counts in row.summary.items():
             if projects is not None and project not in projects:
                 continue
-            for name in _COUNTED:
+            for name in _FACET_COLUMNS:
                 found[name].update(counts.get(name, {}))
             total = sum(counts.get("verdict", {}).values())
             if total:
@@ -710,7 +710,7 @@ def summarise(session: Connection, source_id: str) -> None:
     query = sa.select(*(columns[name] for name in names)).where(columns.source_id == source_id)
     counts: dict[str, dict[str, Counter[str]]] = {}
     for row in session.execute(query):
-        own = counts.setdefault(row.project, {name: Counter() for name in _COUNTED})
+        own = counts.setdefault(row.project, {name: Counter() for name in _FACET_COLUMNS})
         own["verdict"][overall(row.rank)] += 1
         own["check"].update(row.failed)
         for name, value in (("namespace", row.namespace), ("owner", row.owner)):
@@ -824,7 +824,7 @@ def other_digests(session: Connection, row: WorkloadRow, projects: frozenset[str
     return found
 
 
-def affected(
+def affected_workloads(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
 ) -> tuple[tuple[WorkloadRow, ...], dict[str, int], int]:
     """Return what a vulnerability affects: workloads that run or mount an image with it (the worst first), number of

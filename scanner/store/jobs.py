@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.scan import Progress, ScanState, Stage
-from scanner.store.leases import ACTIVE, ATTEMPTS, Leases, locked, noted
+from scanner.store.leases import ACTIVE, ATTEMPTS, Leases, progress_json, try_lock
 from scanner.store.schema import job
 from scanner.store.session import epoch, moment
 
@@ -120,7 +120,7 @@ def claim(
 
     ``kinds``: the keys that this worker can run, by kind; None: any key.
     """
-    if not locked(session, _CLAIM_LOCK):
+    if not try_lock(session, _CLAIM_LOCK):
         return None
     running = sa.select(job.c.kind).where(job.c.state == ScanState.RUNNING)
     ready = sa.select(job.c.id).where(
@@ -141,7 +141,7 @@ def claim(
 
 def check(session: Connection, held: Job, progress: Progress | None = None) -> None:
     """Verify the lease within a transaction that writes for the job. Raises LeaseLost if it was taken or cancelled."""
-    values = {"stage": progress.stage, "progress": noted(progress)} if progress else {"worker": job.c.worker}
+    values = {"stage": progress.stage, "progress": progress_json(progress)} if progress else {"worker": job.c.worker}
     _LEASES.write(session, held.id, held.fence, **values)
 
 
@@ -155,7 +155,11 @@ def rest(session: Connection, held: Job, parameters: Mapping[str, Any], seconds:
 
     Failures are counted from here on: a job that makes progress in between does not use up its attempts.
     """
-    values: dict[str, Any] = {"stage": progress.stage, "progress": noted(progress), "parameters": dict(parameters)}
+    values: dict[str, Any] = {
+        "stage": progress.stage,
+        "progress": progress_json(progress),
+        "parameters": dict(parameters),
+    }
     values |= {"state": ScanState.QUEUED, "lease_until": None, "attempt": 0, "lost": 0, "reason": "", "message": ""}
     _LEASES.write(session, held.id, held.fence, next_at=epoch(session) + seconds, **values)
 
@@ -209,7 +213,7 @@ def sweep(session: Connection) -> int:
 
     Returns the number of requeued jobs.
     """
-    if not locked(session, _SWEEP_LOCK):  # another worker is sweeping
+    if not try_lock(session, _SWEEP_LOCK):  # another worker is sweeping
         return 0
     now = epoch(session)
     _LEASES.give_up_lost(session, now)

@@ -79,7 +79,7 @@ class Leases:
         """Renew the lease and record the progress. Raises LeaseLost: stop at once and write nothing."""
         values: dict[str, Any] = {"lease_until": epoch(session) + seconds}
         if progress is not None:
-            values |= {"stage": progress.stage, "progress": noted(progress)}
+            values |= {"stage": progress.stage, "progress": progress_json(progress)}
         self.write(session, identifier, fence, **values)
 
     def hand_back(self, session: Connection, identifier: str, fence: int, **values: Any) -> None:
@@ -186,7 +186,7 @@ class Leases:
         return sa.and_(self.table.c.state == ScanState.RUNNING, self.table.c.lease_until < now - _GRACE)
 
 
-def noted(progress: Progress) -> Mapping[str, Any]:
+def progress_json(progress: Progress) -> Mapping[str, Any]:
     """Return the progress as JSON values for a row."""
     return {"message": progress.message[:300], "done": progress.done, "total": progress.total}
 
@@ -198,7 +198,7 @@ def pause(attempt: int, retry_after: float | None) -> float:
     return wait * random.uniform(0.8, 1.2)
 
 
-def locked(session: Connection, key: int) -> bool:
+def try_lock(session: Connection, key: int) -> bool:
     """Try to take an advisory lock until the end of the transaction. Always True on SQLite, which has one writer."""
     if session.dialect.name == "sqlite":
         return True

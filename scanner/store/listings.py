@@ -78,7 +78,7 @@ class DecisionView:
 
 
 @dataclass(frozen=True)
-class Affected:
+class AffectedImage:
     """An image with a vulnerability."""
 
     digest: str
@@ -232,7 +232,7 @@ def names(session: Connection, digest: str, projects: frozenset[str] | None) -> 
     query = sa.select(*listing.c).where(listing.c.digest == digest).order_by(listing.c.scanned_epoch.desc()).limit(100)
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    return tuple(listed(row._mapping) for row in session.execute(query))
+    return tuple(listed_image(row._mapping) for row in session.execute(query))
 
 
 def list_images(
@@ -265,7 +265,7 @@ def list_images(
         query = query.where(ordered < place if falling else ordered > place)
     rows = [row._mapping for row in session.execute(query)]
     more = encode_cursor(rows[limit - 1]["sort_key"], rows[limit - 1]["id"]) if len(rows) > limit else None
-    return Page(tuple(listed(row) for row in rows[:limit]), more)
+    return Page(tuple(listed_image(row) for row in rows[:limit]), more)
 
 
 def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
@@ -297,7 +297,7 @@ def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
     )
 
 
-def listed(row: RowMapping) -> ListedImage:
+def listed_image(row: RowMapping) -> ListedImage:
     counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
     return ListedImage(
         row["id"],
@@ -383,9 +383,9 @@ def _has(session: Connection, project: str, name: str, purl: str, condition: sa.
     return session.execute(query.limit(1)).first() is not None
 
 
-def affected(
+def affected_images(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
-) -> tuple[RowMapping, tuple[Affected, ...]]:
+) -> tuple[RowMapping, tuple[AffectedImage, ...]]:
     """Return a vulnerability's row and the affected images.
 
     Raises NotFoundError if no image of ``projects`` has it, so that other projects' vulnerabilities do not leak.
@@ -426,7 +426,7 @@ def affected(
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     found = (
-        Affected(
+        AffectedImage(
             r.digest,
             r.repository,
             r.tag,

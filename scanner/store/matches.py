@@ -48,11 +48,11 @@ def _bases() -> TypeAdapter[Basis]:
     return TypeAdapter(Basis)
 
 
-def _packed(items: Sequence[Vulnerability]) -> bytes | None:
+def _pack(items: Sequence[Vulnerability]) -> bytes | None:
     return zlib.compress(_vulnerabilities().dump_json(tuple(items)), 6) if items else None
 
 
-def _unpacked(data: bytes | None) -> tuple[Vulnerability, ...]:
+def _unpack(data: bytes | None) -> tuple[Vulnerability, ...]:
     return _vulnerabilities().validate_json(zlib.decompress(data)) if data else ()
 
 
@@ -66,14 +66,14 @@ def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequenc
     without = {key for image in found.images for engine in image.engines for key in without_advisories(engine)}
     prints = {k.key: NOT_COMPARED if k.key in without else fingerprint(items, rungs) for k, items in said.items()}
     packages = {item.key: item for item in said}
-    numbers = _numbered(session, packages)
+    numbers = _package_ids(session, packages)
     session.execute(listing_package.delete().where(listing_package.c.listing_id == listing_id))
     rows = [{"listing_id": listing_id, "package_id": numbers[k], "matched": prints[k]} for k in sorted(numbers)]
     insert_new(session, listing_package, rows)
     note_basis(session, listing_id, found, rungs)
 
 
-def _numbered(session: Connection, packages: Mapping[str, Package]) -> dict[str, int]:
+def _package_ids(session: Connection, packages: Mapping[str, Package]) -> dict[str, int]:
     """Return the ids of packages by key. New ones are inserted without an answer; the next re-match gets one."""
     known = _numbers(session, packages)
     missing = sorted(packages.keys() - known.keys())
@@ -133,7 +133,7 @@ def resting_on(session: Connection, image: str, engine: str) -> list[int]:
     return sorted(session.execute(query.distinct()).scalars())
 
 
-def unlinked(session: Connection, limit: int, *, after: int = 0) -> list[tuple[int, str]]:
+def listings_without_basis(session: Connection, limit: int, *, after: int = 0) -> list[tuple[int, str]]:
     """Return (listing id, report id) of listings without a stored basis, from before it was stored."""
     nothing = ~sa.exists().where(rests_on.c.listing_id == listing.c.id)
     query = sa.select(listing.c.id, listing.c.report_id).where(nothing, listing.c.id > after)
@@ -196,7 +196,7 @@ def releases(session: Connection, on: Basis) -> dict[str, int]:
     return {row[0]: row[1] for row in session.execute(query.group_by(package.c.os).order_by(package.c.os))}
 
 
-def unanswered(session: Connection, on: Basis, release: str, limit: int) -> list[tuple[int, Package]]:
+def unanswered_packages(session: Connection, on: Basis, release: str, limit: int) -> list[tuple[int, Package]]:
     """Return packages of a release without an answer on this basis, with their ids."""
     query = (
         sa.select(package.c.id, package.c.document)
@@ -222,7 +222,7 @@ def answer(
     prints = {n: None if i is None else fingerprint(i, on.rungs) for n, i in answers.items() if n in former}
     # Answers are large and most stay equal, so an equal one costs an update of one column and writes no answer.
     new = sorted(n for n, found in prints.items() if found is None or found != former[n])
-    rows = [{"n": n, "matched": prints[n], "matches": _packed(answers[n] or ()), "basis": on.id} for n in new]
+    rows = [{"n": n, "matched": prints[n], "matches": _pack(answers[n] or ()), "basis": on.id} for n in new]
     if rows:
         values: dict[str, Any] = {name: sa.bindparam(name) for name in ("matched", "matches", "basis")}
         session.execute(package.update().where(package.c.id == sa.bindparam("n")).values(values), rows)
@@ -231,7 +231,7 @@ def answer(
         part = same[start : start + _CHUNK]
         session.execute(package.update().where(package.c.id.in_(part)).values(basis=on.id))
     if release:
-        known = supported(session, on)
+        known = supported_releases(session, on)
         session.execute(basis.update().where(basis.c.id == on.id).values(releases={**known, release: there}))
     return frozenset(new)
 
@@ -246,7 +246,7 @@ def _fingerprints(session: Connection, numbers: Iterable[int]) -> dict[int, int 
     return found
 
 
-def changed(session: Connection, on: Basis) -> list[int]:
+def changed_listings(session: Connection, on: Basis) -> list[int]:
     """Return the ids of listings whose evidence differs from the answers, in a package or in the release's support."""
     differing = (
         sa.select(listing_package.c.listing_id)
@@ -255,7 +255,7 @@ def changed(session: Connection, on: Basis) -> list[int]:
         .distinct()
     )
     # False only. None means that the engine did not say, which changes nothing.
-    ended = [release for release, there in supported(session, on).items() if there is False]
+    ended = [release for release, there in supported_releases(session, on).items() if there is False]
     found = {row[0] for row in session.execute(differing)}
     for start in range(0, len(ended), _CHUNK):
         past = sa.select(rests_on.c.listing_id).where(
@@ -267,7 +267,7 @@ def changed(session: Connection, on: Basis) -> list[int]:
     return sorted(found)
 
 
-def supported(session: Connection, on: Basis) -> Mapping[str, bool | None]:
+def supported_releases(session: Connection, on: Basis) -> Mapping[str, bool | None]:
     """Return whether each release is still supported, according to the answers on this basis."""
     found: Mapping[str, bool | None] = session.execute(
         sa.select(basis.c.releases).where(basis.c.id == on.id)
@@ -318,7 +318,7 @@ def answers(
     found: dict[str, tuple[Vulnerability, ...]] = {}
     for start in range(0, len(wanted), _CHUNK):
         part = sa.select(package.c.key, package.c.matches).where(package.c.id.in_(wanted[start : start + _CHUNK]))
-        found.update((row.key, _unpacked(row.matches)) for row in session.execute(part))
+        found.update((row.key, _unpack(row.matches)) for row in session.execute(part))
     return found
 
 
@@ -358,7 +358,7 @@ def has_run(session: Connection) -> bool:
     return session.execute(sa.select(basis.c.id).limit(1)).first() is not None
 
 
-def confirmed(session: Connection, report_id: str) -> tuple[Confirmed, ...]:
+def confirmations(session: Connection, report_id: str) -> tuple[Confirmed, ...]:
     """Return the newer advisories that confirmed the evidence, the newest last."""
     query = (
         sa.select(rests_on.c.image, rests_on.c.engine, basis.c.document)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from scanner.errors import NotFoundError
 from scanner.model.notification import Level, Occurrence, title_of
 from scanner.model.plurals import number_of
-from scanner.store.channels import Held
+from scanner.store.channels import HeldChannel
 from scanner.store.outbox import Row, from_json, to_json
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import notification, notification_channel, notification_subject
@@ -32,7 +32,7 @@ _c = notification.c
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedMessage:
     """An event on its way to one subscription. ``next_at``: when the message is sent, seconds since 1970."""
 
     subscription_id: str
@@ -72,19 +72,19 @@ class NotificationView:
     answer: str
 
 
-def collect(session: Connection, planned: Sequence[Planned]) -> None:
+def collect(session: Connection, planned: Sequence[PlannedMessage]) -> None:
     """Add events to the messages of their groups that are still collecting, and begin messages for the others."""
-    by_subscription: dict[str, list[Planned]] = {}
+    by_subscription: dict[str, list[PlannedMessage]] = {}
     for one in planned:
         by_subscription.setdefault(one.subscription_id, []).append(one)
     for identifier in sorted(by_subscription):
         _collect(session, identifier, by_subscription[identifier])
 
 
-def _collect(session: Connection, subscription_id: str, planned: list[Planned]) -> None:
+def _collect(session: Connection, subscription_id: str, planned: list[PlannedMessage]) -> None:
     groups = {one.group for one in planned}
     subjects = {one.row.event.subject for one in planned}
-    collecting = _collecting(session, subscription_id, groups)
+    collecting = _open_drafts(session, subscription_id, groups)
     latest = _latest(session, subscription_id, subjects)
     touched: dict[int, _Draft] = {}
     now = moment(session)
@@ -133,7 +133,7 @@ class _Draft:
     def takes(self, resolved: bool) -> bool:
         return self._digest or self.resolved == resolved
 
-    def add(self, one: Planned) -> None:
+    def add(self, one: PlannedMessage) -> None:
         event = one.row.event
         head = (event.headline, event.resolved)
         if self.count == 0 or (self.full and title_of((event,), self.count) == self._title):
@@ -156,7 +156,7 @@ class _Draft:
         return {"count": self.count, **named, **events}
 
 
-def _begin(session: Connection, one: Planned, now: datetime) -> _Draft:
+def _begin(session: Connection, one: PlannedMessage, now: datetime) -> _Draft:
     event = one.row.event
     values: dict[str, Any] = {
         "uid": str(uuid.uuid4()),
@@ -179,7 +179,7 @@ def _begin(session: Connection, one: Planned, now: datetime) -> _Draft:
     return _Draft({**values, "id": number}, [])
 
 
-def _collecting(session: Connection, subscription_id: str, groups: Collection[str]) -> dict[str, _Draft]:
+def _open_drafts(session: Connection, subscription_id: str, groups: Collection[str]) -> dict[str, _Draft]:
     mine = (_c.subscription_id == subscription_id, _c.state == "collecting", _c.group_key.in_(list(groups)))
     names = ("id", "group_key", "count", "resolved", "title", "level", "kind", "project")
     query = sa.select(*(_c[name] for name in names)).where(*mine)
@@ -199,7 +199,7 @@ def _latest(session: Connection, subscription_id: str, subjects: Collection[str]
     return {row.subject: row.last for row in session.execute(query.group_by(found.subject))}
 
 
-def due(session: Connection, held: Held, limit: int) -> tuple[NotificationView, ...]:
+def due(session: Connection, held: HeldChannel, limit: int) -> tuple[NotificationView, ...]:
     """Take the messages of a channel that may be sent now, the first of each subject, in their order."""
     now = epoch(session)
     own, other = notification_subject.alias(), notification_subject.alias()
@@ -232,12 +232,14 @@ def put_back(session: Connection, numbers: Iterable[int]) -> None:
     )
 
 
-def sent(session: Connection, number: int, status: str, answer: str) -> None:
+def record_sent(session: Connection, number: int, status: str, answer: str) -> None:
     """The receiver accepted it."""
     _end(session, number, state="sent", status=status[:16], answer=answer[:1000], reason="", message="")
 
 
-def failed(session: Connection, number: int, reason: str, message: str, answer: str, *, next_at: float | None) -> None:
+def record_failure(
+    session: Connection, number: int, reason: str, message: str, answer: str, *, next_at: float | None
+) -> None:
     """An attempt failed. ``next_at``: when the next begins; None: it is a dead letter now."""
     values = {"reason": reason[:64], "message": message[:1000], "answer": answer[:1000], "status": ""}
     if next_at is None:

@@ -53,7 +53,7 @@ def add(session: Connection, events: Iterable[Event]) -> int:
     return len(rows)
 
 
-def unrouted(session: Connection, *, limit: int) -> tuple[Row, ...]:
+def unrouted_events(session: Connection, *, limit: int) -> tuple[Row, ...]:
     """Events that are no messages yet, in their order."""
     columns = (outbox.c.id, outbox.c.event_id, outbox.c.kind, outbox.c.subject, outbox.c.project, outbox.c.body)
     query = sa.select(*columns, outbox.c.created_at).where(outbox.c.routed_at.is_(None))

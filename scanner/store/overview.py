@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 
 from scanner.model.finding import Severity
 from scanner.store.listings import Filter, ListedImage, list_images
-from scanner.store.scans import unrepeated
+from scanner.store.scans import unrepeated_failures
 from scanner.store.schema import finding, first_seen, listing, scan, vulnerability
 from scanner.store.session import moment
-from scanner.store.vulnerabilities import touched
+from scanner.store.vulnerabilities import images_with_findings
 
 PRODUCTION = "production"
 SEVERE = (Severity.CRITICAL, Severity.HIGH, Severity.UNKNOWN)  # an unknown severity may be critical
@@ -34,7 +34,7 @@ class NewVulnerability:
 NEW = timedelta(days=1)
 
 
-def denied(
+def denied_tags(
     session: Connection, projects: frozenset[str] | None, environment: str = PRODUCTION, limit: int = 6
 ) -> tuple[int, Sequence[ListedImage]]:
     """Return the number of tags that the gate denies in an environment, and the last scanned ones.
@@ -76,7 +76,7 @@ def new_vulnerabilities(
 
 def _present(projects: frozenset[str] | None) -> sa.ColumnElement[bool]:
     """An image that is listed has it: what only former images had is not new."""
-    return sa.exists(touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id))
+    return sa.exists(images_with_findings(projects).where(finding.c.vulnerability_id == vulnerability.c.id))
 
 
 def undecided(
@@ -98,7 +98,7 @@ def _images(
 
 def given_up(session: Connection, projects: frozenset[str] | None) -> int:
     """Return the number of failed scans of the last 7 days that were not repeated."""
-    query = sa.select(sa.func.count()).where(*unrepeated(session))
+    query = sa.select(sa.func.count()).where(*unrepeated_failures(session))
     if projects is not None:
         query = query.where(scan.c.project.in_(projects))
     return int(session.execute(query).scalar_one())

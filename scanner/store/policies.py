@@ -69,7 +69,7 @@ def get(
     """Return a version, or the newest. Raises NotFoundError, also for another project's policy."""
     query = _views().where(policy.c.name == name)
     query = query.where(policy_version.c.version == (version if version is not None else policy.c.version))
-    row = session.execute(_seen(query, projects)).first()
+    row = session.execute(_limited_to(query, projects)).first()
     if row is None:
         raise NotFoundError("there is no such policy")
     return _view(row)
@@ -78,7 +78,7 @@ def get(
 def list_policies(session: Connection, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
     """Return the newest version of every policy that applies to these projects (None: all), by name."""
     query = _views().where(policy_version.c.version == policy.c.version)
-    rows = session.execute(_seen(query, projects).order_by(policy.c.name))
+    rows = session.execute(_limited_to(query, projects).order_by(policy.c.name))
     return tuple(_view(row) for row in rows)
 
 
@@ -105,7 +105,7 @@ def enabled_at(session: Connection, at: datetime) -> tuple[PolicyView, ...]:
 
 def versions(session: Connection, name: str, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
     """Return all versions, the newest first. Raises NotFoundError, also for another project's policy."""
-    query = _seen(_views().where(policy.c.name == name), projects)
+    query = _limited_to(_views().where(policy.c.name == name), projects)
     rows = session.execute(query.order_by(policy_version.c.version.desc())).all()
     if not rows:
         raise NotFoundError("there is no such policy")
@@ -123,7 +123,7 @@ def enable(session: Connection, name: str, enabled: bool) -> None:
         raise NotFoundError("there is no such policy")
 
 
-def _seen(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
+def _limited_to(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
     """Limit the query to policies of the projects and those that apply to every project."""
     return query if projects is None else query.where(policy.c.project.in_(["", *projects]))
 

@@ -147,21 +147,21 @@ def owner(session: Connection, repository: str) -> str:
 
 def owners(session: Connection, repositories: Iterable[str]) -> Mapping[str, str]:
     """Return the project of each repository; ``default`` if neither a pattern nor a registry matches."""
-    owner_of = _owning(session)
+    owner_of = _owner_lookup(session)
     return {repository: owner_of(repository) or DEFAULT for repository in repositories}
 
 
-def _owning(session: Connection) -> Callable[[str], str | None]:
+def _owner_lookup(session: Connection) -> Callable[[str], str | None]:
     by_pattern = {
         pattern: row.name
         for row in session.execute(sa.select(project.c.name, project.c.patterns))
         for pattern in row.patterns
     }
     by_host = {row.host: row.project for row in session.execute(sa.select(registry.c.host, registry.c.project))}
-    return owning(by_pattern, by_host)
+    return owner_lookup(by_pattern, by_host)
 
 
-def owning(by_pattern: Mapping[str, str], by_host: Mapping[str, str]) -> Callable[[str], str | None]:
+def owner_lookup(by_pattern: Mapping[str, str], by_host: Mapping[str, str]) -> Callable[[str], str | None]:
     """Return a function from repository to project, by all patterns and registries. None: nothing matches."""
 
     def one(repository: str) -> str | None:
@@ -173,7 +173,7 @@ def owning(by_pattern: Mapping[str, str], by_host: Mapping[str, str]) -> Callabl
 
 def _rehome(session: Connection) -> None:
     """Move listings, verdicts and workloads to the projects that now own their repositories."""
-    owner_of = _owning(session)
+    owner_of = _owner_lookup(session)
     for table in (listing, verdict):
         for row in session.execute(sa.select(table.c.repository, table.c.project).distinct()).all():
             now = owner_of(row.repository)

@@ -264,7 +264,7 @@ def supersede_outdated(session: Connection, *, limit: int = 200) -> int:
     Returns their number.
     """
     columns = (receipt.c.id, receipt.c.digest, receipt.c.repository)
-    query = sa.select(*columns).where(_outdated(session)).limit(limit)
+    query = sa.select(*columns).where(_is_outdated(session)).limit(limit)
     found = session.execute(query).all()
     if found:
         those = receipt.c.id.in_([row.id for row in found])
@@ -276,10 +276,10 @@ def supersede_outdated(session: Connection, *, limit: int = 200) -> int:
 
 def is_any_outdated(session: Connection) -> bool:
     """Return whether `supersede_outdated` has something to do."""
-    return session.execute(sa.select(receipt.c.id).where(_outdated(session)).limit(1)).first() is not None
+    return session.execute(sa.select(receipt.c.id).where(_is_outdated(session)).limit(1)).first() is not None
 
 
-def _outdated(session: Connection) -> sa.ColumnElement[bool]:
+def _is_outdated(session: Connection) -> sa.ColumnElement[bool]:
     """Receipts that hold, but whose decision is not current any more."""
     same = sa.and_(
         verdict.c.digest == receipt.c.digest,
@@ -289,7 +289,7 @@ def _outdated(session: Connection) -> sa.ColumnElement[bool]:
     return sa.and_(receipt.c.superseded_at.is_(None), receipt.c.valid_until > epoch(session), ~sa.exists().where(same))
 
 
-def wanting(session: Connection, margin: float, *, limit: int = 20) -> tuple[InForce, ...]:
+def without_receipt(session: Connection, margin: float, *, limit: int = 20) -> tuple[InForce, ...]:
     """Return decisions about listed images, in registries that take receipts, without a receipt that holds for
     ``margin`` more seconds, if a new one would hold longer.
     """
@@ -311,7 +311,7 @@ def wanting(session: Connection, margin: float, *, limit: int = 20) -> tuple[InF
     query = (
         sa.select(*_IN_FORCE)
         .select_from(verdict.outerjoin(receipt, own))
-        .where(outdated, listed, _taken(verdict.c.repository))
+        .where(outdated, listed, _takes_receipts(verdict.c.repository))
         .where(sa.or_(verdict.c.valid_until.is_(None), verdict.c.valid_until > now))
         .order_by(verdict.c.decision_id)
         .limit(limit)
@@ -319,7 +319,7 @@ def wanting(session: Connection, margin: float, *, limit: int = 20) -> tuple[InF
     return tuple(InForce(*row) for row in session.execute(query))
 
 
-def _taken(repository: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+def _takes_receipts(repository: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether a repository's registry takes receipts."""
     prefix = registry.c.host + "/"
     # Not LIKE: a host may contain `_`, which is a wildcard there.
@@ -372,7 +372,7 @@ def due(session: Connection, *, limit: int = 20) -> tuple[PushView, ...]:
     ready = sa.and_(
         receipt_push.c.state.in_((WAITING, FAILED)),
         receipt_push.c.next_at <= epoch(session),
-        _taken(receipt_push.c.repository),
+        _takes_receipts(receipt_push.c.repository),
     )
     query = sa.select(*receipt_push.c).where(ready).order_by(receipt_push.c.next_at).limit(limit)
     return tuple(_push(row) for row in session.execute(query))

@@ -29,7 +29,7 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, moment, put
 
 
-class Found(StrEnum):
+class FoundKind(StrEnum):
     """Why a tag was recorded.
 
     lost: a webhook did not deliver its push. unannounced: the registry has no webhook. first: it was there before the
@@ -102,7 +102,7 @@ class FoundTag:
     id: int
     registry_id: str
     host: str
-    kind: Found
+    kind: FoundKind
     webhook: str
     repository: str
     tag: str
@@ -113,7 +113,7 @@ class FoundTag:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownScan:
     """The source and the state of a scan that announced what a tag names."""
 
     source: str
@@ -199,7 +199,7 @@ def _last(counts: Mapping[str, int], problems: Sequence[str], listing: ListedBy)
     return {"counts": dict(counts), "problems": list(problems), "listed_by": list(astuple(listing))}
 
 
-def ended(
+def record_poll(
     session: Connection,
     registry_id: str,
     counts: Mapping[str, int],
@@ -224,7 +224,7 @@ def ended(
     put(session, registry_poll, values, ("registry_id",))
 
 
-def known_scan(session: Connection, repository: str, tag: str, digest: str) -> Known | None:
+def known_scan(session: Connection, repository: str, tag: str, digest: str) -> KnownScan | None:
     """Return the newest scan that announced what a tag names now; None: nothing announced it.
 
     It names the tag with this digest, or only the tag and has read this digest or none yet. Scans from before the tag
@@ -244,7 +244,7 @@ def known_scan(session: Connection, repository: str, tag: str, digest: str) -> K
     row = session.execute(query.order_by(scan.c.created_epoch.desc()).limit(1)).first()
     if row is None:
         return None
-    return Known(row.source, ScanState(row.state))
+    return KnownScan(row.source, ScanState(row.state))
 
 
 def is_listed(session: Connection, repository: str, tag: str, digest: str) -> bool:
@@ -275,7 +275,7 @@ def repositories(
     return tuple(str(row).removeprefix(prefix) for row in rows)
 
 
-def known(session: Connection, host: str, names: Collection[str], before: float) -> frozenset[str]:
+def known_repositories(session: Connection, host: str, names: Collection[str], before: float) -> frozenset[str]:
     """Return which of these repositories, without the host, the tag ledger had at a Unix time."""
     prefix = f"{host}/"
     one = sa.and_(
@@ -312,7 +312,7 @@ def add(
     session: Connection,
     registry_id: str,
     job_id: str,
-    kind: Found,
+    kind: FoundKind,
     name: tuple[str, str, str],
     *,
     former: str = "",
@@ -331,7 +331,7 @@ def list_found_tags(
     projects: frozenset[str] | None,
     *,
     registry_id: str | None = None,
-    kinds: Collection[Found] = (Found.LOST, Found.UNANNOUNCED),
+    kinds: Collection[FoundKind] = (FoundKind.LOST, FoundKind.UNANNOUNCED),
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[FoundTag]:
@@ -355,7 +355,7 @@ def list_found_tags(
             r.id,
             r.registry_id,
             r.host,
-            Found(r.kind),
+            FoundKind(r.kind),
             r.webhook or "",
             r.repository,
             r.tag,
@@ -372,7 +372,7 @@ def list_found_tags(
 def lost_by_webhook(session: Connection) -> Mapping[str, int]:
     """Return the number of lost events of each webhook that lost some, within the retention of deliveries."""
     query = sa.select(found_tag.c.webhook_id, sa.func.count().label("number")).where(
-        found_tag.c.kind == Found.LOST, found_tag.c.webhook_id.is_not(None)
+        found_tag.c.kind == FoundKind.LOST, found_tag.c.webhook_id.is_not(None)
     )
     return {row.webhook_id: row.number for row in session.execute(query.group_by(found_tag.c.webhook_id))}
 
@@ -415,7 +415,7 @@ def seconds_per_scan(session: Connection) -> float:
     return sum(spans) / len(spans) if spans else 0.0
 
 
-def scanned(session: Connection, repository: str, names: Collection[str]) -> int:
+def count_scanned(session: Connection, repository: str, names: Collection[str]) -> int:
     """Return how many of a repository's tags have stored evidence, of whatever digest."""
     own = (listing.c.repository == repository, listing.c.tag.in_(list(names)))
     return int(session.execute(sa.select(sa.func.count(listing.c.tag.distinct())).where(*own)).scalar_one())

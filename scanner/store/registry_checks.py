@@ -27,7 +27,7 @@ from scanner.store.session import epoch, moment
 
 LEASE_SECONDS = 180.0  # much longer than a probe, so it needs no renewal
 _TRIES = 3  # workers that a check may lose
-_KEPT = 100  # checks of a registry's history
+_KEPT_CHECKS = 100  # checks of a registry's history
 _AGAIN_AFTER = 900.0  # seconds after a failed check
 _c = registry_check.c
 
@@ -227,7 +227,7 @@ def _prune(session: Connection, registry_id: str) -> None:
     newest = sa.select(_c.id).where(own, _c.document.is_not(None)).order_by(_c.created_epoch.desc(), _c.id).limit(1)
     kept = session.execute(newest).scalar()
     old = sa.select(_c.id).where(own, _c.ended_at.is_not(None)).order_by(_c.created_epoch.desc(), _c.id)
-    stale = [row.id for row in session.execute(old.offset(_KEPT).limit(1000)) if row.id != kept]
+    stale = [row.id for row in session.execute(old.offset(_KEPT_CHECKS).limit(1000)) if row.id != kept]
     if stale:
         session.execute(registry_check.delete().where(_c.id.in_(stale)))
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from scanner.model.scan import ScanState
-from scanner.store.leases import locked
+from scanner.store.leases import try_lock
 from scanner.store.scans import NOT_AN_IMAGE
 from scanner.store.schema import (
     basis,
@@ -109,7 +109,7 @@ class Batch:
     busy: bool = False  # a scan is being recorded: nothing was removed, try again
 
 
-class _Left:
+class _KeptRows:
     """Builds conditions for rows that are kept. In a plan, rows that earlier kinds would delete do not count."""
 
     def __init__(self, planned: bool) -> None:
@@ -128,7 +128,7 @@ class _Left:
         return ~sa.exists().where(_going.c.kind == name, _going.c.key == _text_of(columns))
 
 
-Goes = Callable[[Any, Cutoffs, _Left], Condition]
+Goes = Callable[[Any, Cutoffs, _KeptRows], Condition]
 
 
 @dataclass(frozen=True)
@@ -157,76 +157,76 @@ class Kind:
 # Conditions
 
 
-def _delivery(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    return _before(t.received_at, at.deliveries)
+def _delivery(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
+    return _is_before(t.received_at, at.deliveries)
 
 
-def _found_tag(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _found_tag(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Found tags, except those of an unfinished import, which counts its scans by them."""
     unfinished = sa.exists().where(job.c.id == t.job_id, job.c.state.not_in(_TERMINAL))
-    return sa.and_(_before(t.found_at, at.deliveries), ~unfinished)
+    return sa.and_(_is_before(t.found_at, at.deliveries), ~unfinished)
 
 
-def _idempotency(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    return _before(t.created_at, at.idempotency_keys)
+def _idempotency(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
+    return _is_before(t.created_at, at.idempotency_keys)
 
 
-def _outbox(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    return _before(t.created_at, at.outbox)
+def _outbox(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
+    return _is_before(t.created_at, at.outbox)
 
 
-def _notification(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    return _before(t.ended_at, at.outbox)
+def _notification(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
+    return _is_before(t.ended_at, at.outbox)
 
 
-def _receipt(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _receipt(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     return sa.false() if at.receipts is None else t.valid_until < at.receipts.timestamp()
 
 
-def _receipt_push(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _receipt_push(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """What is known of an image's receipts in its registry, when the last of them is gone here."""
     own = sa.and_(receipt.c.digest == t.digest, receipt.c.repository == t.repository)
     return ~sa.exists().where(own, left(receipt))
 
 
-def _session(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    return _before(t.expires_at, at.sessions)
+def _session(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
+    return _is_before(t.expires_at, at.sessions)
 
 
-def _job(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _job(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Ended jobs, except the newest of each kind, which determines when the next is due."""
     newer = job.alias()
     later = sa.exists().where(newer.c.kind == t.kind, newer.c.created_epoch > t.created_epoch)
-    return sa.and_(t.state.in_(_TERMINAL), _before(t.finished_at, at.jobs), later)
+    return sa.and_(t.state.in_(_TERMINAL), _is_before(t.finished_at, at.jobs), later)
 
 
-def _dry_run(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _dry_run(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     unfinished = sa.exists().where(job.c.id == t.id, job.c.state.not_in(_TERMINAL))
-    return sa.and_(_before(t.created_at, at.jobs), ~unfinished)
+    return sa.and_(_is_before(t.created_at, at.jobs), ~unfinished)
 
 
-def _registry_check(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _registry_check(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Checks, except the newest of each registry and its newest posture."""
     newer = registry_check.alias()
     later = sa.and_(newer.c.registry_id == t.registry_id, newer.c.created_epoch > t.created_epoch)
     said = sa.exists().where(later, newer.c.document.is_not(None))
     return sa.and_(
         t.ended_at.is_not(None),
-        _before(t.created_at, at.jobs),
+        _is_before(t.created_at, at.jobs),
         sa.exists().where(later),
         sa.or_(t.document.is_(None), said),
     )
 
 
-def _tag_move(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _tag_move(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Old moves of a tag. Its current digest is kept, and its first, because policies compare the two."""
     newer, older = tag_move.alias(), tag_move.alias("older")
     later = sa.exists().where(newer.c.repository == t.repository, newer.c.tag == t.tag, newer.c.id > t.id)
     before = sa.exists().where(older.c.repository == t.repository, older.c.tag == t.tag, older.c.id < t.id)
-    return sa.and_(_before(t.seen_at, at.evidence), later, before)
+    return sa.and_(_is_before(t.seen_at, at.evidence), later, before)
 
 
-def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _unused_listing(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Names of images that no tag refers to and nothing runs.
 
     Kept for each name: the newest decided image and the newest allowed one, as comparison for the next.
@@ -254,7 +254,7 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
         move.c.repository == t.repository,
         move.c.tag == t.tag,
         move.c.id > sa.func.coalesce(last_named.scalar_subquery(), 0),
-        _before(move.c.seen_at, at.evidence),
+        _is_before(move.c.seen_at, at.evidence),
     )
     later = sa.and_(
         other.c.project == t.project,
@@ -272,43 +272,43 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
         # A workload runs one platform of an index. The listing is that of the index, and has to stay for it.
         part = sa.exists().where(image_stack.c.subject == t.digest, image_stack.c.digest.in_(digests))
         stays += [t.digest.in_(digests), part]
-    return sa.and_(_before(t.scanned_at, at.evidence), ~sa.or_(*stays))
+    return sa.and_(_is_before(t.scanned_at, at.evidence), ~sa.or_(*stays))
 
 
-def _verdict(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _verdict(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     return ~sa.exists().where(listing.c.digest == t.digest, listing.c.repository == t.repository, left(listing))
 
 
-def _image_stack(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _image_stack(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     return ~sa.exists().where(listing.c.digest == t.subject, left(listing))
 
 
-def _image_blob(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _image_blob(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Blobs of images without a listing, except those of artifacts (not images) of a kept scan."""
     told = sa.exists().where(scan.c.digest == t.subject, scan.c.reason == NOT_AN_IMAGE)
     return sa.and_(~sa.exists().where(listing.c.digest == t.subject, left(listing)), ~told)
 
 
-def _image(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _image(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Images without a listing, neither of their own nor of an index that contains them."""
     direct = sa.exists().where(listing.c.digest == t.digest, left(listing))
     inside = sa.exists().where(
         image_stack.c.digest == t.digest, listing.c.digest == image_stack.c.subject, left(listing)
     )
-    return sa.and_(_before(t.first_seen, at.evidence), ~direct, ~inside)
+    return sa.and_(_is_before(t.first_seen, at.evidence), ~direct, ~inside)
 
 
-def _first_seen(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _first_seen(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """First sightings of findings that no image has any more."""
     there = sa.exists().where(
         finding.c.component_id == t.component_id,
         finding.c.vulnerability_id == t.vulnerability_id,
         left(finding, image, "image_id"),
     )
-    return sa.and_(_before(t.at, at.evidence), ~there)
+    return sa.and_(_is_before(t.at, at.evidence), ~there)
 
 
-def _scan(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _scan(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Ended scans to which no kept row refers: delivery, idempotency key, merged scan, listing, verdict."""
     other = scan.alias("other")
     stays = (
@@ -318,29 +318,29 @@ def _scan(t: Any, at: Cutoffs, left: _Left) -> Condition:
         sa.exists().where(listing.c.report_id == t.report_id, left(listing)),
         sa.exists().where(verdict.c.report_id == t.report_id, left(verdict)),
     )
-    return sa.and_(t.state.in_(_TERMINAL), _before(t.finished_at, at.scans), ~sa.or_(*stays))
+    return sa.and_(t.state.in_(_TERMINAL), _is_before(t.finished_at, at.scans), ~sa.or_(*stays))
 
 
-def _report(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _report(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Evidence without a listing, verdict or scan."""
     stays = (
         sa.exists().where(listing.c.report_id == t.id, left(listing)),
         sa.exists().where(verdict.c.report_id == t.id, left(verdict)),
         sa.exists().where(scan.c.report_id == t.id, left(scan)),
     )
-    return sa.and_(_before(t.created_at, at.evidence), ~sa.or_(*stays))
+    return sa.and_(_is_before(t.created_at, at.evidence), ~sa.or_(*stays))
 
 
-def _decision(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _decision(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Superseded decisions whose scan is gone. A finished scan keeps its decision (invariant I3)."""
     stays = (
         sa.exists().where(verdict.c.decision_id == t.id, left(verdict)),
         sa.exists().where(scan.c.id == t.scan_id, left(scan)),
     )
-    return sa.and_(_before(t.decided_at, at.decisions), ~sa.or_(*stays))
+    return sa.and_(_is_before(t.decided_at, at.decisions), ~sa.or_(*stays))
 
 
-def _component(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _component(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     stays = (
         sa.exists().where(image_component.c.component_id == t.id, left(image_component, image, "image_id")),
         sa.exists().where(finding.c.component_id == t.id, left(finding, image, "image_id")),
@@ -349,7 +349,7 @@ def _component(t: Any, at: Cutoffs, left: _Left) -> Condition:
     return ~sa.or_(*stays)
 
 
-def _vulnerability(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _vulnerability(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     stays = (
         sa.exists().where(finding.c.vulnerability_id == t.id, left(finding, image, "image_id")),
         sa.exists().where(first_seen.c.vulnerability_id == t.id, left(first_seen)),
@@ -357,11 +357,11 @@ def _vulnerability(t: Any, at: Cutoffs, left: _Left) -> Condition:
     return ~sa.or_(*stays)
 
 
-def _package(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _package(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     return ~sa.exists().where(listing_package.c.package_id == t.id, left(listing_package, listing, "listing_id"))
 
 
-def _basis(t: Any, at: Cutoffs, left: _Left) -> Condition:
+def _basis(t: Any, at: Cutoffs, left: _KeptRows) -> Condition:
     """Bases without answers, except the newest ones, with which new advisories are compared."""
     newer = basis.alias()
     newest = sa.select(newer.c.id).order_by(newer.c.created_at.desc()).limit(_BASES_KEPT)
@@ -370,10 +370,10 @@ def _basis(t: Any, at: Cutoffs, left: _Left) -> Condition:
         t.id.in_(sa.select(rests_on.c.basis)),
         t.id.in_(sa.select(newest.subquery().c.id)),
     )
-    return sa.and_(_before(t.created_at, at.evidence), ~sa.or_(*stays))
+    return sa.and_(_is_before(t.created_at, at.evidence), ~sa.or_(*stays))
 
 
-def _before(column: Any, cutoff: datetime | None) -> Condition:
+def _is_before(column: Any, cutoff: datetime | None) -> Condition:
     return sa.false() if cutoff is None else column < sa.literal(cutoff, column.type)
 
 
@@ -393,7 +393,7 @@ KINDS: tuple[Kind, ...] = (
         listing,
         "Images without a tag or workload",
         "evidence",
-        _listing,
+        _unused_listing,
         (listing_package.c.listing_id, rests_on.c.listing_id, image_base.c.listing_id),
     ),
     Kind(verdict, "Verdicts of those images", "evidence", _verdict),
@@ -445,7 +445,7 @@ def candidates(
     session: Connection, kind: Kind, at: Cutoffs, *, after: Sequence[Any] | None, limit: int
 ) -> list[tuple[Any, ...]]:
     """Return up to ``limit`` keys of expired rows after ``after``, in order. Read-only: it blocks no writer."""
-    query = sa.select(*kind.keys).where(kind.goes(kind.table.c, at, _Left(False)))
+    query = sa.select(*kind.keys).where(kind.goes(kind.table.c, at, _KeptRows(False)))
     if after is not None:
         beyond = sa.tuple_(*kind.keys) > sa.tuple_(
             *(sa.literal(v, c.type) for v, c in zip(after, kind.keys, strict=True))
@@ -457,9 +457,9 @@ def candidates(
 def remove(session: Connection, kind: Kind, at: Cutoffs, keys: Sequence[tuple[Any, ...]]) -> Batch:
     """Delete the given rows that are still expired, with their dependents.
 
-    Does nothing while a scan is recorded (`recording`), which may be about to refer to one of the rows.
+    Does nothing while a scan is recorded (`block_pruning`), which may be about to refer to one of the rows.
     """
-    if not locked(session, _RECORDING):
+    if not try_lock(session, _RECORDING):
         return Batch({}, busy=True)
     going = [tuple(row) for row in session.execute(still_going(kind, at, keys))]
     if not going:
@@ -483,7 +483,7 @@ def still_going(kind: Kind, at: Cutoffs, keys: Sequence[tuple[Any, ...]]) -> sa.
     Within a function the condition is no reason to choose an index: the rows are found by their keys, whatever the
     database believes of how many are old. By the index of states it would read every scan for each batch.
     """
-    goes = sa.func.coalesce(kind.goes(kind.table.c, at, _Left(False)), sa.false())
+    goes = sa.func.coalesce(kind.goes(kind.table.c, at, _KeptRows(False)), sa.false())
     return sa.select(*kind.keys).where(_among(kind.keys, keys), goes)
 
 
@@ -501,14 +501,14 @@ def _among(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Condition
     return sa.and_(*alone, sa.tuple_(*columns).in_(keys))
 
 
-def recording(session: Connection) -> None:
+def block_pruning(session: Connection) -> None:
     """Block pruning until the end of the transaction, which refers to shared rows. Concurrent calls do not wait."""
     beside(session, _RECORDING)
 
 
 def plan(session: Connection, at: Cutoffs) -> dict[str, int]:
     """Return the number of rows that pruning would delete, by table. Writes only a temporary table."""
-    left, found = _Left(True), dict[str, int]()
+    left, found = _KeptRows(True), dict[str, int]()
     # A condition such as "no scan refers to it" has to see what the plan has removed already, and a plan may delete
     # nothing. The temporary table takes the place of the deletions.
     _going.create(session)

@@ -22,7 +22,7 @@ from scanner import telemetry
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
-from scanner.store.leases import ACTIVE, ATTEMPTS, GIVEN_UP, HANDED_BACK, LOSSES, Leases, locked
+from scanner.store.leases import ACTIVE, ATTEMPTS, GIVEN_UP, HANDED_BACK, LOSSES, Leases, try_lock
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
     IS_QUEUED,
@@ -134,7 +134,7 @@ def request(
         return _insert(session, asked, None, supersedes)
     if idempotency_key is None:
         return _request(session, asked, delivery_id, supersedes)
-    known = _remembered(session, idempotency_key)
+    known = _scan_of_key(session, idempotency_key)
     if known is None:
         try:
             with session.begin_nested():
@@ -144,7 +144,7 @@ def request(
                 return ticket
         except IntegrityError:
             # A concurrent request with the same key won. The savepoint has undone ours, including its scan.
-            known = _remembered(session, idempotency_key)
+            known = _scan_of_key(session, idempotency_key)
             if known is None:
                 raise
     _link(session, delivery_id, known)
@@ -164,7 +164,7 @@ def request_all(
     return [tickets[n] for n in range(len(wanted))]
 
 
-def _remembered(session: Connection, idempotency_key: str) -> str | None:
+def _scan_of_key(session: Connection, idempotency_key: str) -> str | None:
     found = session.execute(sa.select(idempotency.c.scan_id).where(idempotency.c.key == idempotency_key)).scalar()
     return str(found) if found else None
 
@@ -172,7 +172,7 @@ def _remembered(session: Connection, idempotency_key: str) -> str | None:
 def _request(session: Connection, asked: ScanRequest, delivery_id: str | None, supersedes: str | None) -> Ticket:
     key = request_key(asked)
     # Only a queued one. A running scan has resolved the tag already, and a push that came since may have moved it.
-    joined = None if asked.force else _queued(session, key)
+    joined = None if asked.force else _queued_scan(session, key)
     ticket = Ticket(joined, created=False) if joined else _insert(session, asked, key, supersedes)
     # A push or a waiting client must not wait in the lane of the background scan that it joins.
     slower = [lane for lane, rank in _LANE_ORDER.items() if rank > _LANE_ORDER[asked.lane] and lane != Lane.QUARANTINE]
@@ -192,7 +192,7 @@ def _link(session: Connection, delivery_id: str | None, scan_id: str) -> None:
         session.execute(delivery_scan.insert().values(delivery_id=delivery_id, scan_id=scan_id))
 
 
-def _queued(session: Connection, key: str) -> str | None:
+def _queued_scan(session: Connection, key: str) -> str | None:
     found = session.execute(sa.select(scan.c.id).where(scan.c.request_key == key, sa.text(IS_QUEUED))).scalar()
     return str(found) if found else None
 
@@ -224,7 +224,7 @@ def _insert(session: Connection, asked: ScanRequest, key: str | None, supersedes
                 session.execute(scan.insert().values(**values))
         except IntegrityError:
             # A concurrent request was inserted after our SELECT. Join it if it is still queued.
-            joined = _queued(session, key) if key is not None else None
+            joined = _queued_scan(session, key) if key is not None else None
             if joined is not None:
                 return Ticket(joined, created=False)
         else:
@@ -268,7 +268,7 @@ def claim(
 
 def _quarantine_free(session: Connection) -> bool:
     """Return whether no quarantined scan runs. Holds a lock until the end of the claim, against concurrent claims."""
-    if not locked(session, _QUARANTINE_LOCK):
+    if not try_lock(session, _QUARANTINE_LOCK):
         return False
     running = sa.select(sa.func.count()).where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
     return not session.execute(running).scalar_one()
@@ -436,7 +436,7 @@ def sweep(session: Connection) -> Swept:
 
     Every worker sweeps. Does nothing while another one does.
     """
-    if not locked(session, _SWEEP_LOCK):
+    if not try_lock(session, _SWEEP_LOCK):
         return Swept(0, 0, ())
     now = epoch(session)
     dead = _given_up(session, _LEASES.give_up_lost(session, now), "worker_lost", GIVEN_UP)
@@ -569,7 +569,7 @@ def list_scans(
     if digest:
         query = query.where(scan.c.digest == digest)
     if only_unrepeated:
-        query = query.where(*unrepeated(session))
+        query = query.where(*unrepeated_failures(session))
     if cursor:
         at, identifier = decode_cursor(cursor, (float, str))
         query = query.where(
@@ -580,7 +580,7 @@ def list_scans(
     return Page(tuple(_view(row, row) for row in rows[:limit]), more)
 
 
-def unrepeated(session: Connection) -> tuple[sa.ColumnElement[bool], ...]:
+def unrepeated_failures(session: Connection) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions for failed scans of the last 7 days that were not repeated."""
     again = sa.select(scan.c.supersedes).where(scan.c.supersedes.is_not(None))
     recent = scan.c.created_at >= moment(session) - timedelta(days=7)

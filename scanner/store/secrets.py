@@ -69,7 +69,7 @@ def reseal(session: Connection, key: Secret, *, limit: int = 100) -> int:
     for table, field in FIELDS:
         column = table.c[field]
         for row in session.execute(
-            sa.select(table.c.id, column.label("sealed")).where(_other(column, key)).limit(limit - moved)
+            sa.select(table.c.id, column.label("sealed")).where(_other_keys(column, key)).limit(limit - moved)
         ):
             place = f"{table.name}|{row.id}|{field}"
             try:
@@ -86,12 +86,12 @@ def reseal(session: Connection, key: Secret, *, limit: int = 100) -> int:
 def under_another(session: Connection, key: Secret) -> int:
     """Return the number of secrets that are encrypted with another key."""
     counts = (
-        sa.select(sa.func.count()).select_from(table).where(_other(table.c[field], key)) for table, field in FIELDS
+        sa.select(sa.func.count()).select_from(table).where(_other_keys(table.c[field], key)) for table, field in FIELDS
     )
     return sum(session.execute(count).scalar_one() for count in counts)
 
 
-def _other(column: sa.ColumnElement[bytes], key: Secret) -> sa.ColumnElement[bool]:
+def _other_keys(column: sa.ColumnElement[bytes], key: Secret) -> sa.ColumnElement[bool]:
     head = _head(key)
     return sa.and_(column.is_not(None), sa.func.substr(column, 1, len(head)) != sa.literal(head, sa.LargeBinary))
 

@@ -104,7 +104,7 @@ class Database:
         the database does not answer, with another reason for another fault (``_FAULTS``, ``db_not_at_head``), and
         ConflictError if a concurrent transaction inserted the same unique key.
         """
-        with self._guarded(), self.engine.begin() as connection, self._discarding(connection):
+        with self._translate_errors(), self.engine.begin() as connection, self._discard_on_error(connection):
             yield connection
 
     def transact(self, work: Callable[[Connection], T]) -> T:
@@ -142,14 +142,14 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A read-only transaction. On SQLite it does not wait for writers."""
         with (
-            self._guarded(),
+            self._translate_errors(),
             self.engine.connect().execution_options(dockwarden_read=True) as connection,
-            self._discarding(connection),
+            self._discard_on_error(connection),
         ):
             yield connection
 
     @contextmanager
-    def _discarding(self, connection: Connection) -> Iterator[None]:
+    def _discard_on_error(self, connection: Connection) -> Iterator[None]:
         """Discard an SQLite connection after an exception instead of returning it to the pool.
 
         The exception's frames can keep an unfinished cursor alive. The connection would return to the pool with an old
@@ -164,7 +164,7 @@ class Database:
             raise
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except ScannerError:
@@ -212,17 +212,17 @@ class Database:
         """
         if problem := self._newer():
             raise problem
-        with self._guarded():
+        with self._translate_errors():
             command.upgrade(self._alembic(), revision)
         return self.revision() or ""
 
     def downgrade(self, revision: str) -> None:
-        with self._guarded():
+        with self._translate_errors():
             command.downgrade(self._alembic(), revision)
 
     def revision(self) -> str | None:
         """Return the revision of the schema. None: it was never migrated."""
-        with self._guarded(), self.engine.connect() as connection:
+        with self._translate_errors(), self.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
     def check_head(self) -> None:
@@ -438,7 +438,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def alone(connection: Connection, key: int) -> None:
+def take_lock(connection: Connection, key: int) -> None:
     """Take the exclusive lock ``key`` until the end of the transaction. Waits for other holders."""
     if connection.dialect.name != "sqlite":  # SQLite has only one writing transaction
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))

@@ -180,7 +180,7 @@ class EndingSignature:
     project: str
 
 
-def ending(
+def ending_signatures(
     session: Connection, projects: frozenset[str] | None, before: datetime, limit: int = 6
 ) -> tuple[int, tuple[EndingSignature, ...]]:
     """Return the number of names with a signature that expires before ``before``, and the first ones to expire."""

@@ -62,7 +62,7 @@ class Filter:
         if self.search:
             text = sa.func.lower(vulnerability.c.name + " " + vulnerability.c.title)
             query = query.where(text.like("%" + literal(self.search.lower()) + "%", escape="\\"))
-        found = touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id)
+        found = images_with_findings(projects).where(finding.c.vulnerability_id == vulnerability.c.id)
         # Always with this condition: a vulnerability that no image of the caller's projects has must not appear, not
         # even by its name.
         query = query.where(sa.exists(found.where(finding.c.fixable.is_(True)) if self.fixable else found))
@@ -127,7 +127,7 @@ def list_vulnerabilities(
     return Page(items, following)
 
 
-def exported(session: Connection, projects: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+def export_findings(session: Connection, projects: frozenset[str] | None) -> Iterator[dict[str, Any]]:
     """Yield every finding of every listed image, a listing at a time: a fleet has millions of them."""
     columns = (listing.c.id, listing.c.project, listing.c.repository, listing.c.tag, listing.c.digest)
     query = sa.select(*columns, listing.c.verdict, listing.c.undecided, listing.c.scanned_at).order_by(listing.c.id)
@@ -209,7 +209,7 @@ _SHOWN = (
 def _fixes(session: Connection, projects: frozenset[str] | None, ids: Sequence[int]) -> dict[int, list[str]]:
     """The versions that fix each vulnerability, without those of images of other projects."""
     rows = (
-        touched(projects)
+        images_with_findings(projects)
         .where(finding.c.vulnerability_id.in_(ids), finding.c.fixed > "")
         .with_only_columns(finding.c.vulnerability_id, finding.c.fixed)
         .distinct()
@@ -221,7 +221,7 @@ def _fixes(session: Connection, projects: frozenset[str] | None, ids: Sequence[i
     return found
 
 
-def touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
+def images_with_findings(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
     """Return the images of ``projects`` with findings, for a condition on the findings."""
     query = sa.select(finding.c.image_id)
     if projects is not None:
@@ -234,7 +234,7 @@ def touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
 
 def _counts(session: Connection, projects: frozenset[str] | None, ids: Sequence[int]) -> dict[int, tuple[int, bool]]:
     found = (
-        touched(projects)
+        images_with_findings(projects)
         .where(finding.c.vulnerability_id.in_(ids))
         .add_columns(finding.c.vulnerability_id, finding.c.fixable)
     )

@@ -29,7 +29,7 @@ def violation(path: Sequence[x509.Certificate]) -> str:
             if below and certificate.subject == certificate.issuer:
                 continue  # 6.1.3 (b): a self-issued intermediate, as in a change of keys
             for name in _names(certificate):
-                if not _allowed(name, constraints):
+                if not _is_allowed(name, constraints):
                     return f"{clean_text(str(name.value), 200)} is outside the name constraints of its authority"
     return ""
 
@@ -50,7 +50,7 @@ def _names(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:
             yield x509.RFC822Name(str(item.value)) if str(item.value).isascii() else x509.RFC822Name("")
 
 
-def _allowed(name: x509.GeneralName, constraints: x509.NameConstraints) -> bool:
+def _is_allowed(name: x509.GeneralName, constraints: x509.NameConstraints) -> bool:
     matches = _MATCHES.get(type(name))
     excluded = [tree for tree in constraints.excluded_subtrees or () if type(tree) is type(name)]
     permitted = [tree for tree in constraints.permitted_subtrees or () if type(tree) is type(name)]

@@ -14,7 +14,7 @@ from ruamel.yaml.events import AliasEvent
 
 from scanner.errors import UsageError
 from scanner.model.pem import refuse_private_key
-from scanner.model.untrusted import clean_text, load_untrusted_json, nesting
+from scanner.model.untrusted import clean_text, load_untrusted_json, nesting_depth
 from scanner.model.validation import plain_message
 from scanner.trust.base import UNSOUND_TRUST
 
@@ -37,7 +37,7 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
     if len(data) > _MAX_DOCUMENT:
         raise UsageError(f"{where}: larger than {_MAX_DOCUMENT >> 20} MiB")
     try:
-        value = _parsed(data, where)
+        value = _parse(data, where)
     except UsageError:
         # Checked even for a file that does not parse: a pasted private key must be reported as one, and never stored or
         # shown.
@@ -47,14 +47,14 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
     refuse_private_key(data, where)  # in a comment, too
     if isinstance(value, str) and "\n" not in value:
         raise UsageError(
-            f"{where}: {shown(value)} is neither a trust document nor a file", hint="see docs/signatures.md"
+            f"{where}: {quoted(value)} is neither a trust document nor a file", hint="see docs/signatures.md"
         )
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a trust document", hint="see docs/signatures.md for what it holds")
     return value
 
 
-def _parsed(data: bytes, where: str) -> Any:
+def _parse(data: bytes, where: str) -> Any:
     if data.lstrip()[:1] != b"{":
         return _yaml(data, where)
     try:
@@ -63,7 +63,7 @@ def _parsed(data: bytes, where: str) -> Any:
         raise UsageError(f"{where}: {error}") from error
 
 
-def shown(word: str) -> str:
+def quoted(word: str) -> str:
     """Quote a user's input for a message. Input that could be key material is not shown: a bare key is a long run of
     letters and digits.
     """
@@ -75,7 +75,7 @@ def shown(word: str) -> str:
 def _yaml(data: bytes, where: str) -> Any:
     if len(data) > _MAX_YAML:
         raise UsageError(f"{where}: larger than {_MAX_YAML >> 10} KiB", hint="as JSON it may be larger")
-    if nesting(data) > _MAX_NESTING:
+    if nesting_depth(data) > _MAX_NESTING:
         raise UsageError(f"{where}: nested too deep")
     try:
         text = data.decode("utf-8")
@@ -91,7 +91,7 @@ def _yaml(data: bytes, where: str) -> Any:
         raise UsageError(f"{where}: neither PEM, JSON nor YAML") from error
 
 
-def validated(model: type[Model], value: Any, where: str) -> Model:
+def validate_model(model: type[Model], value: Any, where: str) -> Model:
     """Validate ``value`` as a ``model``. Raises UsageError that names the first wrong member."""
     try:
         return model.model_validate(value)

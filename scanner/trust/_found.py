@@ -19,7 +19,7 @@ _MAX_FAILURES = 3  # then the registry is not asked again for this image: each f
 
 
 @dataclass
-class Found(Generic[Item]):
+class FoundSignatures(Generic[Item]):
     """What the registry has; nothing in it is verified yet.
 
     ``refused``: entries that are malformed. ``unreachable``: errors that may hide further signatures. ``skipped``:
@@ -159,7 +159,7 @@ def answer(
     )
 
 
-def without_root(scheme: str, job: TrustJob, found: Found[Item]) -> Verification:
+def without_root(scheme: str, job: TrustJob, found: FoundSignatures[Item]) -> Verification:
     """The answer without a trust root: not signed if there is no signature, otherwise unknown."""
     reason, text = found.why_unknown
     if reason:

@@ -26,7 +26,7 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.trust._cosign.forms import parse_bundle, parse_classic
 from scanner.trust._cosign.payload import IN_TOTO, Envelope, members
-from scanner.trust._cosign.verification import Signed
+from scanner.trust._cosign.verification import FoundSignature
 from scanner.trust._pkcs11 import Token, is_reference
 from scanner.trust._pki import PublicKey, key_id, load_public_key, verify_signature
 from scanner.trust.base import SignatureRefused
@@ -260,7 +260,7 @@ def _of_jwk(item: object) -> PublicKey:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedReceipt:
     """What a receipt must be about. Empty: not compared, except ``environment``, which always is.
 
     A receipt without environment does not open an environment, and one for an environment opens no other: otherwise a
@@ -275,7 +275,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedReceipt:
     """An authentic receipt for what was expected. ``passed``: it admits the image, if it has not ended."""
 
     predicate_type: str
@@ -294,7 +294,7 @@ class Verified:
     keyid: str
 
 
-def parse(data: bytes) -> tuple[Signed, ...]:
+def parse(data: bytes) -> tuple[FoundSignature, ...]:
     """Parse a receipt file: a sigstore bundle, a DSSE envelope, one of these per line, or the API's answer.
 
     Raises UsageError if it is none of these. Nothing is verified.
@@ -308,18 +308,18 @@ def parse(data: bytes) -> tuple[Signed, ...]:
         if not 1 < len(lines) <= _MAX_LINES:
             raise
         documents = [load_untrusted_json(line, limit=MAX_RECEIPT, error=UsageError) for line in lines]
-    found = [item for document in documents for item in _signed(document)]
+    found = [item for document in documents for item in _signatures_of(document)]
     if not found:
         raise _no_receipt()
     return tuple(found)
 
 
-def _signed(document: object) -> Iterable[Signed]:
+def _signatures_of(document: object) -> Iterable[FoundSignature]:
     if not isinstance(document, dict):
         raise _no_receipt()
     if isinstance(document.get("attestations"), list):  # the API's answer
         items = document["attestations"][:_MAX_LINES]
-        return [one for item in items if isinstance(item, dict) for one in _signed(item.get("envelope"))]
+        return [one for item in items if isinstance(item, dict) for one in _signatures_of(item.get("envelope"))]
     raw = json.dumps(document).encode()  # orjson refuses large numbers and lone surrogates
     try:
         if "dsseEnvelope" in document:
@@ -337,7 +337,7 @@ def _no_receipt() -> UsageError:
     return UsageError(text, reason="bad_receipt", hint=hint)
 
 
-def verify(signed: Signed, keys: Sequence[PublicKey], expected: Expected) -> Verified | None:
+def verify(signed: FoundSignature, keys: Sequence[PublicKey], expected: ExpectedReceipt) -> VerifiedReceipt | None:
     """Verify one signature and compare the statement with what is expected. None: it is not a receipt.
 
     Its end is not checked here: a newer receipt revokes an older one even after it has ended (see `decide`).
@@ -358,7 +358,7 @@ def verify(signed: Signed, keys: Sequence[PublicKey], expected: Expected) -> Ver
         return None
     if document.get("_type") != STATEMENT or not signed.statement:
         raise SignatureRefused("the signed payload is not an in-toto statement v1", reason="malformed")
-    found = _read(str(kind), document, keyid)
+    found = _read_receipt(str(kind), document, keyid)
     # 3. It is about this image, under the name and for the use that the decision was made for.
     if expected.digest is not None and found.digest != str(expected.digest):
         raise SignatureRefused(f"the receipt is about another image: {found.digest}", reason="payload")
@@ -376,7 +376,7 @@ def verify(signed: Signed, keys: Sequence[PublicKey], expected: Expected) -> Ver
     return found
 
 
-def decide(receipts: Sequence[Verified], now: datetime) -> Verified:
+def decide(receipts: Sequence[VerifiedReceipt], now: datetime) -> VerifiedReceipt:
     """Return the receipt that counts: the newest. Of two of the same second, the one that refuses.
 
     Raises SignatureRefused(reason="expired") if it has ended, and (reason="ambiguous") if they are about several
@@ -391,7 +391,7 @@ def decide(receipts: Sequence[Verified], now: datetime) -> Verified:
     return newest
 
 
-def _read(kind: str, document: Mapping[str, Any], keyid: str) -> Verified:
+def _read_receipt(kind: str, document: Mapping[str, Any], keyid: str) -> VerifiedReceipt:
     subjects, predicate = document.get("subject"), members(document.get("predicate"), "the predicate")
     if not isinstance(subjects, list) or len(subjects) != 1:
         raise SignatureRefused("a receipt has exactly one subject", reason="malformed")
@@ -408,7 +408,7 @@ def _read(kind: str, document: Mapping[str, Any], keyid: str) -> Verified:
     platforms = predicate.get(prefix + "platforms")
     listed = platforms if isinstance(platforms, list) else []
     policy = members(predicate.get("policy"), "policy")
-    return Verified(
+    return VerifiedReceipt(
         kind,
         _text(subject, "name"),
         f"{algorithm}:{value}",

@@ -53,7 +53,9 @@ def verify_timestamp(token: bytes, message: bytes, anchors: Sequence[x509.Certif
     try:
         return _verify(token, message, anchors)
     except SignatureRefused as error:
-        raise error if error.reason == "timestamp" else _refused(str(error)) from error  # a certificate inside it
+        raise (
+            error if error.reason == "timestamp" else _refused_timestamp(str(error))
+        ) from error  # a certificate inside it
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         # asn1crypto raises these for bytes that are not a timestamp. It parses lazily, so they come from anywhere
         # below.
@@ -64,7 +66,7 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
     signed = _signed_data(token)
     content = signed["encap_content_info"]
     if content["content_type"].native != "tst_info":
-        raise _refused("its content is not a timestamp")
+        raise _refused_timestamp("its content is not a timestamp")
     encoded: bytes = content["content"].contents
     info = tsp.TSTInfo.load(encoded, strict=True)
     imprint = info["message_imprint"]
@@ -76,7 +78,7 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
     )
     # RFC 3161 2.4.2: exactly one signer, so that it is clear which certificate must be checked.
     if len(signed["signer_infos"]) != 1:
-        raise _refused("it must have one signer")
+        raise _refused_timestamp("it must have one signer")
     signer = signed["signer_infos"][0]
     certificates = (
         [load_der_certificate(item.chosen.dump()) for item in signed["certificates"]] if signed["certificates"] else []
@@ -90,7 +92,7 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
         try:
             build_path(certificate, certificates, anchors, time)
         except SignatureRefused as error:
-            raise _refused(str(error)) from error
+            raise _refused_timestamp(str(error)) from error
     accuracy = _accuracy(info)
     # An interval, because the authority claims no more. The signer's certificate must be valid at both ends.
     return Timestamp(time - accuracy, time + accuracy, certificate.subject.rfc4514_string())
@@ -98,9 +100,9 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
 
 def _signed_data(token: bytes) -> cms.SignedData:
     """Return the signed data of a bare token (Notation) or of a whole response (RFC 3161 section 2.4.2)."""
-    info = cms.ContentInfo.load(token, strict=True) if _is_token(token) else _granted(token)
+    info = cms.ContentInfo.load(token, strict=True) if _is_token(token) else _granted_token(token)
     if info["content_type"].native != "signed_data":
-        raise _refused("it is not signed")
+        raise _refused_timestamp("it is not signed")
     return info["content"]
 
 
@@ -109,10 +111,10 @@ def _is_token(token: bytes) -> bool:
     return isinstance(first[0], core.ObjectIdentifier)
 
 
-def _granted(token: bytes) -> cms.ContentInfo:
+def _granted_token(token: bytes) -> cms.ContentInfo:
     response = tsp.TimeStampResp.load(token, strict=True)
     if response["status"]["status"].native not in ("granted", "granted_with_mods"):
-        raise _refused("the authority did not grant the request")
+        raise _refused_timestamp("the authority did not grant the request")
     return response["time_stamp_token"]
 
 
@@ -129,7 +131,7 @@ def _signer_certificate(signer: cms.SignerInfo, certificates: Sequence[x509.Cert
             same = parsed.key_identifier == wanted.chosen.native
         if same:
             return certificate
-    raise _refused("its signer's certificate is missing")
+    raise _refused_timestamp("its signer's certificate is missing")
 
 
 def _asn1(certificate: x509.Certificate) -> cms.Certificate:
@@ -140,7 +142,7 @@ def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, cont
     attributes = signer["signed_attrs"]
     values = {item["type"].native: item["values"] for item in attributes}
     if len(values) != len(attributes) or values["content_type"][0].native != "tst_info":
-        raise _refused("its attributes are not those of a timestamp")
+        raise _refused_timestamp("its attributes are not those of a timestamp")
     digest = signer["digest_algorithm"]["algorithm"].native
     _check_digest(digest, values["message_digest"][0].native, content, "its digest is for other content")
     _check_certificate_attribute(values, certificate)
@@ -152,7 +154,7 @@ def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, cont
     for candidate in (signed, received):
         if _verifies(key, signature, candidate, algorithm, digest):
             return
-    raise _refused("its signature does not verify")
+    raise _refused_timestamp("its signature does not verify")
 
 
 def _check_certificate_attribute(values: dict[str, cms.SetOfAny], certificate: x509.Certificate) -> None:
@@ -168,9 +170,9 @@ def _check_certificate_attribute(values: dict[str, cms.SetOfAny], certificate: x
     elif "signing_certificate" in values:
         found = values["signing_certificate"][0]["certs"][0]["cert_hash"].native
         if hashlib.sha1(der).digest() != found:  # noqa: S324 - the form of RFC 3161, beside a signature that is not SHA-1
-            raise _refused("it names another certificate")
+            raise _refused_timestamp("it names another certificate")
     else:
-        raise _refused("it does not name its certificate")
+        raise _refused_timestamp("it does not name its certificate")
 
 
 def _verifies(key: object, signature: bytes, data: bytes, algorithm: algos.SignedDigestAlgorithm, digest: str) -> bool:
@@ -178,7 +180,7 @@ def _verifies(key: object, signature: bytes, data: bytes, algorithm: algos.Signe
     name = digest if algorithm["algorithm"].native in ("rsassa_pkcs1v15", "ecdsa") else algorithm.hash_algo
     chosen = _HASHES.get(name)
     if chosen is None:
-        raise _refused(f"it uses the hash {name}, which is not accepted")
+        raise _refused_timestamp(f"it uses the hash {name}, which is not accepted")
     try:
         if isinstance(key, rsa.RSAPublicKey) and kind == "rsassa_pkcs1v15":
             key.verify(signature, data, padding.PKCS1v15(), chosen)
@@ -187,7 +189,7 @@ def _verifies(key: object, signature: bytes, data: bytes, algorithm: algos.Signe
         elif isinstance(key, ec.EllipticCurvePublicKey) and kind == "ecdsa":
             key.verify(signature, data, ec.ECDSA(chosen))
         else:
-            raise _refused("the type of its key does not match its signature")
+            raise _refused_timestamp("the type of its key does not match its signature")
     except InvalidSignature:
         return False
     return True
@@ -198,14 +200,14 @@ def _check_purpose(certificate: x509.Certificate) -> None:
     usages = [item for item in certificate.extensions if item.oid == x509.ExtendedKeyUsage.oid]
     alone = [ExtendedKeyUsageOID.TIME_STAMPING]
     if not usages or not usages[0].critical or list(usages[0].value) != alone:
-        raise _refused("its certificate must be for timestamping only")
+        raise _refused_timestamp("its certificate must be for timestamping only")
 
 
 def _check_digest(name: str, found: bytes, data: bytes, message: str) -> None:
     if name not in _HASHES:
-        raise _refused(f"it uses the hash {name}, which is not accepted")
+        raise _refused_timestamp(f"it uses the hash {name}, which is not accepted")
     if hashlib.new(name, data).digest() != found:
-        raise _refused(message)
+        raise _refused_timestamp(message)
 
 
 def _accuracy(info: tsp.TSTInfo) -> timedelta:
@@ -217,5 +219,5 @@ def _accuracy(info: tsp.TSTInfo) -> timedelta:
     )
 
 
-def _refused(why: str) -> SignatureRefused:
+def _refused_timestamp(why: str) -> SignatureRefused:
     return SignatureRefused(f"the timestamp is not acceptable: {why}", reason="timestamp")

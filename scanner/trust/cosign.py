@@ -19,8 +19,8 @@ from scanner.registry.manifest import Manifest, parse_manifest
 from scanner.trust._cosign.document import CosignTrust, parse_document, parse_trust
 from scanner.trust._cosign.forms import BUNDLES, DSSE, SIMPLE_SIGNING, parse_bundle, parse_classic
 from scanner.trust._cosign.payload import MAX_ENVELOPE, MAX_PAYLOAD, SIGNATURE_PREDICATE
-from scanner.trust._cosign.verification import Accepted, Signed, verify_one
-from scanner.trust._found import Found, answer, fetch_blob, furthest, only_layer, referrers, without_root
+from scanner.trust._cosign.verification import AcceptedSignature, FoundSignature, verify_one
+from scanner.trust._found import FoundSignatures, answer, fetch_blob, furthest, only_layer, referrers, without_root
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
@@ -66,7 +66,7 @@ class Cosign(TrustScheme):
         return tuple(answer for root in job.roots for answer in _judge(found, root, job))
 
 
-def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Verification]:
+def _judge(found: FoundSignatures[FoundSignature], root: TrustRoot, job: TrustJob) -> Iterator[Verification]:
     try:
         trust = parse_trust(root.document)
     except UsageError as error:
@@ -74,7 +74,7 @@ def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Ver
             Cosign.id, job, TrustStatus.UNKNOWN, "trust_root_invalid", f"trust root {root.name}: {error}", root=root
         )
         return
-    accepted: list[Accepted] = []
+    accepted: list[AcceptedSignature] = []
     refused = list(found.refused)
     for signed in found.items:
         try:
@@ -94,9 +94,9 @@ def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Ver
 
 
 def _signature(
-    accepted: Sequence[Accepted],
+    accepted: Sequence[AcceptedSignature],
     refused: Sequence[SignatureRefused],
-    found: Found[Signed],
+    found: FoundSignatures[FoundSignature],
     trust: CosignTrust,
     root: TrustRoot,
     job: TrustJob,
@@ -125,34 +125,34 @@ def _signature(
     return answer(Cosign.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature", root=root)
 
 
-def _attestation(item: Accepted, root: TrustRoot, job: TrustJob) -> Verification:
+def _attestation(item: AcceptedSignature, root: TrustRoot, job: TrustJob) -> Verification:
     verified = answer(Cosign.id, job, TrustStatus.VERIFIED, signers=(_signer(item),), root=root, notes=item.notes)
     return replace(verified, predicate_type=item.predicate_type, predicate=item.fields, predicate_cut=item.truncated)
 
 
-def _signer(item: Accepted) -> Signer:
+def _signer(item: AcceptedSignature) -> Signer:
     return Signer(name=clean_text(item.name, 300), keyid=item.keyid, issuer=clean_text(item.issuer, 300))
 
 
-def find(job: TrustJob) -> Found[Signed]:
+def find(job: TrustJob) -> FoundSignatures[FoundSignature]:
     """Fetch everything that may be a signature or attestation of the image. Never raises.
 
     Signatures come first and have a budget of their own, so that many attestations cannot crowd out a signature. An
     annotation says which bundle is an attestation. It is not signed, so it only decides the order.
     """
-    found: Found[Signed] = Found(job.settings.limits.signatures)
+    found: FoundSignatures[FoundSignature] = FoundSignatures(job.settings.limits.signatures)
     listed: list[Descriptor] = []
 
     def likely_signatures() -> list[Descriptor]:
         listed.extend(referrers(job, _BUNDLE))
         return [item for item in listed if not _looks_like_attestation(item)]
 
-    found.gather(partial(_tagged, job, "sig", SIMPLE_SIGNING), lambda layer: _classic(layer, job))
+    found.gather(partial(_tagged_layers, job, "sig", SIMPLE_SIGNING), lambda layer: _classic(layer, job))
     tagged = len(found.items)
     found.gather(likely_signatures, lambda candidate: _bundle(candidate, job))
     bundles, found.items = found.items[tagged:], found.items[:tagged]
     found.budget = job.settings.limits.signatures
-    found.gather(partial(_tagged, job, "att", DSSE), lambda layer: _classic(layer, job))
+    found.gather(partial(_tagged_layers, job, "att", DSSE), lambda layer: _classic(layer, job))
     found.items += bundles  # report in the order of the forms, not in that of fetching
     found.gather(lambda: list(filter(_looks_like_attestation, listed)), lambda candidate: _bundle(candidate, job))
     return found
@@ -162,7 +162,7 @@ def _looks_like_attestation(item: Descriptor) -> bool:
     return dict(item.annotations).get(_PREDICATE_TYPE, SIGNATURE_PREDICATE) != SIGNATURE_PREDICATE
 
 
-def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]:
+def _tagged_layers(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]:
     """Layers of the manifest tagged ``sha256-<hex>.sig`` (each is a signature) or ``.att`` (each is an attestation)."""
     digest = job.descriptor.digest
     tag = f"{digest.algorithm}-{digest.hex[:64]}.{suffix}"
@@ -176,13 +176,13 @@ def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]
     )
 
 
-def _classic(layer: Descriptor, job: TrustJob) -> Sequence[Signed]:
+def _classic(layer: Descriptor, job: TrustJob) -> Sequence[FoundSignature]:
     attestation = layer.media_type == DSSE
     data = fetch_blob(layer, job, MAX_ENVELOPE if attestation else MAX_PAYLOAD)
     return [parse_classic(data, dict(layer.annotations), attestation=attestation)]
 
 
-def _bundle(candidate: Descriptor, job: TrustJob) -> Sequence[Signed]:
+def _bundle(candidate: Descriptor, job: TrustJob) -> Sequence[FoundSignature]:
     layer = only_layer(candidate, job, _BUNDLE)
     if layer is None:
         return []

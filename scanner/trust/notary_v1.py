@@ -30,7 +30,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json, network_rea
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
 from scanner.patterns import lazy
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
-from scanner.trust._documents import shown
+from scanner.trust._documents import quoted
 from scanner.trust._pki import certificates_pem, load_certificates, load_public_key, public_key_pem
 from scanner.trust._tuf.anchors import (
     Anchor,
@@ -132,19 +132,19 @@ class NotaryV1(NameScheme):
         """
         text = _text(data, where)
         if _KEY_ID.fullmatch(text):
-            return _normalised({"mode": Mode.CERT_IDS, "ids": [text]}, where)
+            return _normalised_document({"mode": Mode.CERT_IDS, "ids": [text]}, where)
         if text == Mode.TOFU:
-            return _normalised({"mode": Mode.TOFU}, where)
+            return _normalised_document({"mode": Mode.TOFU}, where)
         if text.startswith("{"):
             document = load_untrusted_json(text.encode(), limit=ROOT_LIMIT, error=UsageError, reason="bad_trust_root")
             refuse_private_key(document, where)
             if "signed" in document and "signatures" in document:
-                return _normalised({"mode": Mode.ROOT_JSON, "root_json": text}, where)
-            return _normalised(document, where)
+                return _normalised_document({"mode": Mode.ROOT_JSON, "root_json": text}, where)
+            return _normalised_document(document, where)
         if "-----BEGIN " in text:
-            return _normalised(_from_pem(text, where), where)
+            return _normalised_document(_from_pem(text, where), where)
         raise _invalid(
-            where, f"{shown(text)} is neither a file nor a key id nor 'tofu'", "a key id has 64 lower-case hex digits"
+            where, f"{quoted(text)} is neither a file nor a key id nor 'tofu'", "a key id has 64 lower-case hex digits"
         )
 
     def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
@@ -183,7 +183,7 @@ def _from_pem(text: str, where: str) -> dict[str, Any]:
     return {"mode": Mode.CERT_IDS, "ids": ids}
 
 
-def _normalised(document: Any, where: str) -> dict[str, Any]:
+def _normalised_document(document: Any, where: str) -> dict[str, Any]:
     """Validate a trust root's document and keep only the members that its mode needs. Raises UsageError."""
     if not isinstance(document, dict):
         raise _invalid(where, "not a JSON object")
@@ -419,7 +419,7 @@ class NotaryServer:
         authorization = self._auth.header(self._scope)
         headers = {"Accept": "application/json", **({"Authorization": authorization} if authorization else {})}
         try:
-            with self._http.open("GET", url, headers=headers, read_seconds=self._left()) as response:
+            with self._http.open("GET", url, headers=headers, read_seconds=self._seconds_left()) as response:
                 yield response
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
@@ -428,7 +428,7 @@ class NotaryServer:
                 raise
             raise RemoteError(str(error), reason="unavailable", hint=error.hint, retryable=False) from error
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         left = self._ends - time.monotonic()
         if left <= 0:
             raise RemoteError(

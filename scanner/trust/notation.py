@@ -11,10 +11,10 @@ from scanner.errors import UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor
 from scanner.model.untrusted import clean_text
-from scanner.trust._found import Found, answer, fetch_blob, furthest, only_layer, referrers, without_root
+from scanner.trust._found import FoundSignatures, answer, fetch_blob, furthest, only_layer, referrers, without_root
 from scanner.trust._notation.envelope import MAX_ENVELOPE
 from scanner.trust._notation.policy import NotationTrust, Policy, parse_document, parse_trust
-from scanner.trust._notation.verification import Accepted, verify_one
+from scanner.trust._notation.verification import AcceptedSignature, verify_one
 from scanner.trust._pki import certificate_key, key_id
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
@@ -52,7 +52,7 @@ class Notation(TrustScheme):
         return tuple(_judge(found, root, job) for root in job.roots)
 
 
-def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> Verification:
+def _judge(found: FoundSignatures[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> Verification:
     try:
         trust = parse_trust(root.document)
         policy = trust.policy_for(job.name)
@@ -71,17 +71,17 @@ def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> V
 
 
 def _verdict(
-    found: Found[tuple[bytes, str]], trust: NotationTrust, policy: Policy, root: TrustRoot, job: TrustJob
+    found: FoundSignatures[tuple[bytes, str]], trust: NotationTrust, policy: Policy, root: TrustRoot, job: TrustJob
 ) -> Verification:
     """One valid signature is enough; failures of others do not matter then. All signers are named."""
     refused = list(found.refused)
-    accepted: list[Accepted] = []
+    accepted: list[AcceptedSignature] = []
     for data, media_type in found.items:
         try:
             accepted.append(verify_one(data, media_type, job.descriptor, trust, policy, job.now))
         except SignatureRefused as error:
             refused.append(error)
-    missing = _missing(accepted, job.options.require_signers)
+    missing = _missing_signers(accepted, job.options.require_signers)
     if accepted and not missing:
         signers = tuple({item.leaf: _signer(item, policy) for item in accepted}.values())
         notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
@@ -99,7 +99,7 @@ def _verdict(
     return answer(Notation.id, job, TrustStatus.REFUSED, refusal.reason, str(refusal), root=root)
 
 
-def _missing(accepted: Sequence[Accepted], required: Sequence[str]) -> list[str]:
+def _missing_signers(accepted: Sequence[AcceptedSignature], required: Sequence[str]) -> list[str]:
     """The required signers (by subject, common name or key id) that did not sign."""
     signed: set[str] = set()
     for item in accepted:
@@ -108,7 +108,7 @@ def _missing(accepted: Sequence[Accepted], required: Sequence[str]) -> list[str]
     return [name for name in required if name not in signed]
 
 
-def _signer(accepted: Accepted, policy: Policy) -> Signer:
+def _signer(accepted: AcceptedSignature, policy: Policy) -> Signer:
     return Signer(
         name=clean_text(accepted.leaf.subject.rfc4514_string(), 300),
         keyid=key_id(certificate_key(accepted.leaf)),
@@ -118,13 +118,13 @@ def _signer(accepted: Accepted, policy: Policy) -> Signer:
     )
 
 
-def find(job: TrustJob) -> Found[tuple[bytes, str]]:
+def find(job: TrustJob) -> FoundSignatures[tuple[bytes, str]]:
     """Fetch every Notation envelope of the image, with its media type. Never raises."""
-    found: Found[tuple[bytes, str]] = Found(job.settings.limits.signatures)
-    found.gather(lambda: referrers(job, _ARTIFACT), lambda candidate: _read(candidate, job))
+    found: FoundSignatures[tuple[bytes, str]] = FoundSignatures(job.settings.limits.signatures)
+    found.gather(lambda: referrers(job, _ARTIFACT), lambda candidate: _read_envelopes(candidate, job))
     return found
 
 
-def _read(candidate: Descriptor, job: TrustJob) -> Sequence[tuple[bytes, str]]:
+def _read_envelopes(candidate: Descriptor, job: TrustJob) -> Sequence[tuple[bytes, str]]:
     layer = only_layer(candidate, job, _ARTIFACT)
     return [] if layer is None else [(fetch_blob(layer, job, MAX_ENVELOPE), layer.media_type)]

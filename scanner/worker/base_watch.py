@@ -116,7 +116,7 @@ def _ask(job: jobs.Job, one: store.Watch, settings: Settings, database: Database
             wait = max(wait, error.retry_after or _LIMITED_SECONDS)
         _commit(database, job, lambda session: store.failed(session, one, reason, message, wait))
         return wait if limited else None
-    _commit(database, job, lambda session: store.answered(session, one, digest, members, interval))
+    _commit(database, job, lambda session: store.record_answer(session, one, digest, members, interval))
     return None
 
 
@@ -147,24 +147,24 @@ def _look(session: Connection, job: jobs.Job, one: store.Watch, settings: Settin
     base = store.WatchedBase(one, store.built_on(session, one))
     if not base.rebuild:
         if one.reported and base.state == "current":
-            outbox.add(session, [_resolved(base)])
-            store.looked(session, one, None, reported="")
+            outbox.add(session, [_resolved_event(base)])
+            store.record_comparison(session, one, None, reported="")
         else:
-            store.looked(session, one, None)
+            store.record_comparison(session, one, None)
         return False
     digests = (one.digest, *sorted({image.base for image in base.rebuild})[:5])
     missing = [digest for digest in digests if not store.is_recorded(session, digest, one.name.project)]
     wanted = one.scans or _request(session, one, missing, settings)
     overdue = one.seen_at is not None and moment(session) - one.seen_at > _PATIENCE
     if missing and not overdue and any(not _has_ended(session, identifier) for identifier in wanted):
-        store.looked(session, one, _SCAN_LOOK_SECONDS, scans=wanted, comparison=one.comparison)
+        store.record_comparison(session, one, _SCAN_LOOK_SECONDS, scans=wanted, comparison=one.comparison)
         return True
     comparison = store.compare(session, one)
     if one.digest in missing:
         comparison = store.Comparison(problem="base_not_scanned")
     if one.reported != one.digest:
         outbox.add(session, [event_of(base, comparison)])
-    store.looked(session, one, None, scans=wanted, reported=one.digest, comparison=comparison)
+    store.record_comparison(session, one, None, scans=wanted, reported=one.digest, comparison=comparison)
     return True
 
 
@@ -224,7 +224,7 @@ def describe(comparison: store.Comparison) -> str:
     return text + (" (the new base was not examined completely)" if comparison.problem else "")
 
 
-def _resolved(base: store.WatchedBase) -> Event:
+def _resolved_event(base: store.WatchedBase) -> Event:
     name = base.watch.name
     headline = f"All images are built on the newest {name.reference}"
     data = {"repository": name.repository, "tag": name.tag, "digest": base.watch.digest}

@@ -26,7 +26,7 @@ from scanner.model.plurals import number_of
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, Lane, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import evidence_digest
-from scanner.scanning.pipeline import supported
+from scanner.scanning.pipeline import with_end_of_life
 from scanner.scanning.system import as_static
 from scanner.services import decisions
 from scanner.store import images, jobs, matches, scans
@@ -110,10 +110,13 @@ def renew(job: jobs.Job, settings: Settings, database: Database, listing_id: int
             return False
         current = images.evidence(session, name.report_id)
         found = _with(current, digest, answer)
-        decided = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+        decided = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())
         images.renew(session, name, current, found, evidence_digest(found), decided)
         matches.note_basis(
-            session, listing_id, found, decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
+            session,
+            listing_id,
+            found,
+            decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known_names())),
         )
         return True
 
@@ -135,7 +138,7 @@ def _ask(item: ImageReport, settings: Settings) -> EngineReport | None:
     answer = engine.match(item.image, settings, settings.limits.engine_seconds)
     if answer is None:
         return None
-    return carry_over_gaps(former, supported(feeds.annotate(settings, answer), datetime.now(UTC).date()))
+    return carry_over_gaps(former, with_end_of_life(feeds.annotate(settings, answer), datetime.now(UTC).date()))
 
 
 def carry_over_gaps(former: EngineReport, answer: EngineReport) -> EngineReport:

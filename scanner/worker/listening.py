@@ -23,7 +23,7 @@ def listen(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
 
     Raises UsageError if the address cannot be used, usually because another server uses it.
     """
-    passed = _passed(environ)
+    passed = _systemd_socket(environ)
     if passed is not None:
         return passed
     place = f"{settings.host}:{settings.port}"
@@ -33,12 +33,12 @@ def listen(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
     except OSError as error:
-        raise _refused(place, error) from error
+        raise _refused_address(place, error) from error
     except UnicodeError as error:
         raise UsageError(f"{settings.host!r} is not an address", hint="use for example 127.0.0.1 or 0.0.0.0") from error
 
 
-def _refused(place: str, error: OSError) -> UsageError:
+def _refused_address(place: str, error: OSError) -> UsageError:
     if error.errno == errno.EADDRINUSE:
         hint = "stop the server that runs there, or choose another port with --port or DOCKWARDEN_PORT"
         return UsageError(f"another process listens on {place} already", reason="port_in_use", hint=hint)
@@ -48,7 +48,7 @@ def _refused(place: str, error: OSError) -> UsageError:
     return UsageError(f"cannot listen on {place}: {why}", hint="choose an address of this machine with --host")
 
 
-def _passed(environ: MutableMapping[str, str]) -> socket.socket | None:
+def _systemd_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
     """The socket of a systemd ``.socket`` unit.
 
     It stays open while the service is stopped, so connections wait in it.

@@ -28,7 +28,7 @@ from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanStat
 from scanner.registry.work_directories import work_directory
 from scanner.services import decisions, dry_runs, retention
 from scanner.store import images, jobs, matches, revocations, scans
-from scanner.store.retention import recording
+from scanner.store.retention import block_pruning
 from scanner.store.session import Database, moment
 from scanner.worker import base_watch, clair_notifications, receipts, storage
 
@@ -142,7 +142,7 @@ def _late(session: Connection, on: Basis, last: jobs.JobView | None) -> bool:
     """
     if last is None or last.state in (ScanState.FAILED, ScanState.DEAD):
         rested = last is None or last.finished_at is None or moment(session) - last.finished_at > _AFTER_FAILURE
-        return rested and (matches.due(session, on) or bool(matches.unlinked(session, 1)))
+        return rested and (matches.due(session, on) or bool(matches.listings_without_basis(session, 1)))
     # What a complete run left over needs a scan. Evidence that was recorded later may be older than the advisories
     # here.
     return last.state.terminal and matches.due(session, on, since=last.started_at or last.created_at)
@@ -163,7 +163,7 @@ def request_rematch(database: Database, on: Basis, requested_by: str) -> str:
 def current(settings: Settings, engine: Engine, session: Connection) -> Basis:
     """The current basis of answers. Raises EngineError if the engine cannot answer."""
     advisories = engine.advisories(settings)
-    rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
+    rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known_names()))
     feed_status = feeds.all_status(settings)
     return Basis(engine.id, engine.version(settings), engine.binary(settings), advisories, feed_status, rungs)
 
@@ -290,8 +290,8 @@ def _link(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> int:
 
         def link(session: Connection, last: int = last) -> list[tuple[int, str]]:
             jobs.check(session, job)
-            recording(session)
-            late = matches.unlinked(session, _LINKED_AT_ONCE, after=last)
+            block_pruning(session)
+            late = matches.listings_without_basis(session, _LINKED_AT_ONCE, after=last)
             for listing_id, report_id in late:
                 matches.link(session, listing_id, images.evidence(session, report_id), on.rungs)
             return late
@@ -315,12 +315,12 @@ def _look_up(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: R
         while True:
             report(Progress(Stage.SCAN, f"looking up packages of {release or 'languages'}", done, total))
             with upkeep.database.read() as session:
-                packages = matches.unanswered(session, on, release, _AT_ONCE)
+                packages = matches.unanswered_packages(session, on, release, _AT_ONCE)
             if not packages:
                 break
             answer = _match(upkeep, engine, [item for _, item in packages], release)
             _require_basis(on, answer)
-            found = _annotated(upkeep.settings, answer.found)
+            found = _with_feed_values(upkeep.settings, answer.found)
             given = {number: found.get(item.key) for number, item in packages}
             supported = answer.os_supported
 
@@ -358,18 +358,18 @@ def _require_basis(on: Basis, answer: MatchReport) -> None:
         )
 
 
-def _annotated(
+def _with_feed_values(
     settings: Settings, found: Mapping[str, tuple[Vulnerability, ...]]
 ) -> Mapping[str, tuple[Vulnerability, ...]]:
     """Add the feeds' values, with one lookup for all vulnerabilities."""
-    items = iter(feeds.annotated(settings, (v for key in found for v in found[key])))
+    items = iter(feeds.with_feed_values(settings, (v for key in found for v in found[key])))
     return {key: tuple(next(items) for _ in found[key]) for key in found}
 
 
 def _renew(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> tuple[int, int]:
     """Renew each image whose evidence changed, in a transaction of its own, at most at the configured rate."""
     with upkeep.database.read() as session:
-        names = matches.changed(session, on)
+        names = matches.changed_listings(session, on)
     pause = 1 / upkeep.settings.rematch_per_second if upkeep.settings.rematch_per_second > 0 else 0.0
     renewed, found, started = 0, 0, time.monotonic()
     for number, listing_id in enumerate(names):
@@ -395,13 +395,13 @@ def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
     answers = matches.answers(session, on, listing_id) if name else None
     if name is None or answers is None:
         return None
-    former, supported = images.evidence(session, name.report_id), matches.supported(session, on)
+    former, supported = images.evidence(session, name.report_id), matches.supported_releases(session, on)
     try:
         found = renewed(former, answers, on, supported)
     except KeyError:  # packages that differ only in their source: forged, or rebuilt elsewhere
         everything = matches.answers(session, on, listing_id, only_changed=False)
         found = renewed(former, everything or {}, on, supported)
-    decided = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=False)
+    decided = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies(), recorded=False)
     new = images.renew(session, name, former, found, decided[0].decision.evidence, decided)
     matches.note_basis(session, listing_id, found, on.rungs)
     matches.accept(session, on, listing_id)

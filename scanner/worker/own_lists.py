@@ -13,7 +13,7 @@ from scanner.patterns import lazy
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, Names, RegistryClient
 from scanner.registry.cloud.access import CloudCredentials
-from scanner.registry.listings.base import Api, Asked, Place
+from scanner.registry.listings.base import Api, ListingRequest, Place
 
 _NAMESPACE = lazy(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -63,7 +63,7 @@ class OwnLists:
         listing = catalog.listings()[identifier]
         api = self._api(identifier)
         cloud = self._credentials.temporary(self._client.host)
-        asked = Asked(
+        asked = ListingRequest(
             self._client.host,
             self._credentials.find(self._client.host),
             cloud.access if isinstance(cloud, CloudCredentials) else None,

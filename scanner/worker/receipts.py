@@ -23,7 +23,7 @@ from scanner.services import receipts as use_cases
 from scanner.store import jobs
 from scanner.store import receipts as store
 from scanner.store.session import Database
-from scanner.worker.server_scan import reached
+from scanner.worker.server_scan import registry_access
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def is_due(session: Connection, settings: Settings) -> bool:
     return (
         bool(store.due(session, limit=1))
         or store.is_any_outdated(session)
-        or bool(store.wanting(session, margin, limit=1))
+        or bool(store.without_receipt(session, margin, limit=1))
     )
 
 
@@ -76,7 +76,7 @@ def _sign_some(session: Connection, job: jobs.Job, signer: use_cases.Signer) -> 
     """Supersede receipts of former decisions, and sign a batch of decisions. Returns the number of both."""
     jobs.check(session, job)
     count = store.supersede_outdated(session)
-    for found in store.wanting(session, MARGIN * signer.life):
+    for found in store.without_receipt(session, MARGIN * signer.life):
         use_cases.sign(session, signer, SERVICE, found, found.environment, MARGIN)
         count += 1
     return count
@@ -105,7 +105,7 @@ def _push(job: jobs.Job, push: store.PushView, signer: use_cases.Signer, databas
 
     def end(session: Connection) -> None:
         jobs.check(session, job)
-        use_cases.pushed(session, SERVICE, push, len(wanted), note)
+        use_cases.record_push(session, SERVICE, push, len(wanted), note)
 
     database.transact(end)
     return True
@@ -114,6 +114,6 @@ def _push(job: jobs.Job, push: store.PushView, signer: use_cases.Signer, databas
 def _attach(
     settings: Settings, database: Database, key: Secret, image: Reference, owner: str, wanted: list[Attestation]
 ) -> str:
-    access, credentials = reached(settings, database, key, image.host)
+    access, credentials = registry_access(settings, database, key, image.host)
     with RegistryClient(image.host, settings, credentials, access, tries=_TRIES) as client:
         return attach(client, image, owner, wanted)

@@ -34,7 +34,7 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.client import Names, RegistryClient
 from scanner.registry.listings.base import REFUSED
 from scanner.store import base_watch, image_events, jobs, outbox, projects, reconciliation, registries, scans, tags
-from scanner.store.reconciliation import Found, ListBy, listed_by
+from scanner.store.reconciliation import FoundKind, ListBy, listed_by
 from scanner.store.session import Database, epoch
 from scanner.worker import server_scan
 from scanner.worker.own_lists import OwnLists, is_repository
@@ -162,7 +162,7 @@ class _Slice:
     def run(self) -> None:
         """Run the slice and queue the next one, or end the job."""
         began = time.monotonic()
-        access, credentials = server_scan.reached(self.settings, self.database, self._key, self.registry.host)
+        access, credentials = server_scan.registry_access(self.settings, self.database, self._key, self.registry.host)
         pause = 0.0
         ends = began + _SLICE_SECONDS
         with RegistryClient(self.registry.host, self.settings, credentials, access, tries=1) as client:
@@ -257,7 +257,7 @@ class _Slice:
         names = found.names
         if source != CATALOG:
             with self.database.read() as session:
-                known = reconciliation.known(session, self.registry.host, names, walk.began)
+                known = reconciliation.known_repositories(session, self.registry.host, names, walk.began)
             names = tuple(name for name in names if name not in known)  # they follow with the rest
         walk.page = found.following or None
         if walk.page is None and source != CATALOG:
@@ -274,7 +274,7 @@ class _Slice:
             return [KNOWN]
         if chosen is ListBy.CATALOG:
             return [CATALOG]
-        own = self._asked(self._lists.find)
+        own = self._count_request(self._lists.find)
         if chosen is ListBy.AUTO:
             return [*own, CATALOG]
         if not own:
@@ -293,11 +293,11 @@ class _Slice:
     def _page_of(self, client: RegistryClient, source: str) -> Names:
         position = self.walk.page or ""
         if source != CATALOG:
-            return self._asked(lambda: self._lists.page(source, position))
+            return self._count_request(lambda: self._lists.page(source, position))
         self._requests += 1
         return client.catalog_page(position)
 
-    def _asked(self, ask: Callable[[], T]) -> T:
+    def _count_request(self, ask: Callable[[], T]) -> T:
         """Return what an own list says, and count its requests."""
         before = self._lists.requests
         try:
@@ -493,7 +493,7 @@ class _Poll(_Slice):
                 trial.note_problem("stopped after 24 hours: select fewer repositories with patterns")
             if (trial.ended or late) and not trial.seen:
                 jobs.keep(session, self.job, asdict(trial))
-                reconciliation.ended(
+                reconciliation.record_poll(
                     session, self.registry.id, trial.counts, trial.problems, trial.complete, listed_by(asdict(trial))
                 )
                 jobs.finish(session, self.job, summary(trial.counts))
@@ -515,18 +515,18 @@ class _Poll(_Slice):
             return
         poll = reconciliation.get(session, self.registry.id)
         webhook = reconciliation.webhook_of(session, self.registry.id, name)
-        kind = Found.LOST if webhook else Found.UNANNOUNCED
+        kind = FoundKind.LOST if webhook else FoundKind.UNANNOUNCED
         if not before and not poll.baseline_at and not reconciliation.was_announced(session, name):
-            kind, webhook = Found.FIRST, None
-        if kind is Found.FIRST and walk.counts.get("first", 0) >= _FIRST_MOST:
+            kind, webhook = FoundKind.FIRST, None
+        if kind is FoundKind.FIRST and walk.counts.get("first", 0) >= _FIRST_MOST:
             walk.count("left")
             tags.note(session, name, tag, digest, "poll")
             return
-        lane = Lane.BACKGROUND if kind is Found.FIRST else Lane.PUSH
+        lane = Lane.BACKGROUND if kind is FoundKind.FIRST else Lane.PUSH
         scan_id, project = self._request(session, name, tag, digest, lane, "poll")
         former = tags.note(session, name, tag, digest, "poll")
         if former:
-            base_watch.moved(session, name, tag)
+            base_watch.note_moved(session, name, tag)
             outbox.add(session, [image_events.tag_moved(name, tag, digest, former, project)])
         walk.count(kind.value)
         reconciliation.add(
@@ -589,7 +589,7 @@ class _Import(_Slice):
             super().listed(names)
             return
         with self.database.read() as session:
-            known = reconciliation.scanned(session, f"{self.registry.host}/{self.walk.repository}", names)
+            known = reconciliation.count_scanned(session, f"{self.registry.host}/{self.walk.repository}", names)
         self.walk.count("total", len(names))
         self.walk.count("known", known)
 
@@ -614,7 +614,7 @@ class _Import(_Slice):
             if trial.ended and trial.phase == "counting":
                 if trial.dry_run:
                     jobs.keep(session, self.job, asdict(trial))
-                    jobs.finish(session, self.job, counted(trial.counts))
+                    jobs.finish(session, self.job, count_text(trial.counts))
                     return
                 trial.restart("queueing")
                 trial.counts["known"] = 0  # counted again, by digest
@@ -624,7 +624,7 @@ class _Import(_Slice):
             queued, ended, failed = reconciliation.scans_of(session, self.job.id)
             if trial.phase == "scanning" and queued == ended:
                 jobs.keep(session, self.job, asdict(trial))
-                jobs.finish(session, self.job, imported(trial.counts, queued, failed))
+                jobs.finish(session, self.job, import_text(trial.counts, queued, failed))
                 return
             jobs.rest(session, self.job, asdict(trial), pause, self.progress())
 
@@ -638,15 +638,17 @@ class _Import(_Slice):
             walk.count("known")
             return
         scan_id, _ = self._request(session, name, tag, digest, Lane.BACKGROUND, "import")
-        reconciliation.add(session, self.registry.id, self.job.id, Found.IMPORT, (name, tag, digest), scan_id=scan_id)
+        reconciliation.add(
+            session, self.registry.id, self.job.id, FoundKind.IMPORT, (name, tag, digest), scan_id=scan_id
+        )
 
 
-def counted(counts: Mapping[str, int]) -> str:
+def count_text(counts: Mapping[str, int]) -> str:
     """Return the result of a count for people."""
     return f"{_extent(counts, 'total')}; {counts.get('known', 0)} scanned before" + _errors(counts)
 
 
-def imported(counts: Mapping[str, int], queued: int, failed: int) -> str:
+def import_text(counts: Mapping[str, int], queued: int, failed: int) -> str:
     """Return the result of an import for people."""
     text = f"{_extent(counts, 'total')}; {queued} scanned" + (f", {failed} of them failed" if failed else "")
     return text + (f"; {counts['known']} scanned before" if counts.get("known") else "") + _errors(counts)

@@ -37,7 +37,7 @@ from scanner.scanning.pipeline import (
     examine,
     examine_registry,
     make_services,
-    renamed,
+    under_reference,
     verify_signatures,
 )
 from scanner.scanning.results import Results
@@ -99,7 +99,7 @@ def configured_access(
             owner = projects.owner(session, f"{host}/{repository}")
         if owner != project:
             raise _not_configured(host, project)
-        return reached(settings, database, key, host, project, credentials)
+        return registry_access(settings, database, key, host, project, credentials)
 
     return access
 
@@ -109,7 +109,7 @@ def _not_configured(host: str, project: str) -> UsageError:
     return UsageError(message, reason="registry_not_configured", hint="add it on the page Registries first")
 
 
-def reached(
+def registry_access(
     settings: Settings,
     database: Database,
     key: Secret,
@@ -218,7 +218,7 @@ def check_registry(server: ServerServices) -> bool:
         view = registries.get(session, held.registry_id)
         repository = registry_checks.repository_of(session, view.host)
     try:
-        access, credentials = reached(settings, database, server.key, view.host)
+        access, credentials = registry_access(settings, database, server.key, view.host)
         found = posture.examine(view.host, settings, credentials, access, repository)
     except ScannerError as error:
         problem = error
@@ -323,19 +323,21 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 reference=request.target,
                 repository=source.reference.name,
                 tag=source.reference.tag or "",
-                images=tuple(renamed(image, source.reference) for image in known.images),
+                images=tuple(under_reference(image, source.reference) for image in known.images),
                 posture=results,
                 posture_at=posture_at,
                 finished_at=datetime.now(UTC),  # a new scan would give the same evidence
             )
             signatures = verify_signatures(source, subject, services.trust, services.settings, report)
-            found = verification.renewed(named, signatures, datetime.now(UTC))
+            found = verification.with_new_signatures(named, signatures, datetime.now(UTC))
     report(Progress(Stage.EVALUATE, "deciding"))
     evidence = evidence_digest(found)
 
     def record(session: Connection) -> None:
-        decided = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=known is not None)
-        rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
+        decided = decisions.decide_all(
+            session, found, catalog.known_names(), catalog.remedies(), recorded=known is not None
+        )
+        rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known_names()))
         deciding = projects.engine_of(session, request.project) or services.settings.engine
         images.record(session, replace(claim, request=request), found, evidence, decided, rungs, engine=deciding)
         trust.note(session, found, claim.request.project)

@@ -359,7 +359,7 @@ class Worker:
             if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
                 self._anchored = time.monotonic()
                 audit_anchors.append_anchor(self.settings, self.database)
-            decisions.refresh(self.database, catalog.known(), catalog.remedies(), seconds=_REFRESH_SECONDS)
+            decisions.refresh(self.database, catalog.known_names(), catalog.remedies(), seconds=_REFRESH_SECONDS)
             inventory.refresh(self.database, seconds=_REFRESH_SECONDS)
         except ScannerError as error:
             log.warning("periodic work is delayed: %s", error)

@@ -52,15 +52,15 @@ def _expression(text: str, dollar: int, variables: Mapping[str, str], depth: int
     if after == "$":
         return "$", dollar + 2
     if after == "{":
-        end = _closing(text, dollar + 2)
-        return _braced(text[dollar + 2 : end], variables, depth), end + 1
+        end = _closing_brace(text, dollar + 2)
+        return _braced_value(text[dollar + 2 : end], variables, depth), end + 1
     name = _NAME.match(text, dollar + 1)
     if name is None:
         raise InterpolationError(f"{text[dollar : dollar + 10]!r} is not a variable (write $$ for a dollar sign)")
     return variables.get(name[0], ""), name.end()
 
 
-def _closing(text: str, start: int) -> int:
+def _closing_brace(text: str, start: int) -> int:
     level, at = 1, start
     while at < len(text):
         if text.startswith("${", at):
@@ -74,7 +74,7 @@ def _closing(text: str, start: int) -> int:
     raise InterpolationError("a ${ has no closing brace")
 
 
-def _braced(inside: str, variables: Mapping[str, str], depth: int) -> str:
+def _braced_value(inside: str, variables: Mapping[str, str], depth: int) -> str:
     name = _NAME.match(inside)
     if name is None:
         raise InterpolationError(f"'${{{inside[:40]}}}' contains no variable")

@@ -10,12 +10,12 @@ from typing import Any
 
 from scanner.errors import UsageError
 from scanner.workloads._compose_interpolation import InterpolationError, interpolate
-from scanner.workloads._documents import Document, Override, Reset, escaped, parse
+from scanner.workloads._documents import Document, Override, Reset, escape_step, parse
 from scanner.workloads.base import Files, Node
 
 _MAX_DEPTH = 20
 # Lists that a later file replaces. Other lists are appended to.
-_REPLACED = frozenset(("command", "entrypoint", "test"))
+_REPLACED_LISTS = frozenset(("command", "entrypoint", "test"))
 # Fields that may be a list of NAME=value or a mapping.
 _MAPS = frozenset(("environment", "labels", "sysctls", "annotations", "extra_hosts", "args", "driver_opts", "options"))
 
@@ -27,7 +27,7 @@ def assemble(documents: Sequence[Document], files: Files, variables: Mapping[str
     """
     merged: Node | None = None
     for document in documents:
-        node = _with_includes(_interpolated(document, variables), files, variables, 0)
+        node = _with_includes(_interpolate_document(document, variables), files, variables, 0)
         merged = node if merged is None else _merge(merged, node, "")
     if merged is None:
         raise UsageError("no Compose file was given", reason="bad_workload")
@@ -41,7 +41,7 @@ def assemble(documents: Sequence[Document], files: Files, variables: Mapping[str
     )
 
 
-def _interpolated(document: Document, variables: Mapping[str, str]) -> Node:
+def _interpolate_document(document: Document, variables: Mapping[str, str]) -> Node:
     def walk(value: Any, pointer: str) -> Node:
         if isinstance(value, str) and "$" in value:
             try:
@@ -49,7 +49,7 @@ def _interpolated(document: Document, variables: Mapping[str, str]) -> Node:
             except InterpolationError as error:
                 raise document.error(str(error), pointer) from None
         elif isinstance(value, dict):
-            value = {key: walk(each, f"{pointer}/{escaped(key)}") for key, each in value.items()}
+            value = {key: walk(each, f"{pointer}/{escape_step(key)}") for key, each in value.items()}
         elif isinstance(value, list):
             value = [walk(each, f"{pointer}/{number}") for number, each in enumerate(value)]
         elif isinstance(value, Override):
@@ -70,13 +70,13 @@ def _with_includes(node: Node, files: Files, variables: Mapping[str, str], depth
             raise entry.error("is nested too deeply")
         path = entry.get("path") if isinstance(entry.value, dict) else entry
         for name in path.texts() if isinstance(path.value, list) else (path.text() or "",):
-            for document in _read(name, node, entry, files):
-                inner = _with_includes(_interpolated(document, variables), files, variables, depth + 1)
+            for document in _read_project(name, node, entry, files):
+                inner = _with_includes(_interpolate_document(document, variables), files, variables, depth + 1)
                 merged = inner if merged is None else _merge(merged, inner, "")
     return node if merged is None else _merge(merged, node, "")
 
 
-def _read(name: str, near: Node, asking: Node, files: Files) -> Sequence[Document]:
+def _read_project(name: str, near: Node, asking: Node, files: Files) -> Sequence[Document]:
     try:
         text = files.read(name, near.document.file)
     except UsageError as error:
@@ -104,12 +104,12 @@ def _merge(base: Node, over: Node, key: str) -> Node:
         for name, node in over.members():
             merged[name] = _merge(merged[name], node, name) if name in merged else node
         return Node.of(over.document, over.pointer, merged)
-    if isinstance(base.value, list) and isinstance(over.value, list) and key not in _REPLACED:
-        return Node.of(over.document, over.pointer, _added(base.items(), over.items(), key))
+    if isinstance(base.value, list) and isinstance(over.value, list) and key not in _REPLACED_LISTS:
+        return Node.of(over.document, over.pointer, _merged_lists(base.items(), over.items(), key))
     return over
 
 
-def _added(base: list[Node], over: list[Node], key: str) -> list[Node]:
+def _merged_lists(base: list[Node], over: list[Node], key: str) -> list[Node]:
     identity = _identity(key)
     found = {identity(node): node for node in base}
     found.update({identity(node): node for node in over})
@@ -131,17 +131,17 @@ def _identity(key: str) -> Callable[[Node], str]:
         return node.text() or ""
 
     def whole(node: Node) -> str:
-        return repr(plain(node))
+        return repr(plain_value(node))
 
     return {"volumes": volume, "secrets": named, "configs": named, "devices": volume}.get(key, whole)
 
 
-def plain(node: Node) -> Any:
+def plain_value(node: Node) -> Any:
     """Return the value without positions."""
     if isinstance(node.value, dict):
-        return {key: plain(child) for key, child in node.members()}
+        return {key: plain_value(child) for key, child in node.members()}
     if isinstance(node.value, list):
-        return [plain(child) for child in node.items()]
+        return [plain_value(child) for child in node.items()]
     return node.value
 
 
@@ -193,11 +193,11 @@ class _Extends:
 
     def _file(self, name: str, extends: Node) -> Node:
         if name not in self._others:
-            documents = _read(name, extends, extends, self._files)
-            merged = _interpolated(documents[0], self._variables) if documents else None
+            documents = _read_project(name, extends, extends, self._files)
+            merged = _interpolate_document(documents[0], self._variables) if documents else None
             if merged is None:
                 raise extends.error(f"refers to the file {name!r}, which is empty")
             for document in documents[1:]:
-                merged = _merge(merged, _interpolated(document, self._variables), "")
+                merged = _merge(merged, _interpolate_document(document, self._variables), "")
             self._others[name] = merged
         return self._others[name]

@@ -24,16 +24,16 @@ from scanner.model.workload import (
 from scanner.workloads._compose_interpolation import env_file
 from scanner.workloads._compose_model import as_mapping, assemble
 from scanner.workloads._docker_options import (
-    bound,
+    bind_mount,
     capabilities,
-    encrypted,
-    published,
+    is_encrypted,
+    parse_ports,
     security_options,
     selinux_of,
     short_mount,
 )
 from scanner.workloads._documents import Document
-from scanner.workloads._quantities import ram, seconds, whole
+from scanner.workloads._quantities import ram, seconds, whole_number
 from scanner.workloads.base import Files, Node, NodeOrigin
 
 T = TypeVar("T")
@@ -117,24 +117,24 @@ def boolean(node: Node) -> bool | None:
     """Return a boolean. Also accepts text, which interpolation produces. Raises UsageError."""
     if isinstance(node.value, str) and node.value.lower() in (*_TRUE, *_FALSE):
         return node.value.lower() in _TRUE
-    return _known(node).boolean()
+    return _check_is_known(node).boolean()
 
 
 def integer(node: Node) -> int | None:
     """Return an integer, also from text. Raises UsageError."""
     if isinstance(node.value, str) and re.fullmatch(r"-?[0-9]{1,18}", node.value.strip()):
         return int(node.value)
-    return _known(node).integer()
+    return _check_is_known(node).integer()
 
 
 def number(node: Node) -> float | None:
     """Return a number, also from text. Raises UsageError."""
     if isinstance(node.value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", node.value.strip()):
         return float(node.value)
-    return _known(node).number()
+    return _check_is_known(node).number()
 
 
-def _known(node: Node) -> Node:
+def _check_is_known(node: Node) -> Node:
     """Return the node. Raises UsageError if an unset variable left it empty: the default may not be what runs."""
     if node.value == "":
         raise node.error("is empty: set its variable, or audit the output of: docker compose config")
@@ -142,7 +142,7 @@ def _known(node: Node) -> Node:
 
 
 def _size(node: Node) -> int | None:
-    text = _known(node).text()
+    text = _check_is_known(node).text()
     if text is None:
         return None
     found = ram(text)
@@ -152,7 +152,7 @@ def _size(node: Node) -> int | None:
 
 
 def _time(node: Node) -> float | None:
-    text = _known(node).text()
+    text = _check_is_known(node).text()
     if text is None:
         return None
     found = seconds(text)
@@ -161,7 +161,7 @@ def _time(node: Node) -> float | None:
     return found
 
 
-def _listed(node: Node) -> tuple[str, ...]:
+def _text_list(node: Node) -> tuple[str, ...]:
     """Return a list of texts. A single text is a list of one."""
     return node.texts() if isinstance(node.value, list | None) else (node.text() or "",)
 
@@ -245,7 +245,7 @@ def _workload(
         arguments=_shell_words(node.get("command")),
         healthcheck=healthcheck,
         healthcheck_test=test,
-        logging=_logging(node.get("logging")),
+        logging=_read_logging(node.get("logging")),
         replicas=_replicas(node, deploy, source),
         update=_update(deploy.get("update_config")),
         rollback=_update(deploy.get("rollback_config")),
@@ -335,7 +335,7 @@ def _restart(node: Node, deploy: Node) -> tuple[str | None, int | None]:
         return policy.get("condition").text() or "any", integer(policy.get("max_attempts"))
     text = node.get("restart").text()
     kind, _, most = (text or "").partition(":")
-    return (kind or None), whole(most)
+    return (kind or None), whole_number(most)
 
 
 def _mounts(node: Node, project: Node) -> Iterator[Mount]:
@@ -348,7 +348,7 @@ def _own_mounts(node: Node, project: Node) -> Iterator[Mount]:
     for item in node.get("volumes").items():
         mount = _long_mount(item) if isinstance(item.value, dict) else short_mount(item.text() or "", compose=True)
         yield _with_driver(mount, volumes)
-    for text in _listed(node.get("tmpfs")):
+    for text in _text_list(node.get("tmpfs")):
         target, _, options = text.partition(":")
         size = next((ram(each[5:]) for each in options.split(",") if each.startswith("size=")), None)
         yield Mount("tmpfs", target, size=size)
@@ -405,20 +405,20 @@ def _with_driver(mount: Mount, volumes: Node) -> Mount:
     declared = volumes.get(mount.source).mapping()
     options = {key: value.text() or "" for key, value in declared.get("driver_opts").members()}
     driver = declared.get("driver").text() or "local"
-    return bound(replace(mount, volume_type=driver), options)
+    return bind_mount(replace(mount, volume_type=driver), options)
 
 
 def _ports(node: Node) -> Iterator[PortBinding]:
     for item in node.get("ports").items():
         if not isinstance(item.value, dict):
-            found = published(item.text() or "")
+            found = parse_ports(item.text() or "")
             if found is None:
                 raise item.error(f"is not a port: {(item.text() or '')[:80]!r}")
             yield from found
             continue
         target = integer(item.get("target")) or 0
         first = (item.get("published").text() or "").split("-")[0]
-        host = whole(first)
+        host = whole_number(first)
         # Without a host port Docker chooses a random one, so the port is still published.
         yield PortBinding(
             target,
@@ -443,7 +443,7 @@ def _networks(node: Node, project: Node, network_mode: str | None) -> Iterator[N
         yield Network(
             name,
             network.get("driver").text() or "",
-            encrypted(options) if known else None,
+            is_encrypted(options) if known else None,
             default=not names and network.value is None,
         )
 
@@ -475,7 +475,7 @@ def _env_files(node: Node) -> list[Node]:
     return node.items() if isinstance(node.value, list | None) else [node]
 
 
-def _logging(node: Node) -> Logging | None:
+def _read_logging(node: Node) -> Logging | None:
     if node.mapping().value is None:
         return None
     options = tuple((key, value.text() or "") for key, value in node.get("options").members())

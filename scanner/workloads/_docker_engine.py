@@ -272,14 +272,14 @@ def connection() -> Iterator[Any]:
 
 def _unreachable(error: Exception) -> ScannerError:
     return RemoteError(
-        f"the Docker engine does not answer: {_why(error)}",
+        f"the Docker engine does not answer: {_system_reason(error)}",
         reason="engine_unreachable",
         retryable=False,
         hint="start it, set DOCKER_HOST, or audit a saved inspect: dockwarden audit docker:FILE",
     )
 
 
-def _why(error: BaseException) -> str:
+def _system_reason(error: BaseException) -> str:
     """The operating system's reason, which docker and requests wrap in the text of three Python errors."""
     cause: BaseException | None = error
     while cause is not None:

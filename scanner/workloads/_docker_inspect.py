@@ -22,15 +22,15 @@ from scanner.model.workload import (
 )
 from scanner.patterns import lazy
 from scanner.workloads._docker_options import (
-    bound,
+    bind_mount,
     capabilities,
-    encrypted,
+    is_encrypted,
     security_options,
     selinux_of,
     short_mount,
 )
 from scanner.workloads._documents import Document
-from scanner.workloads._quantities import whole
+from scanner.workloads._quantities import whole_number
 from scanner.workloads.base import Node, NodeOrigin
 
 _ANONYMOUS = lazy(r"[0-9a-f]{64}")
@@ -153,7 +153,7 @@ def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
     for node in nodes:
         name, driver = node.get("Name").text() or "", node.get("Driver").text() or ""
         options = {key: value.text() or "" for key, value in node.get("Options").members()}
-        network = Network(name, driver, encrypted(options) if driver == "overlay" else None)
+        network = Network(name, driver, is_encrypted(options) if driver == "overlay" else None)
         # Containers name networks by id, services also by name.
         found[node.get("Id").text() or name] = found[name] = network
     return found
@@ -297,11 +297,11 @@ def _mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str, str]]) ->
             each.get("Propagation").text() or "",
             each.get("Driver").text() or "",
         )
-        yield found if found.kind != "volume" else bound(found, volumes.get(name) or _driver_options(request))
+        yield found if found.kind != "volume" else bind_mount(found, volumes.get(name) or _driver_options(request))
     yield from _requested_mounts(node, host, volumes)
     for target, options in _texts(host.get("Tmpfs")):
         size = re.search(r"size=(\d+)(?:,|$)", options)
-        yield Mount("tmpfs", target, size=whole(size[1]) if size else None)
+        yield Mount("tmpfs", target, size=whole_number(size[1]) if size else None)
 
 
 def _requested_mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str, str]]) -> Iterator[Mount]:
@@ -313,7 +313,7 @@ def _requested_mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str,
     for text in host.get("Binds").texts():
         found = short_mount(text)
         if found.target not in made:
-            yield found if found.kind != "volume" else bound(found, volumes.get(found.source, {}))
+            yield found if found.kind != "volume" else bind_mount(found, volumes.get(found.source, {}))
     for each in host.get("Mounts").items():
         if each.get("Target").text() not in made:
             yield _request(each)
@@ -333,7 +333,7 @@ def _request(node: Node) -> Mount:
         node.at("VolumeOptions", "DriverConfig", "Name").text() or "",
         node.at("TmpfsOptions", "SizeBytes").integer(),
     )
-    return found if found.kind != "volume" else bound(found, _driver_options(node))
+    return found if found.kind != "volume" else bind_mount(found, _driver_options(node))
 
 
 def _driver_options(request: Node | None) -> Mapping[str, str]:
@@ -350,8 +350,8 @@ def _bindings(host: Node, node: Node) -> Iterator[PortBinding]:
             text = each.get("HostPort").text() or "0"
             first = text.split("-")[0]
             yield PortBinding(
-                whole(port) or 0,
-                whole(first) or 0,
+                whole_number(port) or 0,
+                whole_number(first) or 0,
                 each.get("HostIp").text() or "",
                 protocol or "tcp",
             )

@@ -53,7 +53,7 @@ def _split(option: str) -> tuple[str, str]:
     return (found[1].lower(), (found[2] or "").strip()) if found else (option, "")
 
 
-def bound(mount: Mount, options: Mapping[str, str]) -> Mount:
+def bind_mount(mount: Mount, options: Mapping[str, str]) -> Mount:
     """Return the mount of a volume with these driver options: a bind mount if they bind a path of the host.
 
     ``{type: none, o: bind, device: /}`` mounts the host's root under the harmless name of a volume, and
@@ -83,12 +83,12 @@ def selinux_of(options: Iterable[str]) -> SelinuxOptions | None:
     return SelinuxOptions(**found) if found else None
 
 
-def encrypted(options: Mapping[str, str]) -> bool:
+def is_encrypted(options: Mapping[str, str]) -> bool:
     """Return whether driver options enable IPsec for an overlay network. The option may have an empty value."""
     return "encrypted" in options and options["encrypted"].lower() not in ("false", "0")
 
 
-def published(text: str) -> Sequence[PortBinding] | None:
+def parse_ports(text: str) -> Sequence[PortBinding] | None:
     """Parse ``[[IP:]HOST:]CONTAINER[/PROTOCOL]`` with ranges. None: not a port. Host port 0: Docker chooses one."""
     address, slash, protocol = text.strip().partition("/")
     ip, hosts, targets = _port_parts(address)
@@ -170,7 +170,7 @@ def long_mount(text: str) -> Mount:
     target = found.get("target") or found.get("destination") or found.get("dst") or ""
     source, propagation = found.get("source") or found.get("src") or "", found.get("bind-propagation", "")
     mount = Mount(found.get("type", "volume").lower(), target, source, read_only, propagation)
-    return bound(mount, options) if mount.kind == "volume" else mount
+    return bind_mount(mount, options) if mount.kind == "volume" else mount
 
 
 def _parts(text: str) -> list[str]:

@@ -153,7 +153,7 @@ class Document:
 
     @cached_property
     def _composed_large(self) -> yaml.Node | None:
-        return _composed(self.text)
+        return _compose_yaml(self.text)
 
     def place(self, pointer: str) -> Place:
         """Return the position of the value at a JSON pointer, or of its nearest existing parent.
@@ -162,7 +162,7 @@ class Document:
         """
         if self.positions is not None:
             index, _, reached = self.positions.walk(0, self.value, steps(pointer))
-            return self.recorded(index, "".join(f"/{escaped(step)}" for step in reached))
+            return self.recorded(index, "".join(f"/{escape_step(step)}" for step in reached))
         node, mark, reached = self.node, None, []
         mark = node.start_mark if node is not None else None
         for step in steps(pointer):
@@ -174,7 +174,7 @@ class Document:
         return Place(
             self.file,
             self.number,
-            "".join(f"/{escaped(step)}" for step in reached),
+            "".join(f"/{escape_step(step)}" for step in reached),
             self.first_line + mark.line + 1 if mark is not None else None,
             mark.column + 1 if mark is not None else None,
         )
@@ -190,7 +190,7 @@ class Document:
         return UsageError(f"{self.place(pointer)}: {message}", reason="bad_workload")
 
 
-def _composed(text: str) -> yaml.Node | None:
+def _compose_yaml(text: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError:
@@ -199,7 +199,7 @@ def _composed(text: str) -> yaml.Node | None:
 
 # The findings of one document are placed one after the other. So a few trees are enough, and a stream's are never all
 # in memory; a large one goes with its document.
-_composed_small = lru_cache(maxsize=8)(_composed)
+_composed_small = lru_cache(maxsize=8)(_compose_yaml)
 
 
 def steps(pointer: str) -> Sequence[str]:
@@ -219,7 +219,7 @@ def item_number(step: str, count: int) -> int | None:
     return int(step) if int(step) < count else None
 
 
-def escaped(step: str) -> str:
+def escape_step(step: str) -> str:
     """Escape a step of a JSON pointer (RFC 6901, section 3)."""
     if "~" not in step and "/" not in step:
         return step
@@ -340,8 +340,8 @@ def _texts(pointer: str, value: Any) -> Iterator[tuple[str, str]]:
         yield pointer, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield f"{pointer}/{escaped(key)}", key
-            yield from _texts(f"{pointer}/{escaped(key)}", item)
+            yield f"{pointer}/{escape_step(key)}", key
+            yield from _texts(f"{pointer}/{escape_step(key)}", item)
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _texts(f"{pointer}/{number}", item)
@@ -438,7 +438,7 @@ class _Reader:
                 node = loader.get_node()
                 assert node is not None  # check_node() returned True
                 if number >= MAX_DOCUMENTS:
-                    raise self._refused(node, f"more than {MAX_DOCUMENTS:,} documents")
+                    raise self._refused_node(node, f"more than {MAX_DOCUMENTS:,} documents")
                 # Counted after aliases are expanded. Ten lines of YAML can stand for billions of values.
                 self._left = min(_MAX_VALUES_PER_DOCUMENT, self._total)
                 before = self._left
@@ -461,7 +461,7 @@ class _Reader:
         self._positions = Positions()
         return self._value(node, 0, node.start_mark)
 
-    def _refused(self, node: yaml.Node, message: str) -> UsageError:
+    def _refused_node(self, node: yaml.Node, message: str) -> UsageError:
         mark = node.start_mark
         where = Place(self._file, line=mark.line + 1, column=mark.column + 1)
         return UsageError(f"{where}: {message}", reason="bad_workload")
@@ -470,31 +470,31 @@ class _Reader:
         """Return the value of a node. ``mark``: its position, for a member of a mapping that of its key."""
         self._left -= 1
         if self._left < 0:
-            raise self._refused(node, "too many values: nested aliases, or a document that is too large")
+            raise self._refused_node(node, "too many values: nested aliases, or a document that is too large")
         if depth > _DEPTH:
-            raise self._refused(node, f"nested deeper than {_DEPTH} levels")
+            raise self._refused_node(node, f"nested deeper than {_DEPTH} levels")
         positions = self._positions
         index = positions.start(mark) if positions is not None else 0
         tag = node.tag
-        value = self._tagged(node, depth) if tag[0] == "!" and tag != "!" else self._plain(node, depth)
+        value = self._tagged_value(node, depth) if tag[0] == "!" and tag != "!" else self._plain_value(node, depth)
         if positions is not None:
             positions.end(index)
         return value
 
-    def _plain(self, node: yaml.Node, depth: int) -> Any:
+    def _plain_value(self, node: yaml.Node, depth: int) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, depth + 1, item.start_mark) for item in node.value]
         assert isinstance(node, yaml.MappingNode)  # libyaml composes no fourth kind
-        return self._mapping(node, depth)
+        return self._read_mapping(node, depth)
 
-    def _tagged(self, node: yaml.Node, depth: int) -> Any:
+    def _tagged_value(self, node: yaml.Node, depth: int) -> Any:
         if node.tag not in self._tags:
-            raise self._refused(node, f"unknown tag {clean_text(node.tag, 80)}")
-        return Reset() if node.tag == "!reset" else Override(self._plain(node, depth))
+            raise self._refused_node(node, f"unknown tag {clean_text(node.tag, 80)}")
+        return Reset() if node.tag == "!reset" else Override(self._plain_value(node, depth))
 
-    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
+    def _read_mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: list[yaml.Node] = []
         for key, value in node.value:
@@ -505,41 +505,41 @@ class _Reader:
                 self._positions = None
                 continue
             if "\0" in key.value:
-                raise self._refused(key, _NUL)
+                raise self._refused_node(key, _NUL)
             if key.value in own:
-                raise self._refused(key, f"duplicate key {clean_text(key.value, 80)!r}")
+                raise self._refused_node(key, f"duplicate key {clean_text(key.value, 80)!r}")
             own[key.value] = self._value(value, depth + 1, key.start_mark)
         for other in merged:  # own keys win, then earlier mappings
             if not isinstance(other, yaml.MappingNode):
-                raise self._refused(other, "<< needs a mapping or a list of mappings")
-            for name, found in self._mapping(other, depth + 1).items():
+                raise self._refused_node(other, "<< needs a mapping or a list of mappings")
+            for name, found in self._read_mapping(other, depth + 1).items():
                 own.setdefault(name, found)
         return own
 
     def _not_a_key(self, key: yaml.Node) -> UsageError:
         if isinstance(key, yaml.MappingNode):  # YAML parses "{{ name }}" as a mapping with a mapping as key
-            error = self._refused(key, "an unrendered template, or a key that is not text")
+            error = self._refused_node(key, "an unrendered template, or a key that is not text")
             error.hint = "render it first, for example: helm template CHART | dockwarden audit kubernetes:-"
             return error
-        return self._refused(key, "a key must be text")
+        return self._refused_node(key, "a key must be text")
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
         # A quoted scalar is always text: `"yes"` and `"0644"` must not become a boolean and a number.
         if node.style or node.tag == _TEXT:
             if "\0" in text:
-                raise self._refused(node, _NUL)
+                raise self._refused_node(node, _NUL)
             return text
         found = self._scalars.get(text, self)
         if found is self:
-            found = self._resolved(text)
+            found = self._resolve_scalar(text)
             # Manifests repeat few scalars many times. The bound keeps a hostile stream from filling the memory with
             # different ones.
             if len(self._scalars) < 10_000 and len(text) < 100:
                 self._scalars[text] = found
         return found
 
-    def _resolved(self, text: str) -> Any:
+    def _resolve_scalar(self, text: str) -> Any:
         if text in _NULLS:
             return None
         if text in self._true:

@@ -20,7 +20,7 @@ _HASH = "pod-template-hash"
 _OF_A_CRON_JOB = lazy(r"(.+)-[0-9]{8,10}")  # the minute of the schedule
 _DEEPEST = 5
 _STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-_ENDED = ("Succeeded", "Failed")
+_ENDED_PHASES = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Owners:
         for reference in item.node.at("metadata", "ownerReferences").items():
             if reference.get("controller").boolean():
                 kind, name = reference.get("kind").text() or "", reference.get("name").text() or ""
-                return self._listed(item, kind, name)
+                return self._controller_of(item, kind, name)
         return None
 
-    def _listed(self, item: KubernetesObject, kind: str, name: str) -> tuple[str, str, str]:
+    def _controller_of(self, item: KubernetesObject, kind: str, name: str) -> tuple[str, str, str]:
         """The owner itself or, where a ReplicaSet or a Job was not read, what it is made by when that was read."""
         key = (item.namespace, kind, name)
         if key in self._by_key:
@@ -82,25 +82,25 @@ class Owners:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningContainer:
     """What runs of one container: repository digest and start of it, as its pod's status tells."""
 
     digest: str = ""
     started_at: str = ""
 
 
-def running(pod: KubernetesObject) -> Mapping[str, Running]:
+def running(pod: KubernetesObject) -> Mapping[str, RunningContainer]:
     """Return what runs, by the name of the container. Empty for a manifest, and for a pod that ended."""
     status = pod.node.get("status").mapping()
     # A pod of a finished Job keeps its status. It runs nothing any more, and its digest would look like a running
     # image.
-    if status.get("phase").text() in _ENDED:
+    if status.get("phase").text() in _ENDED_PHASES:
         return {}
-    found: dict[str, Running] = {}
+    found: dict[str, RunningContainer] = {}
     for member in _STATUSES:
         for each in status.get(member).items():
             started = each.at("state", "running", "startedAt").text() or ""
-            found[each.get("name").text() or ""] = Running(_digest(each.get("imageID").text() or ""), started)
+            found[each.get("name").text() or ""] = RunningContainer(_digest(each.get("imageID").text() or ""), started)
     return found
 
 
@@ -110,7 +110,7 @@ def _digest(image_id: str) -> str:
     return name if re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", name) else ""
 
 
-def merged(found: Sequence[tuple[KubernetesObject, tuple[Workload, ...]]]) -> Iterator[Workload]:
+def merge_owned(found: Sequence[tuple[KubernetesObject, tuple[Workload, ...]]]) -> Iterator[Workload]:
     """Yield every workload once: what a pod runs belongs to its controller.
 
     A container of a pod stays a workload of its own, under its controller's name, where the controller's template does
@@ -127,17 +127,21 @@ def merged(found: Sequence[tuple[KubernetesObject, tuple[Workload, ...]]]) -> It
             made[root].append((item, workloads))
     for item, workloads in kept:
         if item.kind == "Pod":
-            yield from _told(workloads, running(item))
+            yield from _with_status(workloads, running(item))
         else:
             yield from _with_pods(item.key, workloads, made.pop(item.key, []))
     for key, rest in made.items():  # whose controller was not read
         yield from _with_pods(key, (), rest)
 
 
-def _told(workloads: Sequence[Workload], status: Mapping[str, Running]) -> Iterator[Workload]:
+def _with_status(workloads: Sequence[Workload], status: Mapping[str, RunningContainer]) -> Iterator[Workload]:
     for workload in workloads:
-        own = status.get(workload.container, Running())
-        yield replace(workload, running_digest=own.digest, started_at=own.started_at) if own != Running() else workload
+        own = status.get(workload.container, RunningContainer())
+        yield (
+            replace(workload, running_digest=own.digest, started_at=own.started_at)
+            if own != RunningContainer()
+            else workload
+        )
 
 
 def _with_pods(
@@ -145,7 +149,7 @@ def _with_pods(
     own: Sequence[Workload],
     made: Sequence[tuple[KubernetesObject, tuple[Workload, ...]]],
 ) -> Iterator[Workload]:
-    pods = [each for item, workloads in made if item.kind == "Pod" for each in _told(workloads, running(item))]
+    pods = [each for item, workloads in made if item.kind == "Pod" for each in _with_status(workloads, running(item))]
     # The newest first: it is what the controller wants by now. What a status does not tell comes last.
     pods.sort(key=lambda each: each.started_at, reverse=True)
     others = [each for item, workloads in made if item.kind != "Pod" for each in workloads]
@@ -163,7 +167,7 @@ def _with_pods(
             fingerprint = (each.container, each.image, each.running_digest)
             if fingerprint not in seen:
                 seen.add(fingerprint)
-                extra.append(_renamed(each, key, number=sum(1 for one in extra if one.container == each.container)))
+                extra.append(_with_key(each, key, number=sum(1 for one in extra if one.container == each.container)))
     for template in own:
         pod = merged_with.get(template.container)
         yield replace(template, running_digest=pod.running_digest, started_at=pod.started_at) if pod else template
@@ -175,7 +179,7 @@ def _runs_the_same(template: Workload, pod: Workload) -> bool:
     return template.image == pod.image
 
 
-def _renamed(workload: Workload, key: tuple[str, str, str], number: int) -> Workload:
+def _with_key(workload: Workload, key: tuple[str, str, str], number: int) -> Workload:
     namespace, kind, name = key
     again = f" ({number + 1})" if number else ""
     shown = f"{'/'.join(filter(None, (namespace, kind, name)))} · {workload.container}{again}"

@@ -51,7 +51,7 @@ def ram(text: str) -> int | None:
     if found is None:
         return None
     try:
-        return capped(Decimal(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
+        return capped_number(Decimal(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
     except InvalidOperation:
         return None
 
@@ -67,11 +67,11 @@ def seconds(text: str) -> float | None:
     return min(total, float(MOST)) if at and at == len(text.strip()) else 0.0 if text.strip() == "0" else None
 
 
-def whole(text: str) -> int | None:
+def whole_number(text: str) -> int | None:
     """A whole number in ASCII digits, as every runtime reads one; None for what is none, or is larger than 64 bits."""
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
 
 
-def capped(value: Decimal | float) -> int:
+def capped_number(value: Decimal | float) -> int:
     """As a whole number of at most 64 bits: Kubernetes, too, takes a larger quantity for the largest that there is."""
     return int(min(max(value, -MOST), MOST))

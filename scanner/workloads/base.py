@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 from scanner.errors import UsageError
 from scanner.files import read_whole
 from scanner.model.workload import Origin, Place, Workload
-from scanner.workloads._documents import MAX_BYTES, Document, Positions, escaped, item_number, parse, steps
+from scanner.workloads._documents import MAX_BYTES, Document, Positions, escape_step, item_number, parse, steps
 from scanner.workloads._quantities import MOST
 
 _MAX_FILES = 10_000
@@ -190,7 +190,7 @@ class NodeOrigin(Origin):
     def _node(self, root: str, route: Iterable[str]) -> Node | None:
         node = self.roots[root] if root else self.base
         for step in route:
-            found = node.child(step) or _called(node, step)
+            found = node.child(step) or _item_called(node, step)
             if found is None:
                 return None
             node = found
@@ -240,13 +240,13 @@ class _Start:
                 return None
             way.append(step)
         index, _, _ = self.positions.walk(self.index, self.value, way)
-        return self.document.recorded(index, self.pointer + "".join(f"/{escaped(each)}" for each in way))
+        return self.document.recorded(index, self.pointer + "".join(f"/{escape_step(each)}" for each in way))
 
 
 _MOST_CALLED = 1000  # items of a list that are looked through for a name
 
 
-def _called(node: Node, name: str) -> Node | None:
+def _item_called(node: Node, name: str) -> Node | None:
     """Return the item of a list that sets ``name``; see ``_number_called``."""
     if not isinstance(node.value, list):
         return None
@@ -289,7 +289,7 @@ class Node:
     def pointer(self) -> str:
         """The JSON pointer of the value within its document."""
         if self._pointer is None:
-            self._pointer = f"{self._parent.pointer}/{escaped(self._step)}"
+            self._pointer = f"{self._parent.pointer}/{escape_step(self._step)}"
         return self._pointer
 
     def get(self, key: str) -> Node:

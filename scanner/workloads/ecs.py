@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scanner.model.workload import Logging, Mount, PortBinding, UpdateStrategy, Variable, Workload
-from scanner.workloads._docker_options import bound, capabilities, security_options, selinux_of
+from scanner.workloads._docker_options import bind_mount, capabilities, security_options, selinux_of
 from scanner.workloads._documents import Document
-from scanner.workloads._quantities import capped
+from scanner.workloads._quantities import capped_number
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
 _MIB = 1 << 20
@@ -84,7 +84,9 @@ class EcsTasks(WorkloadSource):
                 raise node.error("is neither a task definition (containerDefinitions) nor a service (taskDefinition)")
         # By family without the revision: a service's file usually names an older revision than the task definition
         # beside it.
-        services = {_family(node.get("taskDefinition").text() or ""): node for node in nodes if _is_service(node.value)}
+        services = {
+            _family_name(node.get("taskDefinition").text() or ""): node for node in nodes if _is_service(node.value)
+        }
         return tuple(workload for node in nodes if _is_task(node.value) for workload in _task(node, services))
 
 
@@ -114,13 +116,13 @@ def _is_service(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("taskDefinition"), str)
 
 
-def _family(name: str) -> str:
+def _family_name(name: str) -> str:
     """Return the family of ``family:revision`` or of an ARN."""
     return name.rpartition("/")[2].partition(":")[0]
 
 
 def _task(node: Node, services: Mapping[str, Node]) -> Iterator[Workload]:
-    family = node.get("family").text() or _family(node.get("taskDefinitionArn").text() or "")
+    family = node.get("family").text() or _family_name(node.get("taskDefinitionArn").text() or "")
     service = services.get(family)
     volumes = {each.get("name").text() or "": each for each in node.get("volumes").items()}
     containers = node.get("containerDefinitions").items()
@@ -181,7 +183,7 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         arguments=node.get("command").texts() or None,
         healthcheck=(test[0] != "NONE") if test else None,
         healthcheck_test=test,
-        logging=_logging(logging) if logging.value else None,
+        logging=_read_logging(logging) if logging.value else None,
         replicas=service.get("desiredCount").integer() if service is not None else None,
         update=_update(service) if service is not None else None,
         rollback=_rollback(service) if service is not None else None,
@@ -197,7 +199,7 @@ def _mebibytes(node: Node) -> int | None:
     amount, _, unit = text.strip().upper().partition(" ")
     amount, unit = (amount.removesuffix("GB"), "GB") if amount.endswith("GB") else (amount, unit)
     try:
-        return capped(float(amount) * (_MIB * 1024 if unit == "GB" else _MIB))
+        return capped_number(float(amount) * (_MIB * 1024 if unit == "GB" else _MIB))
     except (ValueError, OverflowError):
         raise node.error(f"is not a size: {text[:80]!r}") from None
 
@@ -249,7 +251,7 @@ def _own_mounts(node: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
         mount = Mount("volume", target, name if shared else "", read_only, volume_type=kinds[0] if kinds else "task")
         docker = volume.get("dockerVolumeConfiguration") if volume is not None else None
         options = docker.get("driverOpts").members() if docker is not None else ()
-        yield bound(mount, {key: value.text() or "" for key, value in options})
+        yield bind_mount(mount, {key: value.text() or "" for key, value in options})
 
 
 def _mounts_of_others(node: Node, task: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
@@ -296,7 +298,7 @@ def _variables(node: Node) -> Iterator[Variable]:
         yield Variable("*", each.get("value").text() or "", "file")
 
 
-def _logging(node: Node) -> Logging:
+def _read_logging(node: Node) -> Logging:
     return Logging(
         node.get("logDriver").text() or "",
         tuple((key, value.text() or "") for key, value in node.get("options").members()),

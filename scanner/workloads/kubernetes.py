@@ -20,7 +20,7 @@ from scanner.model.workload import (
     Workload,
 )
 from scanner.workloads._documents import Document
-from scanner.workloads._kubernetes_owners import KubernetesObject, merged
+from scanner.workloads._kubernetes_owners import KubernetesObject, merge_owned
 from scanner.workloads._quantities import quantity
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
@@ -130,7 +130,7 @@ class KubernetesManifests(WorkloadSource):
         """See ``WorkloadSource.read``."""
         objects = [item for document in documents for item in _objects(Node(document))]
         budgets = [each for each in (_budget(item) for item in objects) if each is not None]
-        return tuple(merged([(item, tuple(_workloads(item, budgets))) for item in objects]))
+        return tuple(merge_owned([(item, tuple(_workloads(item, budgets))) for item in objects]))
 
 
 def _objects(node: Node) -> Iterator[KubernetesObject]:
@@ -376,7 +376,7 @@ def _container(
         seccomp=_profile(own.get("seccompProfile")) or pod.seccomp,
         # The order in which the kubelet applies them: the container's field, its annotation, then the pod's field.
         apparmor=_profile(own.get("appArmorProfile"))
-        or _annotated(dict(pod.apparmor_annotations).get(name))
+        or _apparmor_annotation(dict(pod.apparmor_annotations).get(name))
         or _profile(shared.get("appArmorProfile")),
         selinux=_selinux(own.get("seLinuxOptions")) or pod.selinux,
         proc_mount=own.get("procMount").text(),
@@ -437,7 +437,7 @@ def _capabilities(context: Node, key: str) -> tuple[str, ...]:
     return context.at("capabilities", key).texts()  # unchanged: Kubernetes compares names exactly
 
 
-def _annotated(profile: str | None) -> str | None:
+def _apparmor_annotation(profile: str | None) -> str | None:
     """Return an AppArmor annotation (before Kubernetes 1.30) as the value of the field that replaced it."""
     if profile is None:
         return None

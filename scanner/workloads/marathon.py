@@ -12,13 +12,13 @@ from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateS
 from scanner.workloads._docker_options import (
     capabilities,
     long_mount,
-    published,
+    parse_ports,
     security_options,
     selinux_of,
     short_mount,
 )
 from scanner.workloads._documents import Document
-from scanner.workloads._quantities import capped, ram, whole
+from scanner.workloads._quantities import capped_number, ram, whole_number
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
 _MIB = 1 << 20
@@ -148,7 +148,7 @@ def _workloads(node: Node, parent: str, depth: int) -> Iterator[Workload]:
     if _is_answer(node.value):
         node = node.get("app")
     if _is_group(node.value):
-        name = _joined(parent, node.get("id").text() or "")
+        name = _join_path(parent, node.get("id").text() or "")
         if node.get("pods").items():
             raise node.get("pods").error("is not supported: only apps are read, remove the pods")
         for child in [*node.get("apps").items(), *node.get("groups").items()]:
@@ -160,7 +160,7 @@ def _workloads(node: Node, parent: str, depth: int) -> Iterator[Workload]:
         raise node.error("is neither a Marathon app (id with container or cmd) nor a group (apps, groups)")
 
 
-def _joined(parent: str, name: str) -> str:
+def _join_path(parent: str, name: str) -> str:
     return name if name.startswith("/") else f"{parent.rstrip('/')}/{name}"
 
 
@@ -170,7 +170,7 @@ def _app(node: Node, parent: str) -> Workload:
     image = docker.get("image").text()
     if not image:
         raise docker.error("has no image")
-    name = _joined(parent, node.get("id").text() or "")
+    name = _join_path(parent, node.get("id").text() or "")
     options = _parameters(docker)
     security_opt = options.get("security-opt", ())
     security = security_options(security_opt)
@@ -208,10 +208,10 @@ def _app(node: Node, parent: str) -> Workload:
         sysctls=tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("sysctl", ()))),
         ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
         # Marathon always sets a memory limit; its default is 128 MiB.
-        memory=capped((128 if memory is None else memory) * _MIB),
+        memory=capped_number((128 if memory is None else memory) * _MIB),
         cpus=node.get("cpus").number() or 1.0,
-        cpu_shares=_whole(_last(options, "cpu-shares", "c")),
-        pids_limit=_whole(_last(options, "pids-limit")),
+        cpu_shares=_whole_number(_last(options, "cpu-shares", "c")),
+        pids_limit=_whole_number(_last(options, "pids-limit")),
         restart=_last(options, "restart"),
         mounts=tuple(_mounts(container, options)),
         ports=tuple(_ports(node, container, docker, mode, options)),
@@ -226,7 +226,7 @@ def _app(node: Node, parent: str) -> Workload:
         if "no-healthcheck" in options
         else None,
         healthcheck_test=("CMD-SHELL", test) if test else (),
-        logging=_logging(options),
+        logging=_read_logging(options),
         replicas=node.get("instances").integer(),
         update=_update(node),
         image_pull_policy="Always" if docker.get("forcePullImage").boolean() else None,
@@ -268,8 +268,8 @@ def _flag(options: Mapping[str, tuple[str, ...]], name: str) -> bool | None:
     return None if value is None else value.lower() not in ("false", "0")
 
 
-def _whole(text: str | None) -> int | None:
-    return whole(text) if text is not None else None
+def _whole_number(text: str | None) -> int | None:
+    return whole_number(text) if text is not None else None
 
 
 def _networks(
@@ -335,7 +335,7 @@ def _ports(
             port = each.get("port").integer() or 0
             yield PortBinding(port, port, "", each.get("protocol").text() or "tcp")
     for text in (*options.get("publish", ()), *options.get("p", ())):
-        yield from published(text) or ()
+        yield from parse_ports(text) or ()
 
 
 def _variables(node: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[Variable]:
@@ -349,7 +349,7 @@ def _variables(node: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[V
         yield Variable(key, given)
 
 
-def _logging(options: Mapping[str, tuple[str, ...]]) -> Logging | None:
+def _read_logging(options: Mapping[str, tuple[str, ...]]) -> Logging | None:
     driver = _last(options, "log-driver")
     if driver is None and "log-opt" not in options:
         return None

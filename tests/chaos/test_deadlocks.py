@@ -86,7 +86,7 @@ def test_scans_that_end_while_policies_change_and_decisions_are_made_anew(databa
     text += "rules:\n  - {id: fix, vulnerability: {severity: [critical]}, action: deny}\n"
     with database.session() as session:
         policies.put(session, "p", text, "ann")
-    known, remedies = catalog.known(), catalog.remedies()
+    known, remedies = catalog.known_names(), catalog.remedies()
     packages = [make.package(n) for n in range(40)]
 
     def record(number: int) -> None:

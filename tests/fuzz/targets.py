@@ -361,7 +361,7 @@ def webhook(data: bytes) -> object:
 
 def admission_review(data: bytes) -> None:
     document = load_untrusted_json(data, limit=1 << 20, depth=64, error=UsageError)
-    admissions.refused(document, "no")
+    admissions.refusal(document, "no")
     admissions.containers_of(admissions.parse_review(document))
 
 
@@ -400,13 +400,13 @@ def engine_call(data: bytes) -> None:
 
 def receipt(data: bytes) -> None:
     for signed in _receipts.parse(data):
-        _receipts.verify(signed, (_RECEIPT_KEY,), _receipts.Expected(_NOW))
+        _receipts.verify(signed, (_RECEIPT_KEY,), _receipts.ExpectedReceipt(_NOW))
 
 
 def receipt_statement(data: bytes) -> object:
     """A statement that the holder of a trusted key signed: whatever it holds, it is read or refused."""
     (signed,) = _receipts.parse(_receipts.sign(data, _RECEIPT_PRIVATE).encode())
-    found = _receipts.verify(signed, (_RECEIPT_KEY,), _receipts.Expected(_NOW, environment="production"))
+    found = _receipts.verify(signed, (_RECEIPT_KEY,), _receipts.ExpectedReceipt(_NOW, environment="production"))
     return found and _receipts.decide([found], _NOW)
 
 
@@ -477,7 +477,7 @@ TARGETS: Mapping[str, Target] = {
     "tls_answer": Target(tls_answer),
     "webhook": Target(webhook, is_json=True),
     "vex": Target(openvex.parse, is_json=True),
-    "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), known=catalog.known())),
+    "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), known=catalog.known_names())),
     "reference": Target(reference),
     "workload": Target(workload),
     "dockerfile": Target(lambda data: read_dockerfile(data.decode("utf-8", "replace"), "Dockerfile")),

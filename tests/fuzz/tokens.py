@@ -14,7 +14,7 @@ from web import oidc
 from web.webhooks import gar
 
 ISSUER, CLIENT, SENDER, NOW = "https://idp.example.com", "dockwarden", "pusher@example.com", 1_767_312_000.0
-EXPECTED = oidc.Expected(ISSUER, CLIENT, "nonce", NOW)
+EXPECTED = oidc.ExpectedClaims(ISSUER, CLIENT, "nonce", NOW)
 
 
 @cache
@@ -25,7 +25,7 @@ def _key() -> RSAKey:
 def id_token(data: bytes) -> None:
     """A token that nobody signed, as a stranger sends it."""
     text, keys = data.decode("utf-8", "replace"), KeySet([_key()])
-    gar._unverified(text)
+    gar._unverified_claims(text)
     assert not gar.verify(text, keys, SENDER, NOW)
     with suppress(RefusedError):
         oidc.verify(text, keys, EXPECTED)
@@ -37,7 +37,7 @@ def token_claims(data: bytes) -> None:
     token = jws.serialize_compact({"alg": "RS256", "kid": "one"}, data, _key())
     keys = KeySet([_key()])
     accepted = gar.verify(token, keys, SENDER, NOW)
-    assert not accepted or gar._unverified(token)["email"] == SENDER
+    assert not accepted or gar._unverified_claims(token)["email"] == SENDER
     with suppress(RefusedError):
         claims = oidc.verify(token, keys, EXPECTED)
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]

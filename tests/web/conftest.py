@@ -117,7 +117,7 @@ class Worker:
         found = replace(found, reference=claim.request.target, repository=named[0], tag=named[1])
         with self.database.session() as session:
             scans.settle(session, claim, found.digest, found.images[0].engines[0].advisories.id)
-            made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+            made = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())
             images.record(session, claim, found, evidence_digest(found), made)
         return claim
 

@@ -40,5 +40,5 @@ def authorize() -> Response:
     call = engine_calls.parse(document)
     judged = engine_calls.decide(call, doors.door("docker", call.host), principal(), ends=ends)
     public_url = resources().settings.public_url
-    doors.recorder().note(principal(), engine_calls.recorded(call, judged, public_url))
+    doors.recorder().note(principal(), engine_calls.call_record(call, judged, public_url))
     return Response(orjson.dumps(engine_calls.answer(call, judged, public_url)), mimetype="application/json")

@@ -128,7 +128,7 @@ def _properties() -> dict[str, str]:
         # Basic: the token that "Bearer" would bring ends after half an hour, maybe before a queued scan begins.
         _PROPERTY.format("registry-authorization-type"): "Basic",
     }
-    engines = catalog.chosen(resources().settings.engine)
+    engines = catalog.engines_of(resources().settings.engine)
     try:
         advisories = [engine.advisories(resources().settings) for engine in engines]
     except ScannerError:
@@ -153,7 +153,7 @@ def scan(environment: str = "") -> Response:
         asked = _ScanRequest.model_validate(data)
     except ValidationError as error:
         return _invalid(error)
-    if wrong := _unsupported(asked):
+    if wrong := _refuse_unsupported(asked):
         return wrong
     sent, artifact = asked.registry.authorization, asked.artifact
     credentials = Secret(sent.get_secret_value()) if sent else Secret("")
@@ -172,7 +172,7 @@ def scan(environment: str = "") -> Response:
     return Response(orjson.dumps({"id": ticket.scan_id}), 202, content_type=_SCAN)
 
 
-def _unsupported(asked: _ScanRequest) -> Response | None:
+def _refuse_unsupported(asked: _ScanRequest) -> Response | None:
     """What the metadata does not offer."""
     if asked.artifact.mime_type and asked.artifact.mime_type not in _ARTIFACTS:
         return _error(501, "artifacts of this type are not scanned; an index is scanned image by image")
@@ -204,7 +204,7 @@ def report(scan_id: str, environment: str = "") -> Response:
         if error.reason == "no_report":
             _note_failure(identifier, environment, str(error))
         raise
-    if isinstance(found, harbor.Pending):
+    if isinstance(found, harbor.PendingScan):
         return Response(status=302, headers={"Refresh-After": str(found.seconds)})
     wanted = _media_type(request.headers.get("Accept", ""))
     if wanted is None:
@@ -263,7 +263,7 @@ def _error(status: int, message: str, reason: str = "") -> Response:
 
 
 @bp.errorhandler(ScannerError)
-def _refused(error: ScannerError) -> Response:
+def _error_response(error: ScannerError) -> Response:
     """Answer in the form that Harbor shows to its users."""
     status = status_of(error)
     if status >= 500 and error.reason != "no_report":

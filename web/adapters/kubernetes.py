@@ -62,20 +62,22 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
         door, seconds = doors.door("admission", review.namespace), _budget()
         answer = admissions.decide(review, door, principal(), mode=mode, environment=environment, seconds=seconds)
         doors.recorder().note(principal(), answer.call())
-        return _answered(answer.response())
+        return _review_response(answer.response())
     except UsageError as error:
-        return _answered(admissions.refused(document, str(error)))
+        return _review_response(admissions.refusal(document, str(error)))
     except ScannerError as error:
         # The text of a remote fault says which part is away. Other texts may hold data of another project, so only
         # the reason is given.
         reason = str(error) if isinstance(error, RemoteError) else error.reason
         logging.getLogger(__name__).error("a review could not be decided", extra={"reason": error.reason})
-        return _answered(admissions.failed(document, review, resources().settings, mode, _NOT_DECIDED.format(reason)))
+        return _review_response(
+            admissions.failed(document, review, resources().settings, mode, _NOT_DECIDED.format(reason))
+        )
     except Exception:
         # A stage boundary: a status 500 would admit the object if the webhook's failurePolicy is Ignore.
         logging.getLogger(__name__).exception("unexpected error in a review")
         message = _NOT_DECIDED.format("an internal error")
-        return _answered(admissions.failed(document, review, resources().settings, mode, message))
+        return _review_response(admissions.failed(document, review, resources().settings, mode, message))
 
 
 @bp.post("/adapters/kubernetes/pin/<path_token>")
@@ -94,18 +96,18 @@ def pin(path_token: str, environment: str = "") -> Response:
         review = admissions.parse_review(document)
         door, seconds = doors.door("admission", review.namespace), _budget()
         patch = admissions.pins(review, door, principal(), environment=environment, seconds=seconds)
-        return _answered(admissions.pinned(review, patch))
+        return _review_response(admissions.pinning_review(review, patch))
     except UsageError as error:
-        return _answered(admissions.refused(document, str(error)))
+        return _review_response(admissions.refusal(document, str(error)))
     except ScannerError as error:
         logging.getLogger(__name__).error("tags were not pinned", extra={"reason": error.reason})
     except Exception:
         # A stage boundary: with failurePolicy Fail, a status 500 would stop what the validating webhook may allow.
         logging.getLogger(__name__).exception("unexpected error while pinning")
-    return _answered(admissions.pinned(review, []))
+    return _review_response(admissions.pinning_review(review, []))
 
 
-def _answered(document: dict[str, Any]) -> Response:
+def _review_response(document: dict[str, Any]) -> Response:
     return Response(orjson.dumps(document), mimetype="application/json")
 
 

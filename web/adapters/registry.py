@@ -54,10 +54,10 @@ def authorize(path_token: str = "") -> Response:
     try:
         uri, method = _one(_URIS), _one(_METHODS) or "GET"
         if uri is None:
-            raise _refused(f"the proxy sends neither {_URIS[0]} nor {_URIS[1]}")
+            raise _refused_request(f"the proxy sends neither {_URIS[0]} nor {_URIS[1]}")
         _check_pairs()
     except UsageError as error:
-        return _denied(403, str(error))
+        return _denial_response(403, str(error))
     return _answer(uri, method, asked.get("registry", ""), asked.get("environment", ""), strict)
 
 
@@ -84,7 +84,7 @@ def _one(names: tuple[str, ...]) -> str | None:
     """
     found = {request.headers[name] for name in names if name in request.headers}
     if len(found) > 1:
-        raise _refused(f"the headers {' and '.join(names)} contradict each other")
+        raise _refused_request(f"the headers {' and '.join(names)} contradict each other")
     return found.pop() if found else None
 
 
@@ -95,10 +95,10 @@ def _check_pairs() -> None:
     """
     for uri, method in zip(_URIS, _METHODS, strict=True):
         if method in request.headers and uri not in request.headers:
-            raise _refused(f"there is {method} without {uri}")
+            raise _refused_request(f"there is {method} without {uri}")
 
 
-def _refused(message: str) -> UsageError:
+def _refused_request(message: str) -> UsageError:
     return UsageError(f"Dockwarden does not let this request through: {message}", reason="bad_pull")
 
 
@@ -111,23 +111,23 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
         if pull.kind is pulls.Kind.OTHER:
             return Response(status=200)
         if not ENVIRONMENT.fullmatch(environment):
-            raise _refused("the environment is not a name of lower-case letters, digits, '.', '_' and '-'")
+            raise _refused_request("the environment is not a name of lower-case letters, digits, '.', '_' and '-'")
         with resources().database.read() as session:
             place = pulls.GatedRegistry(pulls.registry_of(session, principal(), registry), environment, strict)
         if _is_own(place.host):
             return Response(status=200)
         judged = pulls.decide(pull, place, doors.door("pull", _client()), principal(), ends=ends)
     except UsageError as error:
-        return _denied(403, str(error))
+        return _denial_response(403, str(error))
     except ScannerError as error:
         reason = str(error) if isinstance(error, RemoteError) else error.reason
         logging.getLogger(__name__).error("a pull was not decided", extra={"reason": error.reason})
-        return _denied(403, _NOT_DECIDED.format(reason))
+        return _denial_response(403, _NOT_DECIDED.format(reason))
     except Exception:
         # A stage boundary: what a proxy makes of a 500 is the proxy's to decide, and the client would learn nothing.
         logging.getLogger(__name__).exception("a pull broke")
-        return _denied(403, _NOT_DECIDED.format("an internal error"))
-    return _judged(pull, place, judged, uri)
+        return _denial_response(403, _NOT_DECIDED.format("an internal error"))
+    return _verdict_response(pull, place, judged, uri)
 
 
 def _is_own(host: str) -> bool:
@@ -142,7 +142,7 @@ def _client() -> str:
     return named.strip()
 
 
-def _judged(pull: pulls.Pull, place: pulls.GatedRegistry, judged: DoorResult | None, uri: str) -> Response:
+def _verdict_response(pull: pulls.Pull, place: pulls.GatedRegistry, judged: DoorResult | None, uri: str) -> Response:
     if judged is None:
         return Response(status=200)
     allowed, public_url = judged.allowed, resources().settings.public_url
@@ -150,9 +150,9 @@ def _judged(pull: pulls.Pull, place: pulls.GatedRegistry, judged: DoorResult | N
     # For display only. A client can send these headers itself, so nothing is decided by them.
     doors.recorder().note(principal(), pulls.call(pull, place, judged, message, client=_client()))
     if judged.missing:
-        return _denied(404, f"the registry has no manifest {pull.name}", "MANIFEST_UNKNOWN")
+        return _denial_response(404, f"the registry has no manifest {pull.name}", "MANIFEST_UNKNOWN")
     if not allowed:
-        response = _denied(403, message, detail=_detail(judged, public_url))
+        response = _denial_response(403, message, detail=_detail(judged, public_url))
         if judged.pending:
             response.headers["Retry-After"] = "30"
         return response
@@ -178,7 +178,7 @@ def _detail(judged: DoorResult, public_url: str) -> dict[str, Any]:
     return detail
 
 
-def _denied(status: int, message: str, code: str = "DENIED", detail: dict[str, Any] | None = None) -> Response:
+def _denial_response(status: int, message: str, code: str = "DENIED", detail: dict[str, Any] | None = None) -> Response:
     """The error body of the distribution-spec, also as a header in ASCII.
 
     nginx accepts only 200, 401 and 403 from `auth_request`; the header set in its configuration tells it apart.

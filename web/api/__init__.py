@@ -85,7 +85,7 @@ def describe(app: OpenAPI) -> dict[str, Any]:
             operation["x-permission"] = view.permission
             operation["security"] = [] if view.permission == PUBLIC else [{"token": []}, {"session": []}]
             for parameter in operation.get("parameters", []):
-                parameter.setdefault("description", _described(parameter["name"], parameter["in"]))
+                parameter.setdefault("description", _place_text(parameter["name"], parameter["in"]))
     return spec
 
 
@@ -100,7 +100,7 @@ _PARAMETERS = {
 }
 
 
-def _described(name: str, place: str) -> str:
+def _place_text(name: str, place: str) -> str:
     noun = name.removesuffix("_id").replace("_", " ")
     if name in _PARAMETERS:
         return _PARAMETERS[name]

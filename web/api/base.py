@@ -97,7 +97,7 @@ def optional(model: type[M]) -> type[M]:
     return _copy(model, members)
 
 
-def answered(model: type[M]) -> type[M]:
+def answer_model(model: type[M]) -> type[M]:
     """A copy of a model for answers, which have every member. Bounds of requests do not apply: stored values do."""
     members: dict[str, Any] = {
         name: (field.annotation, Field(description=field.description)) for name, field in model.model_fields.items()
@@ -197,7 +197,7 @@ Item = TypeVar("Item")
 View = TypeVar("View")
 
 
-def listed(items: Sequence[Item], show: Callable[[Item], View]) -> list[View]:
+def page_of(items: Sequence[Item], show: Callable[[Item], View]) -> list[View]:
     return [show(item) for item in items]
 
 

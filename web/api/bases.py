@@ -63,7 +63,7 @@ class BasePage(Model):
 def index(query: PageQuery) -> Response:
     """List base images, and which images to rebuild on their newest digest"""
     with resources().database.read() as session:
-        page = base_watch.watched(session, principal().projects, cursor=query.cursor, limit=query.limit)
+        page = base_watch.list_watched(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(BasePage(items=[_show(item) for item in page.items], next_cursor=page.next_cursor))
 
 

@@ -26,7 +26,7 @@ from scanner.policy import named_images
 from scanner.policy.named_images import NamedImage
 from scanner.services import break_glass, gate_reports
 from scanner.services.gate import Document, GateRequest, undecided, with_others
-from scanner.services.workloads import Asked, OtherImage, parse_workload
+from scanner.services.workloads import AskedWorkload, OtherImage, parse_workload
 from scanner.store import break_glass as stored_break_glass
 from scanner.store import gate as store_gate
 from scanner.store import scans
@@ -35,7 +35,7 @@ from web.api.scans import location, parse_image, project_of
 from web.auth import bearer, current_principal, gate_caller, permission, principal
 from web.resources import engine_for, resources
 from web.security import admission
-from web.waiting import waited
+from web.waiting import wait_for_end
 
 api = blueprint("gate", "Gate", "Whether an image may be shipped.")
 
@@ -178,11 +178,11 @@ def ask(body: GateIn) -> Response:
     others = _OtherImages(body.environment, workload) if workload is not None else None
     document = question.answer(project, ends, workload.containers if workload else ())
     if isinstance(document, scans.ScanView):
-        return _pending(document)
+        return _pending_response(document)
     if others is not None:
         found = others.answers(ends)
         if isinstance(found, scans.ScanView):
-            return _pending(found)
+            return _pending_response(found)
         document = with_others(document, found)
     if body.reports:
         with resources().database.read() as session:
@@ -190,7 +190,7 @@ def ask(body: GateIn) -> Response:
     return Response(orjson.dumps(document), mimetype="application/json")
 
 
-def _pending(scan: scans.ScanView) -> Response:
+def _pending_response(scan: scans.ScanView) -> Response:
     pending = PendingOut(scan=UUID(scan.id), state=scan.state, retry_after=_RETRY_AFTER)
     return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
 
@@ -198,7 +198,7 @@ def _pending(scan: scans.ScanView) -> Response:
 class _OtherImages:
     """The other images of a workload. Scans of those that nothing is known of begin at once, not one by one."""
 
-    def __init__(self, environment: str, workload: Asked) -> None:
+    def __init__(self, environment: str, workload: AskedWorkload) -> None:
         self._environment, self._others = environment, tuple(workload.others.values())
         self._started = [self._answer(each, ends=0.0) for each in self._others]
 
@@ -235,7 +235,7 @@ class _Question(GateRequest):
         """
         document = self.decided(ask_again=True) if self.reference.digest else None
         if document is None and (glass := self.broken_glass()) is not None:
-            document = break_glass.unscanned(self.reference, self.environment, glass)
+            document = break_glass.unscanned_document(self.reference, self.environment, glass)
         if document is None:
             scan, left = self.scan_for(project), max(0.0, ends - time.monotonic())
             document = self.wait(scan.id, left) if scan.state.terminal or left else None
@@ -244,7 +244,7 @@ class _Question(GateRequest):
         if containers and (judged := self.judged_with(document, containers)):
             document = orjson.loads(judged)
         if document["verdict"] == "deny" and (glass := self.broken_glass(document["digest"])) is not None:
-            document = break_glass.applied(document, glass)
+            document = break_glass.apply_override(document, glass)
         return document
 
     def decided(self, digest: str | None = None, *, ask_again: bool = False) -> Document | None:
@@ -263,7 +263,7 @@ class _Question(GateRequest):
 
     def wait(self, scan_id: str, seconds: float) -> Document | None:
         """Wait for a scan. Returns None if there is no answer yet. See ``waited``."""
-        scan = waited(scan_id, seconds, self.projects)
+        scan = wait_for_end(scan_id, seconds, self.projects)
         return self._ended(scan) if scan.state.terminal else None
 
     def _ended(self, scan: scans.ScanView) -> Document:

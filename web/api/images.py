@@ -247,7 +247,7 @@ class ReportQuery(Model):
     )
 
 
-def _listed(item: listings.ListedImage) -> ListedOut:
+def _show_listed(item: listings.ListedImage) -> ListedOut:
     return ListedOut(
         project=item.project,
         repository=item.repository,
@@ -264,7 +264,7 @@ def _listed(item: listings.ListedImage) -> ListedOut:
     )
 
 
-def _found(digest: str) -> ScanReport:
+def _newest_evidence(digest: str) -> ScanReport:
     """The newest evidence. 404 if it does not exist or belongs to another project."""
     with resources().database.read() as session:
         return listings.newest_report(session, digest, principal().projects)[1]
@@ -304,7 +304,7 @@ def index(query: ImageQuery) -> Response:
             cursor=query.cursor,
             limit=query.limit,
         )
-    return answer(ImagePage(items=[_listed(item) for item in page.items], next_cursor=page.next_cursor))
+    return answer(ImagePage(items=[_show_listed(item) for item in page.items], next_cursor=page.next_cursor))
 
 
 @api.get("/images/<digest>", responses={"200": ImageOut, **problems(404)})
@@ -337,7 +337,7 @@ def get(path: ImagePath) -> Response:
         ImageOut(
             digest=path.digest,
             media_type=found.subject.media_type,
-            names=[_listed(item) for item in names],
+            names=[_show_listed(item) for item in names],
             images=parts,
             decision=DecisionOut.model_validate_json(row.document) if row else None,
             scanned_at=found.finished_at,
@@ -358,7 +358,7 @@ def findings(path: ImagePath, query: FindingQuery) -> Response:
     """List vulnerabilities, most severe first"""
     found, known = _found_with_bases(path.digest)
     chosen = [
-        _finding(item.image, one, known[item.image.digest])
+        _show_finding(item.image, one, known[item.image.digest])
         for item in found.images
         for one in agreement.findings(item.engines)
         if (not query.severity or one.vulnerability.severity in query.severity)
@@ -372,7 +372,7 @@ def findings(path: ImagePath, query: FindingQuery) -> Response:
     return answer(FindingPage(items=items, next_cursor=cursor))
 
 
-def _finding(image: Image, found: agreement.Finding, base: BaseImage | None) -> FindingOut:
+def _show_finding(image: Image, found: agreement.Finding, base: BaseImage | None) -> FindingOut:
     opinions = [
         OpinionOut(
             engine=opinion.engine,
@@ -395,7 +395,7 @@ def _finding(image: Image, found: agreement.Finding, base: BaseImage | None) -> 
 @permission("read")
 def components(path: ImagePath, query: ComponentQuery) -> Response:
     """List the packages in the image"""
-    parts = _found(path.digest).images
+    parts = _newest_evidence(path.digest).images
     if query.attached:
         found = [
             ComponentOut(image=item.image.digest, component=component, attached=sbom.digest)
@@ -449,7 +449,7 @@ def signatures(path: ImagePath) -> Response:
     """List the result of each signature scheme"""
     items = [
         SignatureOut(image=item.image.digest, verification=v)
-        for item in _found(path.digest).images
+        for item in _newest_evidence(path.digest).images
         for v in item.verifications
     ]
     return answer(SignatureList(items=items))
@@ -460,7 +460,9 @@ def signatures(path: ImagePath) -> Response:
 def layers(path: ImagePath) -> Response:
     """List the layers, base first, with the instructions that created them"""
     items = [
-        LayerOut(image=item.image.digest, layer=x) for item in _found(path.digest).images for x in item.image.layers
+        LayerOut(image=item.image.digest, layer=x)
+        for item in _newest_evidence(path.digest).images
+        for x in item.image.layers
     ]
     return answer(LayerList(items=items))
 

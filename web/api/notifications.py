@@ -14,7 +14,7 @@ from scanner import catalog
 from scanner.model.notification import SUBSCRIBABLE, EventKind
 from scanner.services import notifications as use_cases
 from scanner.store import channels, notifications
-from web.api.base import PREFIX, Body, Model, Name, PageQuery, Text, Whole, answer, blueprint, listed, problems
+from web.api.base import PREFIX, Body, Model, Name, PageQuery, Text, Whole, answer, blueprint, page_of, problems
 from web.auth import permission, principal
 from web.resources import resources
 
@@ -279,7 +279,7 @@ def _kind(kind: EventKind) -> EventKindOut:
 def list_channels() -> Response:
     """List channels"""
     with resources().database.read() as session:
-        return answer(ChannelList(items=listed(use_cases.configured(session, principal()), show_channel)))
+        return answer(ChannelList(items=page_of(use_cases.configurable_channels(session, principal()), show_channel)))
 
 
 @api.post("/notifications/channels", responses={"201": ChannelOut, **problems(404)})
@@ -406,7 +406,7 @@ def list_subscriptions() -> Response:
     Your own, and all of the channels that you may configure.
     """
     with resources().database.read() as session:
-        return answer(SubscriptionList(items=listed(use_cases.subscriptions(session, principal()), show_subscription)))
+        return answer(SubscriptionList(items=page_of(use_cases.subscriptions(session, principal()), show_subscription)))
 
 
 @api.post("/notifications/subscriptions", responses={"201": SubscriptionOut, **problems(404)})
@@ -417,7 +417,7 @@ def subscribe(body: SubscriptionIn) -> Response:
     A channel to events, which takes the permission `manage`, or yourself with `personal`.
     """
     with resources().database.session() as session:
-        made = use_cases.subscribe(session, principal(), _wanted(body))
+        made = use_cases.subscribe(session, principal(), _wanted_subscription(body))
     return answer(show_subscription(made), 201, {"Location": f"{PREFIX}/notifications/subscriptions/{made.id}"})
 
 
@@ -438,7 +438,9 @@ def change_subscription(path: SubscriptionPath, body: SubscriptionIn) -> Respons
     Its channel and its owner stay.
     """
     with resources().database.session() as session:
-        changed = use_cases.change_subscription(session, principal(), str(path.subscription_id), _wanted(body))
+        changed = use_cases.change_subscription(
+            session, principal(), str(path.subscription_id), _wanted_subscription(body)
+        )
     return answer(show_subscription(changed))
 
 
@@ -454,9 +456,9 @@ def unsubscribe(path: SubscriptionPath) -> Response:
     return Response(status=204)
 
 
-def _wanted(body: SubscriptionIn) -> use_cases.Wanted:
+def _wanted_subscription(body: SubscriptionIn) -> use_cases.WantedSubscription:
     values: dict[str, Any] = {name: getattr(body, name) for name in SubscriptionIn.model_fields if name != "channel"}
-    return use_cases.Wanted(channel_id=str(body.channel), **values)
+    return use_cases.WantedSubscription(channel_id=str(body.channel), **values)
 
 
 @api.get("/notifications", responses={"200": NotificationList, **problems(404)})
@@ -476,7 +478,7 @@ def index(query: NotificationQuery) -> Response:
             cursor=query.cursor,
             limit=query.limit,
         )
-    return answer(NotificationList(items=listed(found.items, show_delivery), next_cursor=found.next_cursor))
+    return answer(NotificationList(items=page_of(found.items, show_delivery), next_cursor=found.next_cursor))
 
 
 @api.get("/notifications/<uuid:delivery_id>", responses={"200": NotificationOut, **problems(404)})

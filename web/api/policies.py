@@ -31,7 +31,7 @@ from web.api.base import (
     blueprint,
     edited_version,
     etag,
-    listed,
+    page_of,
     problems,
 )
 from web.auth import permission, principal
@@ -170,7 +170,7 @@ def show(policy: policies.PolicyView) -> PolicyOut:
     )
 
 
-def _shown(policy: policies.PolicyView, status: int = 200) -> Response:
+def _policy_response(policy: policies.PolicyView, status: int = 200) -> Response:
     return answer(show(policy), status, {"ETag": etag(policy.version)})
 
 
@@ -205,7 +205,7 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
 def get(path: PolicyPath) -> Response:
     """Read the newest version of a policy"""
     with resources().database.read() as session:
-        return _shown(policies.get(session, path.name, projects=principal().projects))
+        return _policy_response(policies.get(session, path.name, projects=principal().projects))
 
 
 @api.get("/policies/<name>/versions", responses={"200": PolicyList, **problems(404)})
@@ -223,7 +223,7 @@ def versions(path: PolicyPath) -> Response:
 def get_version(path: VersionPath) -> Response:
     """Read one version"""
     with resources().database.read() as session:
-        return _shown(policies.get(session, path.name, path.version, principal().projects))
+        return _policy_response(policies.get(session, path.name, path.version, principal().projects))
 
 
 @api.put("/policies/<name>", responses={"200": PolicyOut, "201": PolicyOut, **problems(404, 412, 428)})
@@ -240,7 +240,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
         written = use_cases.write(
             session, principal(), path.name, body.text, if_version=expected, project=body.project or ""
         )
-    response = _shown(written, 201 if current is None else 200)
+    response = _policy_response(written, 201 if current is None else 200)
     if current is None:
         response.headers["Location"] = f"{PREFIX}/policies/{written.name}"
     return response
@@ -251,7 +251,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 def enable(path: PolicyPath, body: EnabledIn) -> Response:
     """Enable or disable a policy"""
     with resources().database.session() as session:
-        return _shown(use_cases.set_enabled(session, principal(), path.name, body.enabled))
+        return _policy_response(use_cases.set_enabled(session, principal(), path.name, body.enabled))
 
 
 @api.post("/policies/<name>/simulate", responses={"200": SimulationOut, **problems(404)})
@@ -263,9 +263,9 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     at most; continue with `next_cursor`.
     """
     with resources().database.read() as session:
-        new = _tried(session, path.name, body)
+        new = _draft_policy(session, path.name, body)
         result = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
-    return answer(SimulationOut(**_simulated(result, _flip)))
+    return answer(SimulationOut(**_simulation_members(result, _flip)))
 
 
 @api.post("/policies/<name>/simulate/workloads", responses={"200": WorkloadSimulationOut, **problems(404)})
@@ -277,16 +277,18 @@ def simulate_workloads(path: PolicyPath, body: SimulationIn) -> Response:
     verdict is the worse of how a workload is run and of its image.
     """
     with resources().database.read() as session:
-        new = _tried(session, path.name, body)
+        new = _draft_policy(session, path.name, body)
         result = simulation.simulate_workloads(session, new, principal().projects, body.limit, cursor=body.cursor)
-    return answer(WorkloadSimulationOut(**_simulated(result, _workload_flip)))
+    return answer(WorkloadSimulationOut(**_simulation_members(result, _workload_flip)))
 
 
-def _simulated(result: simulation.Simulation[simulation.F], shown: Callable[[simulation.F], Model]) -> dict[str, Any]:
+def _simulation_members(
+    result: simulation.Simulation[simulation.F], shown: Callable[[simulation.F], Model]
+) -> dict[str, Any]:
     """The members that simulations on images and on workloads share."""
     return {
-        "newly_denied": listed(result.newly_denied, shown),
-        "newly_released": listed(result.newly_released, shown),
+        "newly_denied": page_of(result.newly_denied, shown),
+        "newly_released": page_of(result.newly_released, shown),
         "unchanged": result.unchanged,
         "examined": result.examined,
         "truncated": result.truncated,
@@ -294,7 +296,7 @@ def _simulated(result: simulation.Simulation[simulation.F], shown: Callable[[sim
     }
 
 
-def _tried(session: Connection, name: str, body: SimulationIn) -> Policy:
+def _draft_policy(session: Connection, name: str, body: SimulationIn) -> Policy:
     text = body.text
     if text is None:
         text = policies.get(session, name, projects=principal().projects).text
@@ -442,7 +444,7 @@ def dry_run_changes(path: DryRunPath, query: ChangesQuery) -> Response:
     with resources().database.read() as session:
         run = dry_runs.get(session, principal(), str(path.dry_run_id)).run
         found = stored.changes(session, run.id, principal().projects, narrowed, cursor=query.cursor, limit=query.limit)
-    return answer(ChangePage(items=listed(found.items, _change), next_cursor=found.next_cursor))
+    return answer(ChangePage(items=page_of(found.items, _change), next_cursor=found.next_cursor))
 
 
 @api.post("/dry-runs/<uuid:dry_run_id>/cancel", responses={"200": DryRunOut, **problems(404, 409)})

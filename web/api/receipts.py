@@ -142,7 +142,7 @@ def keys() -> Response:
 
     Public. A new key appears here before it signs, and a former one stays until its last receipt has ended.
     """
-    return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(_published())]))
+    return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(_published_keys())]))
 
 
 @api.get(
@@ -157,15 +157,15 @@ def keys_pem() -> Response:
 
     For tools that read one key from a file, such as cosign.
     """
-    text = "".join(key.public_pem for key in use_cases.signing_first(_published()))
+    text = "".join(key.public_pem for key in use_cases.signing_first(_published_keys()))
     return Response(text, content_type="application/x-pem-file")
 
 
-def _published() -> Sequence[store.KeyView]:
+def _published_keys() -> Sequence[store.KeyView]:
     signer = use_cases.Signer(resources().settings, resources().secret_key)
     with resources().database.read() as session:
         # A transaction that writes is needed for the first key only. This route is public, and must not take SQLite's
         # write lock for strangers.
         if store.keys(session):
-            return use_cases.published(session, signer, SERVICE)
-    return resources().database.uncrossed(lambda session: use_cases.published(session, signer, SERVICE))
+            return use_cases.published_keys(session, signer, SERVICE)
+    return resources().database.uncrossed(lambda session: use_cases.published_keys(session, signer, SERVICE))

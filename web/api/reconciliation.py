@@ -12,8 +12,8 @@ from pydantic import Field, StringConstraints, WithJsonSchema
 from scanner.model.scan import ScanState
 from scanner.services import reconciliation as use_cases
 from scanner.store import jobs, reconciliation, registries
-from scanner.store.reconciliation import Found
-from web.api.base import PREFIX, Body, Model, PageQuery, Whole, answer, blueprint, listed, problems
+from scanner.store.reconciliation import FoundKind
+from web.api.base import PREFIX, Body, Model, PageQuery, Whole, answer, blueprint, page_of, problems
 from web.api.registries import RegistryPath
 from web.auth import permission, principal
 from web.resources import resources
@@ -112,7 +112,7 @@ class PollIn(Body):
 class FoundOut(Model):
     """``webhook``: the one that lost the event. ``former``: what the tag named before; null: unknown."""
 
-    kind: Found
+    kind: FoundKind
     webhook: str
     repository: str
     tag: str
@@ -210,11 +210,11 @@ def found(path: RegistryPath, query: PageQuery) -> Response:
             session,
             principal().projects,
             registry_id=view.id,
-            kinds=(Found.LOST, Found.UNANNOUNCED, Found.FIRST),
+            kinds=(FoundKind.LOST, FoundKind.UNANNOUNCED, FoundKind.FIRST),
             cursor=query.cursor,
             limit=query.limit,
         )
-    return answer(FoundPage(items=listed(page.items, _found), next_cursor=page.next_cursor))
+    return answer(FoundPage(items=page_of(page.items, _show_found), next_cursor=page.next_cursor))
 
 
 @api.post("/registries/<uuid:registry_id>/import", responses={"202": ImportOut, **problems(404, 409)})
@@ -292,7 +292,7 @@ def _run(job: jobs.JobView) -> RunOut:
     )
 
 
-def _found(item: reconciliation.FoundTag) -> FoundOut:
+def _show_found(item: reconciliation.FoundTag) -> FoundOut:
     return FoundOut(
         kind=item.kind,
         webhook=item.webhook,

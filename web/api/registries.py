@@ -14,7 +14,7 @@ from scanner.model import cloud_registry as cloud
 from scanner.model.registry import RegistryChanges, changes, values
 from scanner.services import registries as use_cases
 from scanner.store import registries
-from web.api.base import PREFIX, Body, Model, Name, Text, answer, answered, blueprint, optional, problems
+from web.api.base import PREFIX, Body, Model, Name, Text, answer, answer_model, blueprint, optional, problems
 from web.auth import permission, principal
 from web.resources import resources
 
@@ -96,7 +96,7 @@ class RegistryChange(RegistrySettings):
     password: Password = Field(None, description="Write-only.")
 
 
-@answered
+@answer_model
 class RegistryOut(RegistrySettings):
     id: UUID
     host: str
@@ -119,7 +119,7 @@ def show(registry: registries.RegistryView) -> RegistryOut:
     return RegistryOut(id=UUID(registry.id), **own, **settings)
 
 
-def _given(body: RegistrySettings) -> RegistryChanges:
+def _given_changes(body: RegistrySettings) -> RegistryChanges:
     """Return the settings that a body has. Null is as absent."""
     return changes(body.model_dump(exclude_none=True))
 
@@ -148,7 +148,7 @@ def create(body: RegistryIn) -> Response:
             body.host,
             password=_secret(body.password),
             project=body.project,
-            **_given(body),
+            **_given_changes(body),
         )
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
@@ -175,7 +175,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             resources().secret_key,
             str(path.registry_id),
             password=_secret(body.password),
-            **_given(body),
+            **_given_changes(body),
         )
     return answer(show(registry))
 

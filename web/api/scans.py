@@ -21,7 +21,7 @@ from scanner.store import scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import engine_for, resources, take_scan
-from web.security import leaving
+from web.security import shutdown_event
 
 api = blueprint("scans", "Scans", "Scan requests and their progress.")
 
@@ -277,7 +277,7 @@ def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Ite
     try:
         # Read again and again, because the worker that writes is another process.
         ends = time.monotonic() + _WATCH_SECONDS
-        while time.monotonic() < ends and not shown.state.terminal and not leaving().wait(0.5):
+        while time.monotonic() < ends and not shown.state.terminal and not shutdown_event().wait(0.5):
             with resources().database.read() as session:
                 scan = show(scans.get(session, scan_id, projects))
             if scan != shown:

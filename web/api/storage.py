@@ -90,7 +90,7 @@ def index() -> Response:
         measured_at=found.measured_at,
         tables=tables,
         directories=[DirectoryOut(name=name, bytes=size) for name, size in found.directories.items()],
-        kept=[KeptOut(setting=item.variable, kept=str(item.kept)) for item in retention.kept(settings)],
+        kept=[KeptOut(setting=item.variable, kept=str(item.kept)) for item in retention.retention_settings(settings)],
         last_pruning=show_run(found.last) if found.last else None,
     )
     return answer(document)

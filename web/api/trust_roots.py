@@ -61,7 +61,7 @@ def show(root: trust.RootView) -> TrustRootOut:
     )
 
 
-def _shown(root: trust.RootView, status: int = 200) -> Response:
+def _root_response(root: trust.RootView, status: int = 200) -> Response:
     return answer(show(root), status, {"ETag": etag(root.version)})
 
 
@@ -78,7 +78,7 @@ def index() -> Response:
 def get(path: TrustRootPath) -> Response:
     """Read the newest version of a trust root"""
     with resources().database.read() as session:
-        return _shown(trust.get(session, path.name))
+        return _root_response(trust.get(session, path.name))
 
 
 @api.put("/trust-roots/<name>", responses={"200": TrustRootOut, "201": TrustRootOut, **problems(412, 428)})
@@ -97,7 +97,7 @@ def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
         written = trust_roots.write(
             session, path.name, body.scheme, given, body.scope, principal(), if_version=expected
         )
-    response = _shown(written, 201 if current is None else 200)
+    response = _root_response(written, 201 if current is None else 200)
     if current is None:
         response.headers["Location"] = f"{PREFIX}/trust-roots/{written.name}"
     return response

@@ -73,7 +73,7 @@ def export() -> Response:
 def _lines(projects: frozenset[str] | None) -> Iterator[bytes]:
     """Yield the findings, read from the database while they are sent."""
     with resources().database.read() as session:
-        for row in vulnerabilities.exported(session, projects):
+        for row in vulnerabilities.export_findings(session, projects):
             yield orjson.dumps(row) + b"\n"
 
 
@@ -82,7 +82,9 @@ def _lines(projects: frozenset[str] | None) -> Iterator[bytes]:
 def get(path: VulnerabilityPath, query: AffectedQuery) -> Response:
     """Read an advisory and the images that it affects"""
     with resources().database.read() as session:
-        found, rows = listings.affected(session, path.vulnerability_id, principal().projects, limit=query.limit + 1)
+        found, rows = listings.affected_images(
+            session, path.vulnerability_id, principal().projects, limit=query.limit + 1
+        )
     document = found["document"]
     return answer(
         VulnerabilityOut(

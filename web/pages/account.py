@@ -10,7 +10,7 @@ from scanner.services import accounts as use_cases
 from scanner.store import accounts
 from web.auth import SIGNED_IN, change_own_password, current_session_id, permission, principal
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt
+from web.pages.forms import RefusedForm, attempt
 from web.resources import resources
 
 bp = Blueprint("account_page", __name__)
@@ -21,7 +21,7 @@ NAVIGATION = NavigationItem(110, "account_page.index", "Your account", "read")
 @permission(SIGNED_IN)
 def index() -> str:
     """Show the own account and its sessions."""
-    return _shown()
+    return _render()
 
 
 @bp.post("/account/sessions/<session_id>/end")
@@ -31,8 +31,8 @@ def end_session(session_id: str) -> Response:
     try:
         with resources().database.session() as session:
             attempt(lambda: use_cases.end_session(session, principal(), session_id))
-    except Refused as refused:
-        return make_response(_shown(refused.problems), 422)
+    except RefusedForm as refused:
+        return make_response(_render(refused.problems), 422)
     return redirect(url_for("account_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -52,13 +52,13 @@ def change_password() -> Response:
     given = {name: request.form.get(name, "") for name in ("current", "new")}
     try:
         attempt(lambda: change_own_password(given["current"], given["new"]))
-    except Refused as refused:
+    except RefusedForm as refused:
         # A refusal that names no field is one of the new password: too short, too easy to guess.
-        return make_response(_shown(refused.problems, refused.fields or {"new"}), 422)
+        return make_response(_render(refused.problems, refused.fields or {"new"}), 422)
     return redirect(url_for("account_page.index"), 303)  # type: ignore[return-value]
 
 
-def _shown(problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
+def _render(problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     who = principal()
     with resources().database.read() as session:
         sessions = accounts.open_sessions(session, who.user_id) if who.user_id else ()

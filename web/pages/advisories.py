@@ -15,7 +15,7 @@ from scanner.services import revocations as revocation_use_cases
 from scanner.store import jobs, matches, revocations
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, carry_out
+from web.pages.forms import RefusedForm, carry_out
 from web.resources import resources
 
 bp = Blueprint("advisories_page", __name__)
@@ -26,10 +26,10 @@ NAVIGATION = NavigationItem(82, "advisories_page.index", "Advisories", "read")
 @permission("read")
 def index() -> str:
     """Show each source, the latest jobs and the revocations."""
-    return _shown()
+    return _render()
 
 
-def _shown(values: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
+def _render(values: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     settings = resources().settings
     with resources().database.read() as session:
         last, figures, revoked = (
@@ -92,8 +92,8 @@ def revoke() -> Response:
         what = revocations.parse_revoked(form["engine"], form["version"], form["digest"])
         revocation_use_cases.revoke(session, principal(), what, form["reason"])
 
-    def again(refused: Refused) -> str:
-        return _shown(form, refused.problems, refused.fields)
+    def again(refused: RefusedForm) -> str:
+        return _render(form, refused.problems, refused.fields)
 
     return carry_out(work, again, url_for("advisories_page.index"))
 

@@ -18,7 +18,9 @@ _LISTED = 100
 def index() -> str:
     """List base images that current images name."""
     with resources().database.read() as session:
-        found = base_watch.watched(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        found = base_watch.list_watched(
+            session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+        )
     order = ("newer", "unknown", "current")
     items = sorted(found.items, key=lambda item: order.index(item.state))
     return page(

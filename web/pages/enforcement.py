@@ -13,7 +13,7 @@ from scanner.services.admissions import Outcome
 from scanner.store import admissions, break_glass
 from web.auth import everywhere, permission, principal
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.pages.forms import Refused, attempt, showable, whole_number
+from web.pages.forms import RefusedForm, attempt, showable, whole_number
 from web.resources import resources
 
 bp = Blueprint("enforcement_page", __name__)
@@ -100,7 +100,7 @@ def break_glass_begin() -> Response:
 
     try:
         attempt(begin)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_page(given, refused.problems, refused.fields), 422)
     return redirect(url_for("enforcement_page.index"), 303)  # type: ignore[return-value]
 

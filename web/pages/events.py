@@ -33,7 +33,7 @@ def index() -> str | Response:
             session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
         lost = reconciliation.list_found_tags(session, principal().projects, limit=_LOST_SHOWN)
-    if wanted := export.asked():
+    if wanted := export.requested_format():
         rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
         return export.answer("events", _COLUMNS, rows, wanted)
     return page("events.html", found=found, lost=() if "cursor" in request.args else lost.items, here=here)

@@ -13,7 +13,7 @@ from scanner.store import exemptions, listings, projects
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.pages.forms import Refused, attempt, end_of_day
+from web.pages.forms import RefusedForm, attempt, end_of_day
 from web.resources import resources
 
 bp = Blueprint("exemptions_page", __name__)
@@ -52,7 +52,7 @@ def index() -> str | Response:
             session, principal().projects, states=states, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
         counts = exemptions.counts(session, principal().projects)
-    if wanted := export.asked():
+    if wanted := export.requested_format():
         rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
         return export.answer("exemptions", _COLUMNS, rows, wanted)
     return page(
@@ -78,7 +78,7 @@ def new() -> str:
         # A caller of no project sees an empty set, which must not be mistaken for None, every project.
         projects_of_page = frozenset({values["project"]} if principal().sees(values["project"]) else ())
         with resources().database.read() as session:
-            _, found = listings.affected(session, values["subject"], projects_of_page, limit=_AFFECTED)
+            _, found = listings.affected_images(session, values["subject"], projects_of_page, limit=_AFFECTED)
         values["images"] = "\n".join(dict.fromkeys(item.repository or item.digest for item in found))
     return _form(values)
 
@@ -115,7 +115,7 @@ def create() -> Response:
 
     try:
         found = attempt(ask)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_form(values, refused.problems, refused.fields), 422)
     return redirect(url_for("exemptions_page.one", exemption_id=found.id), 303)  # type: ignore[return-value]
 
@@ -155,7 +155,7 @@ def approve(exemption_id: UUID) -> Response:
     """Approve a request of another person."""
     with resources().database.session() as session:
         use_cases.approve(session, principal(), str(exemption_id), _note())
-    return _back(exemption_id)
+    return _to_exemption(exemption_id)
 
 
 @bp.post("/exemptions/<uuid:exemption_id>/reject")
@@ -164,7 +164,7 @@ def reject(exemption_id: UUID) -> Response:
     """Reject a request."""
     with resources().database.session() as session:
         use_cases.reject(session, principal(), str(exemption_id), _note())
-    return _back(exemption_id)
+    return _to_exemption(exemption_id)
 
 
 @bp.post("/exemptions/<uuid:exemption_id>/revoke")
@@ -173,7 +173,7 @@ def revoke(exemption_id: UUID) -> Response:
     """Revoke an exemption."""
     with resources().database.session() as session:
         use_cases.revoke(session, principal(), str(exemption_id), _note())
-    return _back(exemption_id)
+    return _to_exemption(exemption_id)
 
 
 def _form(values: dict[str, str], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
@@ -190,5 +190,5 @@ def _note() -> str:
     return request.form.get("note", "").strip()
 
 
-def _back(exemption_id: UUID) -> Response:
+def _to_exemption(exemption_id: UUID) -> Response:
     return redirect(url_for("exemptions_page.one", exemption_id=exemption_id), 303)  # type: ignore[return-value]

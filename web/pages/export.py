@@ -17,7 +17,7 @@ from scanner.model.untrusted import spreadsheet_text
 FORMATS = {"csv": "text/csv", "json": "application/json"}
 
 
-def asked() -> str:
+def requested_format() -> str:
     """Return the requested export format, or an empty string for a page. Raises UsageError if unknown."""
     name = request.args.get("format", "")
     if name and name not in FORMATS:

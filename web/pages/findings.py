@@ -54,7 +54,7 @@ class Rows(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Asked:
+class FindingQuery:
     """The parameters of the address. ``sort``: a column, with a leading minus for descending."""
 
     search: str = ""
@@ -67,7 +67,7 @@ class Asked:
     number: int = 1
 
     @classmethod
-    def of(cls, given: Any) -> Asked:
+    def of(cls, given: Any) -> FindingQuery:
         """Parse a query string (a werkzeug MultiDict). Unknown values are ignored."""
         # The length is limited below, because int() raises for a number of thousands of digits.
         number = given.get("page", "1")
@@ -135,7 +135,7 @@ _COMPONENT_SORTS: Mapping[str, Callable[[Component], Any]] = {
 }
 
 
-def packages(item: ImageReport | None, base: BaseImage | None, asked: Asked) -> Rows[PackageRow]:
+def packages(item: ImageReport | None, base: BaseImage | None, asked: FindingQuery) -> Rows[PackageRow]:
     """Group the vulnerabilities that match by package, worst first, then the newest advisory first."""
     found = [one.vulnerability for one in agreement.findings(item.engines if item else ())]
     total = len({(v.package, v.installed_version) for v in found})
@@ -147,7 +147,7 @@ def packages(item: ImageReport | None, base: BaseImage | None, asked: Asked) -> 
     if asked.origin:
         rows = [row for row in rows if row.origin == asked.origin]
     rows.sort(key=lambda row: (row.name.lower(), row.version))
-    return _cut(_sorted(rows, _PACKAGE_SORTS, asked.sort or "-severity"), total, asked.number)
+    return _page_of(_sort_rows(rows, _PACKAGE_SORTS, asked.sort or "-severity"), total, asked.number)
 
 
 def severities(item: ImageReport | None) -> Mapping[str, int]:
@@ -161,7 +161,7 @@ def severities(item: ImageReport | None) -> Mapping[str, int]:
     }
 
 
-def checks(results: Iterable[CheckResult], titles: Mapping[str, str], asked: Asked) -> Rows[CheckResult]:
+def checks(results: Iterable[CheckResult], titles: Mapping[str, str], asked: FindingQuery) -> Rows[CheckResult]:
     """Failed checks first, highest severity first; then unknown, passed and those that do not apply."""
     every = list(results)
     kept = [
@@ -172,18 +172,18 @@ def checks(results: Iterable[CheckResult], titles: Mapping[str, str], asked: Ask
         and asked.search in f"{result.check} {titles.get(result.check, '')}".lower()
     ]
     kept.sort(key=lambda r: (OUTCOMES.index(r.outcome.kind), -_severity(r).rank, titles.get(r.check, r.check)))
-    return _cut(kept, len(every), asked.number)
+    return _page_of(kept, len(every), asked.number)
 
 
-def components(item: ImageReport | None, asked: Asked) -> Rows[Component]:
+def components(item: ImageReport | None, asked: FindingQuery) -> Rows[Component]:
     """The packages of an image, by name."""
     every = agreement.components(item.engines if item else ())
     kept = [c for c in every if asked.search in f"{c.name} {c.version} {c.purl} {' '.join(c.licenses)}".lower()]
     kept.sort(key=lambda c: (c.name.lower(), c.version, c.type))
-    return _cut(_sorted(kept, _COMPONENT_SORTS, asked.sort or "name"), len(every), asked.number)
+    return _page_of(_sort_rows(kept, _COMPONENT_SORTS, asked.sort or "name"), len(every), asked.number)
 
 
-def _matches(v: Vulnerability, asked: Asked) -> bool:
+def _matches(v: Vulnerability, asked: FindingQuery) -> bool:
     return (
         (not asked.severities or str(v.severity) in asked.severities)
         and (v.fixable or not asked.fixable)
@@ -215,13 +215,13 @@ def _severity(result: CheckResult) -> Severity:
     return (result.outcome.severity if isinstance(result.outcome, Failed) else None) or result.severity
 
 
-def _sorted(rows: list[T], sorts: Mapping[str, Callable[[T], Any]], sort: str) -> list[T]:
+def _sort_rows(rows: list[T], sorts: Mapping[str, Callable[[T], Any]], sort: str) -> list[T]:
     """Sort by a column; an unknown one keeps the order. Equal rows keep their order in both directions."""
     key = sorts.get(sort.removeprefix("-"))
     return sorted(rows, key=key, reverse=sort.startswith("-")) if key else rows
 
 
-def _cut(rows: Sequence[T], total: int, number: int) -> Rows[T]:
+def _page_of(rows: Sequence[T], total: int, number: int) -> Rows[T]:
     pages = max(1, -(-len(rows) // ROWS))
     number = min(max(1, number), pages)
     return Rows(rows[(number - 1) * ROWS : number * ROWS], len(rows), total, number, pages)

@@ -16,7 +16,7 @@ from web.resources import resources
 T = TypeVar("T")
 
 
-class Refused(Exception):
+class RefusedForm(Exception):
     """A refused form. ``problems``: sentences for the user. ``fields``: the form fields to mark."""
 
     def __init__(self, problems: Iterable[str], fields: Iterable[str] = ()) -> None:
@@ -31,10 +31,10 @@ def attempt(work: Callable[[], T]) -> T:
     except ScannerError as error:
         if error.fault is not Fault.CALLER:
             raise
-        raise Refused([f"{error}" + (f" ({error.hint})" if error.hint else "")], [error.field]) from None
+        raise RefusedForm([f"{error}" + (f" ({error.hint})" if error.hint else "")], [error.field]) from None
 
 
-def carry_out(work: Callable[[Connection], object], again: Callable[[Refused], str], target: str) -> Response:
+def carry_out(work: Callable[[Connection], object], again: Callable[[RefusedForm], str], target: str) -> Response:
     """Run the use case in a transaction and go to ``target``. If it is refused, answer with what ``again`` shows."""
 
     def transact() -> None:
@@ -43,7 +43,7 @@ def carry_out(work: Callable[[Connection], object], again: Callable[[Refused], s
 
     try:
         attempt(transact)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(again(refused), 422)
     return redirect(target, 303)  # type: ignore[return-value]
 

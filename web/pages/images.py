@@ -28,7 +28,7 @@ from web.auth import permission, principal
 from web.pages import export, findings
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, query_of, size
 from web.pages.charts import Part, Segment, bar, tree
-from web.pages.forms import Refused, attempt
+from web.pages.forms import RefusedForm, attempt
 from web.pages.receipts import receipt_rows
 from web.resources import engine_for, resources, take_scan
 
@@ -71,7 +71,7 @@ def index() -> str | Response:
 
 def _list(typed: str = "", problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str | Response:
     """The list; ``typed``: the reference that was refused, for ``problems``."""
-    who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
+    who, narrowed, sort = principal(), _read_filter(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
         narrowed = replace(narrowed, denied_in=_denied_in(session))
         found = listings.list_images(
@@ -80,7 +80,7 @@ def _list(typed: str = "", problems: Sequence[str] = (), wrong: Collection[str] 
         counts = listings.facets(session, who.projects)
         environments = inventory.facets(session, who.projects)["environment"]
         views = saved_views.list_views(session, who.id, PAGE)
-    if wanted := export.asked():
+    if wanted := export.requested_format():
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
@@ -133,7 +133,7 @@ def _row(item: listings.ListedImage) -> dict[str, Any]:
     return {**plain, **item.counts}
 
 
-def _narrowed() -> listings.Filter:
+def _read_filter() -> listings.Filter:
     """Parse the filters from the query string. Unknown values are ignored."""
     given = request.args
     return listings.Filter(
@@ -164,7 +164,7 @@ def scan_now() -> Response:
     text = request.form.get("image", "").strip()
     try:
         reference = attempt(lambda: Reference.parse(text))
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_list(text[:1024], refused.problems, {"image"}), 422)
     with resources().database.read() as session:
         project = scan_use_cases.project_of(session, principal(), None, reference)
@@ -208,7 +208,7 @@ def one(digest: str) -> str:
         item = report.images[number] if report.images else None
         base = bases.of(session, item, report.finished_at, projects) if item else None
     decision = orjson.loads(decided.document) if decided else None
-    asked = findings.Asked.of(request.args)
+    asked = findings.FindingQuery.of(request.args)
     only_rows = request.headers.get("HX-Request") and tab in _NARROWED
     return page(
         f"image_{tab}_list.html" if only_rows else "image.html",
@@ -248,13 +248,13 @@ def one(digest: str) -> str:
         reasons=_reasons(decision),
         segments=_layers(item),
         base=base,
-        whose=_whose(item, base),
+        whose=_counts_by_origin(item, base),
         origin_of=lambda evidence: evidence_origin(evidence, base),
     )
 
 
 def _rows(
-    tab: str, item: ImageReport | None, report: ScanReport, base: BaseImage | None, asked: findings.Asked
+    tab: str, item: ImageReport | None, report: ScanReport, base: BaseImage | None, asked: findings.FindingQuery
 ) -> findings.Rows[Any] | None:
     """The shown rows of the tabs that are narrowed, sorted and cut into pages."""
     if tab == "vulnerabilities":
@@ -347,7 +347,7 @@ def _platform(report: ScanReport) -> int:
     return next((n for n, item in enumerate(report.images) if str(item.image.platform) == asked), 0)
 
 
-def _whose(item: ImageReport | None, base: BaseImage | None) -> Mapping[Origin, int]:
+def _counts_by_origin(item: ImageReport | None, base: BaseImage | None) -> Mapping[Origin, int]:
     """Count vulnerabilities by origin: base image or this image."""
     found = agreement.findings(item.engines) if item else ()
     return count(vulnerability_origin(one.vulnerability, item.image, base) for one in found) if item else {}

@@ -22,7 +22,7 @@ from scanner.store import channels, notifications, projects
 from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.pages.forms import Refused, attempt, showable, whole_number
+from web.pages.forms import RefusedForm, attempt, showable, whole_number
 from web.resources import resources
 
 bp = Blueprint("notifications_page", __name__)
@@ -36,7 +36,7 @@ def index() -> str:
     """List channels and subscriptions."""
     who = principal()
     with resources().database.read() as session:
-        configured = use_cases.configured(session, who) if who.may("manage") else []
+        configured = use_cases.configurable_channels(session, who) if who.may("manage") else []
         subscribed = use_cases.subscriptions(session, who)
         offered = use_cases.open_to_people(session, who) if who.user_id else []
         figures = notifications.figures(session)
@@ -62,7 +62,7 @@ def index() -> str:
 def new() -> str:
     """Show the form for a channel of a format."""
     form = _format(request.args.get("format", ""))
-    return _new(form, {"name": form.title})
+    return _render_new(form, {"name": form.title})
 
 
 @bp.post("/notifications/channels")
@@ -80,14 +80,14 @@ def create() -> Response:
             principal(),
             name=request.form.get("name", "").strip(),
             format_=form.id,
-            values=_given(form),
+            values=_form_settings(form),
             project=request.form.get("project", ""),
         )
 
     try:
         made = attempt(make)
-    except Refused as refused:
-        return make_response(_new(form, _typed(form), refused.problems, refused.fields), 422)
+    except RefusedForm as refused:
+        return make_response(_render_new(form, _typed_values(form), refused.problems, refused.fields), 422)
     return _to_channel(made.id)
 
 
@@ -95,7 +95,7 @@ def create() -> Response:
 @permission("manage")
 def channel(channel_id: UUID) -> Response:
     """Show a channel. The result of a test is shown once."""
-    return once.drop(make_response(_channel(str(channel_id), tested=once.carried())))
+    return once.drop(make_response(_channel(str(channel_id), tested=once.carried_values())))
 
 
 @bp.post("/notifications/channels/<uuid:channel_id>")
@@ -109,13 +109,13 @@ def change(channel_id: UUID) -> Response:
     def work() -> channels.ChannelView:
         name = request.form.get("name", "").strip()
         return use_cases.change(
-            own.database, own.settings, own.secret_key, principal(), identifier, name=name, values=_given(form)
+            own.database, own.settings, own.secret_key, principal(), identifier, name=name, values=_form_settings(form)
         )
 
     try:
         attempt(work)
-    except Refused as refused:
-        return make_response(_channel(identifier, _typed(form), refused.problems, refused.fields), 422)
+    except RefusedForm as refused:
+        return make_response(_channel(identifier, _typed_values(form), refused.problems, refused.fields), 422)
     return _to_channel(identifier)
 
 
@@ -126,12 +126,12 @@ def test(channel_id: UUID) -> Response:
     own, identifier = resources(), str(channel_id)
     recipient = request.form.get("recipient", "").strip()
 
-    def work() -> use_cases.Tested:
+    def work() -> use_cases.ChannelTest:
         return use_cases.send_test(own.database, own.settings, own.secret_key, principal(), identifier, recipient)
 
     try:
         tested = attempt(work)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_channel(identifier, problems=refused.problems, wrong=refused.fields), 422)
     shown = {name: str(value)[:900] for name, value in asdict(tested).items()}
     return once.carry(_to_channel(identifier), {**shown, "delivered": "yes" if tested.delivered else ""})
@@ -157,7 +157,7 @@ def act(channel_id: UUID, action: str) -> Response:
     return _to_channel(identifier)
 
 
-def _new(form: Any, kept: Mapping[str, Any], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
+def _render_new(form: Any, kept: Mapping[str, Any], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
         offered = projects.list_projects(session, principal().projects)
     return page(
@@ -211,11 +211,11 @@ def _format(name: str) -> Any:
     return found
 
 
-def _given(form: Any) -> dict[str, str]:
+def _form_settings(form: Any) -> dict[str, str]:
     return {one.name: request.form.get(one.name, "") for one in form.fields if request.form.get(one.name)}
 
 
-def _typed(form: Any) -> dict[str, str]:
+def _typed_values(form: Any) -> dict[str, str]:
     """What was typed, without secrets: a page never shows one again."""
     names = ["name", "project", *(one.name for one in form.fields if not one.secret)]
     return {name: request.form.get(name, "") for name in names}
@@ -238,13 +238,13 @@ def new_subscription() -> str:
 @permission("read")
 def subscribe() -> Response:
     """Subscribe a channel, or oneself."""
-    wanted = _wanted()
+    wanted = _wanted_subscription()
 
     def work() -> channels.SubscriptionView:
         with resources().database.session() as session:
             return use_cases.subscribe(session, principal(), wanted)
 
-    return _subscribed(None, work, wanted)
+    return _save_subscription(None, work, wanted)
 
 
 @bp.get("/notifications/subscriptions/<uuid:subscription_id>")
@@ -262,13 +262,13 @@ def change_subscription(subscription_id: UUID) -> Response:
     """Change a subscription."""
     with resources().database.read() as session:
         found = use_cases.visible_subscription(session, principal(), str(subscription_id))
-    wanted = _wanted()
+    wanted = _wanted_subscription()
 
     def work() -> channels.SubscriptionView:
         with resources().database.session() as session:
             return use_cases.change_subscription(session, principal(), found.id, wanted)
 
-    return _subscribed(found, work, wanted)
+    return _save_subscription(found, work, wanted)
 
 
 @bp.post("/notifications/subscriptions/<uuid:subscription_id>/remove")
@@ -280,12 +280,12 @@ def unsubscribe(subscription_id: UUID) -> Response:
     return _redirect("notifications_page.index")
 
 
-def _subscribed(
-    found: channels.SubscriptionView | None, work: Callable[[], object], wanted: use_cases.Wanted
+def _save_subscription(
+    found: channels.SubscriptionView | None, work: Callable[[], object], wanted: use_cases.WantedSubscription
 ) -> Response:
     try:
         attempt(work)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_subscription(found, asdict(wanted), refused.problems, refused.fields), 422)
     return _redirect("notifications_page.index")
 
@@ -301,7 +301,7 @@ def _subscription(
         offered = projects.list_projects(session, who.projects)
         choices = use_cases.open_to_people(session, who) if values["personal"] else []
         if not values["personal"] and who.may("manage"):
-            choices = use_cases.configured(session, who)
+            choices = use_cases.configurable_channels(session, who)
     return page(
         "notification_subscription.html",
         subscription=found,
@@ -317,14 +317,14 @@ def _subscription(
 
 
 def _defaults() -> dict[str, Any]:
-    return asdict(use_cases.Wanted(""))
+    return asdict(use_cases.WantedSubscription(""))
 
 
-def _wanted() -> use_cases.Wanted:
+def _wanted_subscription() -> use_cases.WantedSubscription:
     form = request.form
     plain = ("name", "project", "recipient", "condition", "digest", "quiet_from", "quiet_to")
     minutes = form.get("group_minutes", "1")
-    return use_cases.Wanted(
+    return use_cases.WantedSubscription(
         form.get("channel", ""),
         **{name: form.get(name, "").strip().replace("\r\n", "\n") for name in plain},
         personal=form.get("personal") == "1",

@@ -38,7 +38,7 @@ def carry(response: Response, values: Mapping[str, str]) -> Response:
     return response
 
 
-def carried() -> dict[str, str]:
+def carried_values() -> dict[str, str]:
     """The values that the form passed to this page; empty if there are none. The answer must use ``drop``."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_name(), ""))

@@ -30,7 +30,7 @@ def index() -> str:
     with resources().database.read() as session:
         counts = listings.facets(session, projects).verdicts
         where = environment_in_force(session, overview.PRODUCTION)
-        denied_count, denied = overview.denied(session, projects, where)
+        denied_count, denied = overview.denied_tags(session, projects, where)
         running = inventory.facets(session, projects)
         worst = inventory.list_workloads(
             session, projects, inventory.Filter(verdicts=("deny", "undecided")), limit=_SHOWN
@@ -42,7 +42,7 @@ def index() -> str:
         ending = exemptions.list_exemptions(
             session, projects, states=("approved",), ends_before=now + SOON, limit=_SHOWN
         ).items
-        unsigned_soon, signatures = trust.ending(session, projects, now + _SIGNED_SOON)
+        unsigned_soon, signatures = trust.ending_signatures(session, projects, now + _SIGNED_SOON)
         waiting = exemptions.counts(session, projects).get("requested", 0)
         days = trend.days(session, projects, now.date() - timedelta(days=_DAYS))
     labels = (("allow", "allowed"), ("warn", "allowed with warnings"), ("deny", "denied"), ("undecided", "not decided"))

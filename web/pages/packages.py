@@ -49,7 +49,7 @@ def index() -> str | Response:
             found = components.search(
                 session, asked, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE
             )
-    if found and (wanted := export.asked()):
+    if found and (wanted := export.requested_format()):
         rows = [
             {column: getattr(item, column) for column in _COLUMNS} | {"environments": " ".join(item.environments)}
             for item in found.holders.items

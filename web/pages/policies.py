@@ -25,7 +25,7 @@ from scanner.store import dry_runs as stored
 from scanner.store import policies
 from web.auth import everywhere, permission, principal
 from web.pages.base import PAGE_SIZE, NavigationItem, page
-from web.pages.forms import Refused, attempt, end_of_day
+from web.pages.forms import RefusedForm, attempt, end_of_day
 from web.resources import resources
 
 bp = Blueprint("policies_page", __name__)
@@ -49,14 +49,14 @@ def index() -> str:
     """List the policies and show the default policy."""
     with resources().database.read() as session:
         found = policies.list_policies(session, principal().projects)
-    return page("policies.html", found=found, fallback=default_policy(catalog.known()))
+    return page("policies.html", found=found, fallback=default_policy(catalog.known_names()))
 
 
 @bp.get("/policies/new")
 @permission("policy")
 def new() -> str:
     """Open the editor with a starting point: the one that was chosen, or the one for production."""
-    found = {each.name: each for each in starting_points(catalog.known())}
+    found = {each.name: each for each in starting_points(catalog.known_names())}
     chosen = found.get(request.args.get("start", ""), found[_START])
     return _editor(chosen.text, "0", "", start=chosen.name)
 
@@ -77,8 +77,8 @@ def one(name: str) -> str:
     """Show one version of a policy and its difference from another version."""
     with resources().database.read() as session:
         versions = policies.versions(session, name, principal().projects)
-    shown = _chosen(versions, "version") or versions[0]
-    former = _chosen(versions, "against") or next((v for v in versions if v.version < shown.version), None)
+    shown = _chosen_version(versions, "version") or versions[0]
+    former = _chosen_version(versions, "against") or next((v for v in versions if v.version < shown.version), None)
     difference = list(_difference(former, shown)) if former else []
     return page(
         "policy.html", current=versions[0], shown=shown, former=former, difference=difference, versions=versions
@@ -98,7 +98,7 @@ def edit(name: str) -> str:
 @permission("read")
 def validate() -> str:
     """Validate the text in the editor while the user types."""
-    _, problems = _parsed(_text())
+    _, problems = _parse_draft(_text())
     return page("policy_problems.html", problems=problems, checked=True)
 
 
@@ -107,7 +107,7 @@ def validate() -> str:
 def dry_run() -> str | Response:
     """Start a dry run of the text in the editor: which images and running workloads it would newly deny or allow."""
     text = _text()
-    parsed, problems = _parsed(text)
+    parsed, problems = _parse_draft(text)
     if parsed is None:
         if request.headers.get("HX-Request"):
             return page("policy_problems.html", problems=problems, checked=True)
@@ -115,14 +115,14 @@ def dry_run() -> str | Response:
         return make_response(_editor(text, version, name, problems), 422)
     try:
         view = attempt(lambda: _start(text, request.form.get("as_of", "")))
-    except Refused as refused:
+    except RefusedForm as refused:
         problems = [Problem(0, 0, "", each) for each in refused.problems]
         if request.headers.get("HX-Request"):
             return page("policy_problems.html", problems=problems, checked=True)
         version, name = request.form.get("version", "0"), request.form.get("name", "")
         return make_response(_editor(text, version, name, problems), 422)
     if request.headers.get("HX-Request"):
-        return _result(view.run.id, "policy_dry_run.html", **_edited())
+        return _result(view.run.id, "policy_dry_run.html", **_edited_version())
     return _to_result(view)
 
 
@@ -170,7 +170,7 @@ def save() -> Response:
     """
     everywhere()
     text, version = _text(), request.form.get("version", "0")
-    parsed, problems = _parsed(text)
+    parsed, problems = _parse_draft(text)
     edited = _number(version)
     name = request.form.get("name", "")
     if parsed is not None and name and parsed.name != name:
@@ -180,7 +180,7 @@ def save() -> Response:
     if request.form.get("confirmed") != "1" and (known := _would_deny(parsed, text)):
         try:
             view = known if isinstance(known, dry_runs.View) else attempt(lambda: _start(text))
-        except Refused as refused:
+        except RefusedForm as refused:
             return make_response(_editor(text, version, name, [Problem(0, 0, "", p) for p in refused.problems]), 422)
         return _to_result(view, asks="1")
     try:
@@ -224,13 +224,13 @@ def _start(text: str, day: str = "") -> dry_runs.View:
         return dry_runs.request(session, principal(), text, as_of=as_of)
 
 
-def _edited() -> dict[str, Any]:
+def _edited_version() -> dict[str, Any]:
     """Which version the editor has open, for the links and forms of a result."""
     return {"version": request.form.get("version", "0"), "name": request.form.get("name", "") or None}
 
 
 def _to_result(view: dry_runs.View, **more: Any) -> Response:
-    target = url_for("policies_page.dry_run_result", dry_run_id=view.run.id, **_edited(), **more)
+    target = url_for("policies_page.dry_run_result", dry_run_id=view.run.id, **_edited_version(), **more)
     return redirect(target, 303)  # type: ignore[return-value]
 
 
@@ -257,7 +257,7 @@ def _text() -> str:
     return request.form.get("text", "").replace("\r\n", "\n")
 
 
-def _parsed(text: str) -> tuple[Policy | None, Sequence[Problem]]:
+def _parse_draft(text: str) -> tuple[Policy | None, Sequence[Problem]]:
     try:
         with resources().database.read() as session:
             return use_cases.parse(session, text), ()
@@ -284,14 +284,14 @@ def _editor(
         problems=problems,
         checked=False,
         saved_meanwhile=saved_meanwhile,
-        starts=starting_points(catalog.known()) if start else (),
+        starts=starting_points(catalog.known_names()) if start else (),
         start=start,
         today=datetime.now(UTC).date(),
         earliest=datetime.now(UTC).date() - timedelta(days=dry_runs.DAYS),
     )
 
 
-def _chosen(versions: Sequence[policies.PolicyView], parameter: str) -> policies.PolicyView | None:
+def _chosen_version(versions: Sequence[policies.PolicyView], parameter: str) -> policies.PolicyView | None:
     asked = request.args.get(parameter, "")
     if not asked:
         return None

@@ -81,6 +81,6 @@ def download(digest: str, receipt_id: UUID) -> Response:
         found = store.get(session, str(receipt_id), principal().projects)
         if found.digest != digest:
             raise NotFoundError("there is no such receipt")
-        text = use_cases.rendered(session, found, form, predicate)
+        text = use_cases.render_attestation(session, found, form, predicate)
     headers = {"Content-Disposition": f'attachment; filename="receipt-{digest[7:19]}-{predicate}.json"'}
     return Response(text, mimetype="application/json", headers=headers)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from scanner.errors import NotFoundError
 from scanner.services import reconciliation as use_cases
 from scanner.store import deliveries, reconciliation, registries
-from scanner.store.reconciliation import Found, ListBy
+from scanner.store.reconciliation import FoundKind, ListBy
 from web.auth import permission, principal
 from web.pages.base import here, page
 from web.pages.forms import carry_out, showable, whole_number
@@ -54,7 +54,7 @@ def change(registry_id: str) -> Response:
         list_by = use_cases.list_by(chosen)
         return use_cases.change(session, principal(), registry_id, seconds=seconds, list_by=list_by, **given)
 
-    return _done(registry_id, work, {**given, "interval": seconds, "list_by": chosen})
+    return _run_and_show(registry_id, work, {**given, "interval": seconds, "list_by": chosen})
 
 
 @bp.post("/registries/<registry_id>/polls/<action>")
@@ -73,7 +73,7 @@ def act(registry_id: str, action: str) -> Response:
     if action not in ("now", "count", "import", "cancel-import"):
         raise NotFoundError("unknown action")
 
-    return _done(registry_id, work, {f"import_{name}": patterns for name, patterns in selected.items()})
+    return _run_and_show(registry_id, work, {f"import_{name}": patterns for name, patterns in selected.items()})
 
 
 @bp.get("/registries/<registry_id>/polls/progress")
@@ -83,7 +83,7 @@ def progress(registry_id: str) -> str:
     return page("registry_runs.html", **_runs(registry_id))
 
 
-def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
+def _run_and_show(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
     principal().require_every_project()
     return carry_out(
         work,
@@ -122,7 +122,7 @@ def _page(
             session,
             principal().projects,
             registry_id=registry_id,
-            kinds=(Found.LOST, Found.UNANNOUNCED, Found.FIRST),
+            kinds=(FoundKind.LOST, FoundKind.UNANNOUNCED, FoundKind.FIRST),
             cursor=request.args.get("cursor"),
             limit=_SHOWN,
         )

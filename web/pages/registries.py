@@ -24,7 +24,7 @@ from scanner.store import deliveries, projects, reconciliation, registries, regi
 from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt, carry_out, showable
+from web.pages.forms import RefusedForm, attempt, carry_out, showable
 from web.resources import resources
 from web.webhooks import formats
 
@@ -46,7 +46,7 @@ def index() -> str:
 def add() -> Response:
     """Add a registry."""
     principal().require_every_project()
-    given = _given(NAMES)
+    given = _given_changes(NAMES)
 
     def create() -> registries.RegistryView:
         password = request.form.get("password", "")
@@ -63,7 +63,7 @@ def add() -> Response:
 
     try:
         made = attempt(create)
-    except Refused as refused:
+    except RefusedForm as refused:
         kept = {**given, "host": request.form.get("host", ""), "project": request.form.get("project", "")}
         return make_response(_list(kept, refused.problems, refused.fields), 422)
     return redirect(url_for("registries_page.edit", registry_id=made.id), 303)  # type: ignore[return-value]
@@ -73,7 +73,7 @@ def add() -> Response:
 @permission("manage")
 def edit(registry_id: str) -> Response:
     """Show connection, credentials and webhooks of a registry. A new secret is shown once."""
-    return once.drop(make_response(_editor(registry_id, created=once.carried())))
+    return once.drop(make_response(_editor(registry_id, created=once.carried_values())))
 
 
 @bp.post("/registries/<registry_id>/edit")
@@ -81,12 +81,12 @@ def edit(registry_id: str) -> Response:
 def change(registry_id: str) -> Response:
     """Change the connection. The host cannot change: another host is another registry."""
     principal().require_every_project()
-    given = _given(_CONNECTION)
+    given = _given_changes(_CONNECTION)
 
     def work(session: Connection) -> object:
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given)
 
-    return _done(registry_id, work, {**given}, saved="connection")
+    return _run_and_show(registry_id, work, {**given}, saved="connection")
 
 
 @bp.post("/registries/<registry_id>/credentials")
@@ -97,7 +97,7 @@ def credentials(registry_id: str) -> Response:
     An empty password keeps the stored one, unless "anonymous" is chosen.
     """
     principal().require_every_project()
-    typed, given = request.form.get("password", ""), _given(IDENTITY)
+    typed, given = request.form.get("password", ""), _given_changes(IDENTITY)
     removed = request.form.get("anonymous") == "1"
 
     def work(session: Connection) -> object:
@@ -106,7 +106,7 @@ def credentials(registry_id: str) -> Response:
         password = Secret("") if removed else Secret(typed) if typed else None
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given, password=password)
 
-    return _done(registry_id, work, {**given}, saved="credentials")
+    return _run_and_show(registry_id, work, {**given}, saved="credentials")
 
 
 @bp.post("/registries/<registry_id>/remove")
@@ -117,7 +117,7 @@ def remove(registry_id: str) -> Response:
     try:
         with resources().database.session() as session:
             attempt(lambda: use_cases.remove(session, principal(), registry_id))
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_editor(registry_id, problems=refused.problems), 422)
     return redirect(url_for("registries_page.index"), 303)  # type: ignore[return-value]
 
@@ -162,7 +162,7 @@ def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
     }
     if action not in changes:
         raise NotFoundError("unknown webhook action")
-    return _done(registry_id, changes[action], {})
+    return _run_and_show(registry_id, changes[action], {})
 
 
 @bp.get("/registries/<registry_id>/webhooks/<uuid:webhook_id>/received")
@@ -176,7 +176,7 @@ def received(registry_id: str, webhook_id: UUID) -> str:
     return page("webhook_received.html", hook=hook)
 
 
-def _done(
+def _run_and_show(
     registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any], *, saved: str | None = None
 ) -> Response:
     """Run the change and show the registry, which says what was ``saved``. If it is refused, show the form as typed."""
@@ -192,13 +192,13 @@ def _with_secret(
 ) -> Response:
     try:
         hook, secret = attempt(work)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_editor(registry_id, kept, refused.problems, refused.fields), 422)
     target: Any = redirect(url_for("registries_page.edit", registry_id=registry_id), 303)
     return once.carry(target, {"webhook": hook.id, "secret": secret.reveal()})
 
 
-def _given(names: Collection[str]) -> RegistryChanges:
+def _given_changes(names: Collection[str]) -> RegistryChanges:
     """Return those of these fields that the form has. A box that is not ticked is not sent."""
     found: dict[str, Any] = {}
     for name, default in values(RegistryFields()).items():
@@ -208,11 +208,11 @@ def _given(names: Collection[str]) -> RegistryChanges:
         if isinstance(default, bool):
             found[name] = text == "1"
         else:
-            found[name] = (text or "").split() if isinstance(default, tuple) else _plain(text or "")
+            found[name] = (text or "").split() if isinstance(default, tuple) else _plain_field(text or "")
     return changes(found)
 
 
-def _plain(text: str) -> str:
+def _plain_field(text: str) -> str:
     return text.strip().replace("\r\n", "\n")
 
 

@@ -42,7 +42,7 @@ def index() -> str | Response:
         )
         by_state = scans.counts(session, principal().projects)
         unrepeated = overview.given_up(session, principal().projects)
-    if wanted := export.asked():
+    if wanted := export.requested_format():
         return export.answer("scans", _COLUMNS, [_row(scan) for scan in found.items], wanted)
     active = any(not scan.state.terminal for scan in found.items)
     counts = {name: sum(by_state.get(state, 0) for state in states) for name, states in _FILTERS.items()}

@@ -20,7 +20,7 @@ from scanner.store import accounts, projects, scans
 from web.auth import everywhere, permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt, whole_number
+from web.pages.forms import RefusedForm, attempt, whole_number
 from web.resources import resources
 
 bp = Blueprint("settings_page", __name__)
@@ -68,7 +68,7 @@ def storage() -> str:
         "settings_storage.html",
         section="storage",
         found=found,
-        kept=retention.kept(settings),
+        kept=retention.retention_settings(settings),
         label_of=retention.label_of,
     )
 
@@ -100,7 +100,7 @@ def add_person() -> Response:
             account_use_cases.create_user(session, principal(), given["name"], given["password"], given["role"])
 
     kept = {"name": given["name"], "role": given["role"]}
-    return _done(add, "people", lambda refused: _people(refused.problems, kept, refused.fields))
+    return _run_and_show(add, "people", lambda refused: _people(refused.problems, kept, refused.fields))
 
 
 @bp.post("/settings/people/<uuid:user_id>/<action>")
@@ -121,7 +121,7 @@ def change_person(user_id: UUID, action: str) -> Response:
         with resources().database.session() as session:
             changes[action](session)
 
-    return _done(change, "people", lambda refused: _people(refused.problems))
+    return _run_and_show(change, "people", lambda refused: _people(refused.problems))
 
 
 @bp.get("/settings/projects")
@@ -141,7 +141,7 @@ def add_project() -> Response:
         with resources().database.session() as session:
             project_use_cases.create(session, principal(), **given)
 
-    return _done(add, "all_projects", lambda refused: _projects(refused.problems, given, refused.fields))
+    return _run_and_show(add, "all_projects", lambda refused: _projects(refused.problems, given, refused.fields))
 
 
 @bp.post("/settings/projects/<name>")
@@ -155,7 +155,7 @@ def change_project(name: str) -> Response:
         with resources().database.session() as session:
             project_use_cases.change(session, principal(), name, **given)
 
-    return _done(change, "all_projects", lambda refused: _projects(refused.problems))
+    return _run_and_show(change, "all_projects", lambda refused: _projects(refused.problems))
 
 
 @bp.post("/settings/projects/<name>/members")
@@ -171,14 +171,14 @@ def change_members(name: str) -> Response:
             else:
                 project_use_cases.add_member(session, principal(), name, user)
 
-    return _done(change, "all_projects", lambda refused: _projects(refused.problems))
+    return _run_and_show(change, "all_projects", lambda refused: _projects(refused.problems))
 
 
 @bp.get("/settings/tokens")
 @permission("manage")
 def tokens() -> Response:
     """List API tokens. The text of a token that was just created is shown once."""
-    created = once.carried()
+    created = once.carried_values()
     return once.drop(make_response(_tokens(created=created if "token" in created else None)))
 
 
@@ -208,7 +208,7 @@ def add_token() -> Response:
 
     try:
         created = attempt(make)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_tokens(refused.problems, given, refused.fields), 422)
     target: Any = redirect(url_for("settings_page.tokens"), 303)
     return once.carry(target, created)
@@ -223,14 +223,14 @@ def revoke_token(token_id: UUID) -> Response:
         with resources().database.session() as session:
             token_use_cases.revoke(session, principal(), str(token_id))
 
-    return _done(revoke, "tokens", lambda refused: _tokens(refused.problems))
+    return _run_and_show(revoke, "tokens", lambda refused: _tokens(refused.problems))
 
 
-def _done(work: Callable[[], object], section: str, again: Callable[[Refused], str]) -> Response:
+def _run_and_show(work: Callable[[], object], section: str, again: Callable[[RefusedForm], str]) -> Response:
     """Run the change and show the section. If the change is refused, show the form with the reasons."""
     try:
         attempt(work)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(again(refused), 422)
     return redirect(url_for(f"settings_page.{section}"), 303)  # type: ignore[return-value]
 

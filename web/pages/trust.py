@@ -11,7 +11,7 @@ from scanner.services import trust_roots
 from scanner.store import trust
 from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt, showable
+from web.pages.forms import RefusedForm, attempt, showable
 from web.resources import resources
 
 bp = Blueprint("trust_page", __name__)
@@ -22,7 +22,7 @@ NAVIGATION = NavigationItem(82, "trust_page.index", "Trust", "read")
 @permission("read")
 def index() -> str:
     """Show trust roots and the Content Trust report per repository."""
-    return _shown()
+    return _render()
 
 
 @bp.post("/trust/roots")
@@ -46,8 +46,8 @@ def add() -> Response:
 
     try:
         attempt(write)
-    except Refused as refused:
-        return make_response(_shown(given, refused.problems, refused.fields), 422)
+    except RefusedForm as refused:
+        return make_response(_render(given, refused.problems, refused.fields), 422)
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -61,7 +61,7 @@ def remove(name: str) -> Response:
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
 
 
-def _shown(kept: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
+def _render(kept: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
         found = trust.list_roots(session)
         repositories = trust_roots.depends_on_notary(session, principal().projects)

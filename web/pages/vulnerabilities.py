@@ -17,7 +17,7 @@ from scanner.store import inventory, listings, overview, saved_views, vex, vulne
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page, query_of
-from web.pages.forms import Refused, attempt
+from web.pages.forms import RefusedForm, attempt
 from web.resources import resources
 
 bp = Blueprint("vulnerabilities_page", __name__)
@@ -57,7 +57,7 @@ def index() -> str | Response:
             session, who.projects, narrowed, sort=sort, cursor=given.get("cursor"), limit=PAGE_SIZE
         )
         views = saved_views.list_views(session, who.id, PAGE)
-    if wanted := export.asked():
+    if wanted := export.requested_format():
         columns = ("name", "severity", "title", "images", "fixable", "fixes", "exploited", "published")
         rows = [
             {column: getattr(item, column) for column in columns} | {"fixes": " ".join(item.fixes)}
@@ -83,11 +83,13 @@ def index() -> str | Response:
 def one(name: str) -> str | Response:
     """Show an advisory and every affected image."""
     with resources().database.read() as session:
-        advisory, affected = listings.affected(session, name, principal().projects, limit=_MOST + 1)
-        running, environments, touched = inventory.affected(session, name, principal().projects, limit=_RUNNING)
+        advisory, affected = listings.affected_images(session, name, principal().projects, limit=_MOST + 1)
+        running, environments, touched = inventory.affected_workloads(
+            session, name, principal().projects, limit=_RUNNING
+        )
         statements = vex.about(session, name, principal().projects)
     shown = affected[:_MOST]
-    if wanted := export.asked():
+    if wanted := export.requested_format():
         rows = [{column: getattr(item, column) for column in _COLUMNS} for item in shown]
         # The name of the file is in a header, and the vulnerability's name is what an advisory says.
         return export.answer(
@@ -97,7 +99,7 @@ def one(name: str) -> str | Response:
     return page(
         "vulnerability.html",
         advisory=advisory,
-        more=Known.of(advisory["document"]),
+        more=VulnerabilityDetails.of(advisory["document"]),
         affected=shown,
         truncated=len(affected) > _MOST,
         owners=owners,
@@ -137,14 +139,14 @@ def make_statement(name: str) -> Response:
 
     try:
         attempt(work)
-    except Refused as refused:
+    except RefusedForm as refused:
         return make_response(_statement(name, values, refused.problems, refused.fields), 422)
     return redirect(url_for("vulnerabilities_page.one", name=name) + "#vex", 303)  # type: ignore[return-value]
 
 
 def _statement(name: str, values: Mapping[str, str], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
-        advisory, affected = listings.affected(session, name, principal().projects, limit=_MOST)
+        advisory, affected = listings.affected_images(session, name, principal().projects, limit=_MOST)
     owners = Counter(item.project for item in affected)
     if not owners:
         raise NotFoundError("no scanned image has such a vulnerability")
@@ -161,7 +163,7 @@ def _statement(name: str, values: Mapping[str, str], problems: Sequence[str] = (
 
 
 @dataclass(frozen=True)
-class Known:
+class VulnerabilityDetails:
     """Details of a vulnerability. None means not looked up, which is not the same as no."""
 
     known_exploited: bool | None
@@ -172,7 +174,7 @@ class Known:
     references: tuple[str, ...]
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Known:
+    def of(cls, document: Mapping[str, Any]) -> VulnerabilityDetails:
         """Parse the stored document. Older versions stored fewer fields."""
         lists = {name: tuple(document.get(name) or ()) for name in ("aliases", "cwes", "references")}
         scores = tuple(

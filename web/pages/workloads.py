@@ -50,7 +50,7 @@ _SELECTS = ("environment", "source", "namespace", "image", "owner", "check")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """A failed or incomplete check, prepared for the page."""
 
     result: CheckResult
@@ -69,12 +69,12 @@ def index() -> str | Response:
     """List running workloads, worst first. htmx requests get only the list; with ``format`` the shown page is
     answered as a file.
     """
-    who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
+    who, narrowed, sort = principal(), _read_filter(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
         found = inventory.list_workloads(
             session, who.projects, narrowed, sort=sort, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
-        if wanted := export.asked():
+        if wanted := export.requested_format():
             rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
             return export.answer("workloads", _COLUMNS, rows, wanted)
         counts = inventory.facets(session, who.projects)
@@ -130,7 +130,7 @@ def one(workload_id: UUID) -> str:
     )
 
 
-def _narrowed() -> inventory.Filter:
+def _read_filter() -> inventory.Filter:
     """Parse the filters from the query string. Unknown choices are ignored."""
     given = request.args
     return inventory.Filter(
@@ -146,7 +146,7 @@ def _narrowed() -> inventory.Filter:
     )
 
 
-def _findings(found: use_cases.Detail) -> list[Finding]:
+def _findings(found: use_cases.Detail) -> list[CheckFinding]:
     """Failed checks, worst first, then incomplete ones. A remedy is in the language of the source (e.g. Kubernetes)."""
     known = catalog.workload_checks()
     rows = []
@@ -156,9 +156,9 @@ def _findings(found: use_cases.Detail) -> list[Finding]:
         if isinstance(outcome, Failed):
             remedy = outcome.remedy or (check.remedies.get(found.row.source, check.remedy) if check else "")
             lines = [(each.message.removeprefix(f"{found.row.name}: "), _place(each)) for each in outcome.evidence]
-            rows.append(Finding(result, title, remedy, lines))
+            rows.append(CheckFinding(result, title, remedy, lines))
         elif isinstance(outcome, Incomplete):
-            rows.append(Finding(result, title, "", [(outcome.detail or outcome.reason, "")]))
+            rows.append(CheckFinding(result, title, "", [(outcome.detail or outcome.reason, "")]))
     return sorted(rows, key=lambda row: (not row.failed, -_severity(row.result).rank, row.title))
 
 

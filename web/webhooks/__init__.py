@@ -25,7 +25,7 @@ from scanner.model.scan import Lane, ScanRequest
 from scanner.plugins import discover
 from scanner.services import webhooks as use_cases
 from scanner.store import deliveries
-from scanner.store.intake import Arrival, Known, Outcome, Outdated, Recorded
+from scanner.store.intake import Arrival, KnownState, Outcome, OutdatedState, RecordedDelivery
 from web.auth import PUBLIC, permission
 from web.resources import Resources, resources
 from web.security import Later, is_again, later, read_body
@@ -56,7 +56,7 @@ def _admit() -> int:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     _take("late-body")
     if not format_.signs_body:
-        _checked(lambda known: _admitted(format_, known, arguments.get("path_token", "")))
+        _run_with_current(lambda known: _check_path_token(format_, known, arguments.get("path_token", "")))
     return _LIMIT
 
 
@@ -69,10 +69,10 @@ def receive(format_id: str, path_token: str = "") -> Response:
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     body = read_body(_LIMIT)
-    return _checked(lambda known: _receive(format_, known, body, path_token))
+    return _run_with_current(lambda known: _receive(format_, known, body, path_token))
 
 
-def _checked(work: Callable[[Known], T]) -> T:
+def _run_with_current(work: Callable[[KnownState], T]) -> T:
     """Run ``work`` with what this process knows, and again if that was outdated: only an up-to-date result counts.
 
     Raises RemoteError if it changes all the time; the sender will try again.
@@ -81,7 +81,7 @@ def _checked(work: Callable[[Known], T]) -> T:
     for _ in range(_TRIES):
         try:
             return work(known)
-        except Outdated:
+        except OutdatedState:
             known = resources().intake.known()
         except UsageError:
             if (current := resources().intake.known()).text == known.text:
@@ -90,20 +90,20 @@ def _checked(work: Callable[[Known], T]) -> T:
     raise RemoteError("webhooks or registries are being changed", reason=_CHANGING, hint="try again")
 
 
-def _confirm(known: Known) -> None:
+def _confirm(known: KnownState) -> None:
     """Raise Outdated unless ``known`` is what the database has now."""
     if resources().intake.known().text != known.text:
-        raise Outdated
+        raise OutdatedState
 
 
-def _admitted(format_: WebhookFormat, known: Known, path_token: str) -> None:
+def _check_path_token(format_: WebhookFormat, known: KnownState, path_token: str) -> None:
     _authenticate(format_, known, b"", path_token)
     _confirm(known)
 
 
-def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str) -> Response:
+def _receive(format_: WebhookFormat, known: KnownState, body: bytes, path_token: str) -> Response:
     """Process a delivery that is checked against ``known``. Raises Outdated: nothing was done."""
-    hook = _verified(format_, known, body, _authenticate(format_, known, body, path_token))
+    hook = _verify_signature(format_, known, body, _authenticate(format_, known, body, path_token))
     # The same request, answered again after its group failed, was counted when it came.
     if not is_again():
         _take("webhook")
@@ -127,9 +127,9 @@ def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str)
         with resources().database.session() as session:
             deliveries.record_test(session, hook.id, use_cases.TEST)
         if not pushes and not refused:
-            return _unrecorded(len(events), 200)
+            return _unrecorded_answer(len(events), 200)
     if not pushes and not refused:  # pulls (our own as well) and blobs: nothing is recorded
-        return _unrecorded(len(events))
+        return _unrecorded_answer(len(events))
     asked, impossible = _requests(known, hook, pushes)
     refused += impossible
     # Without an id, two identical bodies are two pushes: many senders name only the tag.
@@ -149,7 +149,7 @@ def _receive(format_: WebhookFormat, known: Known, body: bytes, path_token: str)
 
 def _begin(
     used: Resources,
-    known: Known,
+    known: KnownState,
     arrival: Arrival,
     pending: Later,
     answer: Callable[[bytes], None],
@@ -158,7 +158,7 @@ def _begin(
     """Let a group write a delivery, and answer when it is on the disk. See `Later.begin`."""
 
     def settle(outcome: Outcome) -> None:
-        if isinstance(outcome, Recorded):
+        if isinstance(outcome, RecordedDelivery):
             pending.then.append(lambda: _notify(used, outcome))
             answer(_document(outcome, arrival.events, 0))
         else:
@@ -167,17 +167,17 @@ def _begin(
     used.intake.submit(known, arrival, settle, pending.coming)
 
 
-def _unrecorded(events: int, status: int = 202) -> Response:
+def _unrecorded_answer(events: int, status: int = 202) -> Response:
     return Response(_document(None, events, 0), status, mimetype="application/json")
 
 
-def _notify(used: Resources, recorded: Recorded) -> None:
+def _notify(used: Resources, recorded: RecordedDelivery) -> None:
     # Two events of a delivery can ask for one scan, which takes one message.
     for scan_id in dict.fromkeys(ticket.scan_id for ticket in recorded.tickets if ticket.created):
         queue.enqueue(used.celery, scan_id, Lane.PUSH)
 
 
-def _document(recorded: Recorded | None, events: int, refused: int) -> bytes:
+def _document(recorded: RecordedDelivery | None, events: int, refused: int) -> bytes:
     scan_ids = list(dict.fromkeys(ticket.scan_id for ticket in recorded.tickets)) if recorded else []
     delivery_id = recorded.delivery_id if recorded else None
     return orjson.dumps({"delivery": delivery_id, "scans": scan_ids, "events": events, "refused": refused})
@@ -193,7 +193,7 @@ def _take(bucket: str) -> None:
         resources().throttle.take(bucket, request_source(), WEBHOOK)
 
 
-def _authenticate(format_: WebhookFormat, known: Known, body: bytes, path_token: str) -> list[deliveries.Hook]:
+def _authenticate(format_: WebhookFormat, known: KnownState, body: bytes, path_token: str) -> list[deliveries.Hook]:
     """Return the webhooks whose secret the sender knows; several webhooks can have the same secret.
 
     All are compared, so that the time does not reveal which exist.
@@ -213,7 +213,9 @@ def _authenticate(format_: WebhookFormat, known: Known, body: bytes, path_token:
     return found
 
 
-def _verified(format_: WebhookFormat, current: Known, body: bytes, known: Sequence[deliveries.Hook]) -> deliveries.Hook:
+def _verify_signature(
+    format_: WebhookFormat, current: KnownState, body: bytes, known: Sequence[deliveries.Hook]
+) -> deliveries.Hook:
     """Return the webhook whose sender's own signature is valid as well, for formats that have one."""
     for hook in known:
         if format_.verify_sender(body, request.headers, hook.sender, resources().sender_keys):
@@ -242,7 +244,7 @@ def _spend() -> None:
 
 
 def _requests(
-    known: Known, hook: deliveries.Hook, pushes: Sequence[PushEvent]
+    known: KnownState, hook: deliveries.Hook, pushes: Sequence[PushEvent]
 ) -> tuple[list[tuple[str, ScanRequest]], list[deliveries.RefusedEvent]]:
     """Return the scans to request by idempotency key, and the refused events.
 

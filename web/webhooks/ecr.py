@@ -86,7 +86,7 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
         If one message is not signed by the topic, the whole delivery is refused.
         """
         try:
-            messages = [_opened(record) for record in _records(load(body))]
+            messages = [_open_record(record) for record in _records(load(body))]
         # Nothing was signed, and nothing can be read. Without a topic, ``parse`` refuses the body with its own error.
         except UsageError:
             return not sender
@@ -94,11 +94,11 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
         # topic.
         if not sender:
             return not any(_is_sns(message) for message in messages)
-        return bool(messages) and all(_is_sns(one) and _signed(one, sender, fetch) for one in messages)
+        return bool(messages) and all(_is_sns(one) and _is_signed(one, sender, fetch) for one in messages)
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
         """See `WebhookFormat.parse`."""
-        return each(_records(load(body)), lambda record: _event(_opened(record)))
+        return each(_records(load(body)), lambda record: _event(_open_record(record)))
 
     def acknowledge(self, body: bytes, sender: str, fetch: Fetch) -> None:
         """See `WebhookFormat.acknowledge`.
@@ -106,7 +106,7 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
         Confirms a subscription to the configured topic. The address is derived from the topic's ARN;
         ``SubscribeURL`` is never followed (SSRF).
         """
-        for message in map(_opened, _records(load(body))):
+        for message in map(_open_record, _records(load(body))):
             token = message.get("Token")
             if message.get("Type") != "SubscriptionConfirmation" or message.get("TopicArn") != sender:
                 continue
@@ -127,7 +127,7 @@ def _records(document: Any) -> list[Any]:
     raise UsageError("expected an event of EventBridge, or one in a message of SNS or SQS", reason="invalid")
 
 
-def _opened(record: Any) -> dict[str, Any]:
+def _open_record(record: Any) -> dict[str, Any]:
     """The event, or the SNS message, of a record. Raises UsageError."""
     inner = record
     if isinstance(record, dict) and not _is_sns(record) and "detail-type" not in record:
@@ -150,11 +150,11 @@ def _event(message: dict[str, Any]) -> PushEvent:
         if message["Type"] != "Notification":
             return PushEvent("", "", action=PING)
         inner = text(message.get("Message"), "Message", maximum=256 << 10)
-        return _pushed(_message(load(inner.encode())))
-    return _pushed(message)
+        return _parse_push(_message(load(inner.encode())))
+    return _parse_push(message)
 
 
-def _pushed(event: dict[str, Any]) -> PushEvent:
+def _parse_push(event: dict[str, Any]) -> PushEvent:
     """Parse a pushed image. The registry's host is derived from account and region."""
     detail = child(event, "detail")
     kind = f"{text(event.get('source'), 'source')} {text(event.get('detail-type'), 'detail-type')}"
@@ -181,7 +181,7 @@ def _host(topic: str) -> str:
     return f"sns.{found[2]}.amazonaws.com{'.cn' if found[1] == 'aws-cn' else ''}"
 
 
-def _signed(message: dict[str, Any], topic: str, fetch: Fetch) -> bool:
+def _is_signed(message: dict[str, Any], topic: str, fetch: Fetch) -> bool:
     """Whether the topic signed the message.
 
     The certificate comes from SNS in the topic's region, not from the message.

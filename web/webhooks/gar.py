@@ -62,7 +62,7 @@ gcloud pubsub subscriptions create dockwarden --topic=gcr --ack-deadline=30 \\
 
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
         """See `WebhookFormat.authenticate`. Compares the audience before the signature. Pub/Sub ignores its case."""
-        audience = _unverified(_token(headers)).get("aud")
+        audience = _unverified_claims(_token(headers)).get("aud")
         if not isinstance(audience, str) or not secret:
             return False
         return hmac.compare_digest(audience.lower().encode("utf-8", "replace"), secret.reveal().lower().encode())
@@ -129,7 +129,7 @@ def _token(headers: Headers) -> str:
     return bearer_or_plain(sent) if len(sent) <= _TOKEN_LIMIT else ""
 
 
-def _unverified(token: str) -> Mapping[str, Any]:
+def _unverified_claims(token: str) -> Mapping[str, Any]:
     """The claims of a token without verification. Empty if it is not a token."""
     return unverified_part([*token.split("."), ""][1]) or {}
 

@@ -47,9 +47,9 @@ class CredentialFiles(FilesCheck):
 
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
-        return self.judged(self._found(subject, rootfs), subject.parameters)
+        return self.judged(self._credential_evidence(subject, rootfs), subject.parameters)
 
-    def _found(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+    def _credential_evidence(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         hidden = {(placed.layer, placed.entry.path): by for placed, by in rootfs.hidden}
         for index, layer in enumerate(rootfs.layers):
             for entry in layer.entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from scanner.checks._passwd import GROUP, PASSWD, accounts, groups, is_unread, layer_of, shown
+from scanner.checks._passwd import GROUP, PASSWD, accounts, groups, is_unread, layer_of, shown_name
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, Severity
@@ -39,12 +39,12 @@ class DuplicateIds(FilesCheck):
         users = [(a.name, a.uid, a.line) for a in accounts(rootfs) or () if a.is_known]
         teams = [(g.name, g.gid, g.line) for g in groups(rootfs) or ()]
         found = [
-            *self._shared(subject, rootfs, PASSWD, "uid", users),
-            *self._shared(subject, rootfs, GROUP, "gid", teams),
+            *self._shared_ids(subject, rootfs, PASSWD, "uid", users),
+            *self._shared_ids(subject, rootfs, GROUP, "gid", teams),
         ]
         return self.judged(found, subject.parameters)
 
-    def _shared(
+    def _shared_ids(
         self, subject: ImageSubject, rootfs: Rootfs, path: str, what: str, rows: Iterable[tuple[str, int, int]]
     ) -> Iterator[Evidence]:
         by_id: dict[int, list[tuple[str, int]]] = defaultdict(list)
@@ -56,9 +56,11 @@ class DuplicateIds(FilesCheck):
         for number, holders in by_id.items():
             names = list(dict.fromkeys(name for name, _ in holders))
             if len(names) > 1 and not (what == "uid" and number == 0):  # the check extra-root-accounts reports these
-                message = f"{' and '.join(map(shown, names[:5]))} have the same {what} {number}"
+                message = f"{' and '.join(map(shown_name, names[:5]))} have the same {what} {number}"
                 yield subject.evidence(message, layer_index=layer, path=path, line=holders[1][1], name=names[1])
         for name, lines in by_name.items():
             if len(lines) > 1:
-                message = f"{shown(name)} is {len(lines)} times in /{path}: programs differ in which entry they use"
+                message = (
+                    f"{shown_name(name)} is {len(lines)} times in /{path}: programs differ in which entry they use"
+                )
                 yield subject.evidence(message, layer_index=layer, path=path, line=lines[1], name=name)

@@ -126,7 +126,7 @@ class EmbeddedSecrets(ImageCheck):
                 same[match].append(index)
         for match, layers in same.items():
             also = f"; also in layer {', '.join(map(str, layers[1:]))}" if len(layers) > 1 else ""
-            note = _deleted(hidden.get((layers[-1], match.path)))
+            note = _deleted_note(hidden.get((layers[-1], match.path)))
             message = f"/{match.path} line {match.line}: {title(match.rule)}: {match.redacted}{also}{note}"
             yield subject.evidence(message, layer_index=layers[0], path=match.path, line=match.line)
         yield from self._engines(subject, rootfs, hidden)
@@ -144,7 +144,7 @@ class EmbeddedSecrets(ImageCheck):
             if lines and (secret.line is None or any(abs(line - secret.line) <= 1 for line in lines)):
                 continue
             index = subject.layer_index(secret.layer)
-            note = _deleted(hidden.get((index, secret.path))) if index is not None else ""
+            note = _deleted_note(hidden.get((index, secret.path))) if index is not None else ""
             where = f" line {secret.line}" if secret.line else ""
             what = secret.title or secret.rule
             yield subject.evidence(
@@ -160,5 +160,5 @@ def _kinds(found: Sequence[TextSecret]) -> str:
     return ", ".join(dict.fromkeys(f"a value of {s.what[:-1]}" if s.what.endswith("=") else s.what for s in found))
 
 
-def _deleted(by: int | None) -> str:
+def _deleted_note(by: int | None) -> str:
     return f"; layer {by} deletes it, but the image still contains it" if by is not None else ""

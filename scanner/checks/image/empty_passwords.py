@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scanner.checks._passwd import PASSWD, SHADOW, accounts, is_unread, layer_of, passwords, shown
+from scanner.checks._passwd import PASSWD, SHADOW, accounts, is_unread, layer_of, passwords, shown_name
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
@@ -45,7 +45,7 @@ class EmptyPasswords(FilesCheck):
         for path, line, name, password in fields:
             if not password:
                 yield subject.evidence(
-                    f"{shown(name)} has no password (line {line} of /{path})",
+                    f"{shown_name(name)} has no password (line {line} of /{path})",
                     layer_index=layer_of(rootfs, path),
                     path=path,
                     line=line,

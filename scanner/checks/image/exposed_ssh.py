@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scanner.checks._ports import exposed
+from scanner.checks._ports import ports_of
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
 
@@ -35,7 +35,7 @@ class ExposedSsh(ImageCheck):
         return Passed()
 
     def _ports(self, subject: ImageSubject) -> Iterator[Evidence]:
-        for port in exposed(subject.image.config):
+        for port in ports_of(subject.image.config):
             if 22 in port:
                 yield subject.setting(
                     f"port {port.text} is exposed", "EXPOSE", holding="22", pointer="/config/ExposedPorts"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scanner.checks._passwd import PASSWD, accounts, is_unread, layer_of, shown
+from scanner.checks._passwd import PASSWD, accounts, is_unread, layer_of, shown_name
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
@@ -44,7 +44,7 @@ class ExtraRootAccounts(FilesCheck):
                     else "a uid that runtimes read as 0"
                 )
                 written = "" if how == "uid 0" else f" ({account.uid_text[:40]!r})"
-                message = f"{shown(account.name)} has {how}{written}"
+                message = f"{shown_name(account.name)} has {how}{written}"
                 yield subject.evidence(message, layer_index=layer, path=PASSWD, line=account.line, name=account.name)
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:

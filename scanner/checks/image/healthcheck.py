@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scanner.checks._healthchecks import why_useless
-from scanner.checks._ports import exposed
+from scanner.checks._ports import ports_of
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
 
@@ -43,7 +43,7 @@ def _suggestion(subject: ImageSubject) -> str:
     config = subject.image.config
     started = {word.rpartition("/")[2] for word in (*config.entrypoint, *config.cmd)}
     known = next((command for program, command in _BRING_THEIR_OWN.items() if program in started), "")
-    ports = [port.first for port in exposed(config) if port.first == port.last and not port.text.endswith("/udp")]
+    ports = [port.first for port in ports_of(config) if port.first == port.last and not port.text.endswith("/udp")]
     if not known and len(ports) == 1:
         known = f"curl --fail --silent --max-time 2 http://localhost:{ports[0]}/ || exit 1"
     return f"HEALTHCHECK --interval=30s --timeout=3s CMD {known}" if known else ""

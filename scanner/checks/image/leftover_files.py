@@ -55,9 +55,9 @@ class LeftoverFiles(FilesCheck):
 
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
-        return self.judged(self._found(subject, rootfs), subject.parameters)
+        return self.judged(self._leftover_evidence(subject, rootfs), subject.parameters)
 
-    def _found(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+    def _leftover_evidence(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         directories: dict[str, PlacedFile] = {}
         sizes: Counter[str] = Counter()
         for path, placed in sorted(rootfs.files.items()):

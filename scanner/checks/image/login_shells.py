@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scanner.checks._passwd import PASSWD, SHADOW, Account, accounts, is_unread, layer_of, passwords, shown
+from scanner.checks._passwd import PASSWD, SHADOW, Account, accounts, is_unread, layer_of, passwords, shown_name
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
@@ -53,7 +53,8 @@ class LoginShells(FilesCheck):
             if account.name in locked or rootfs.resolve(shell) is None:
                 continue
             message = (
-                f"{shown(account.name)} (uid {account.uid}) has the shell {shown(shell)} and its password is not locked"
+                f"{shown_name(account.name)} (uid {account.uid}) has the shell {shown_name(shell)} "
+                "and its password is not locked"
             )
             yield subject.evidence(message, layer_index=layer, path=PASSWD, line=account.line, name=account.name)
 

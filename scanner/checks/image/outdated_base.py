@@ -42,7 +42,7 @@ class OutdatedBase(ImageCheck):
             return Incomplete("base_unknown", "the base image is unknown; scan the base image, too")
         if base.note:
             return Incomplete("base_contradicted", base.note)
-        seen = list(_seen(subject, base))
+        seen = list(_base_evidence(subject, base))
         judged = self.judged(seen, subject.parameters)
         if base.outdated is None and judged.kind == "passed":
             return Incomplete("newer_base_unknown", f"the current digest of {base.reference or 'the base'} is unknown")
@@ -53,7 +53,7 @@ class OutdatedBase(ImageCheck):
         return evidence.amount is not None and evidence.amount <= parameters["max_days"]
 
 
-def _seen(subject: ImageSubject, base: BaseImage) -> Iterator[Evidence]:
+def _base_evidence(subject: ImageSubject, base: BaseImage) -> Iterator[Evidence]:
     if base.outdated and base.newest and base.digest:
         message = f"{base.reference} is now {base.newest.short}; the image was built on {base.digest.short}"
         yield subject.evidence(message, name=base.reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scanner.checks._ports import exposed
+from scanner.checks._ports import ports_of
 from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
 from scanner.model.finding import Evidence, Outcome, Severity
 
@@ -28,7 +28,7 @@ class PrivilegedPorts(ConfigCheck):
         return self.judged(self._low(subject), subject.parameters)
 
     def _low(self, subject: ImageSubject) -> Iterator[Evidence]:
-        for port in exposed(subject.image.config):
+        for port in ports_of(subject.image.config):
             if 0 < port.first < 1024:
                 higher = port.first + 8000 if port.first < 1000 else 8080
                 message = f"port {port.text} is below 1024; a program that listens on {higher} needs no privilege"

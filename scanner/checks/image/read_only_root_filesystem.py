@@ -32,9 +32,9 @@ class ReadOnlyRootFilesystem(FilesCheck):
 
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
-        return self.judged(self._needed(subject, rootfs), subject.parameters)
+        return self.judged(self._write_evidence(subject, rootfs), subject.parameters)
 
-    def _needed(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+    def _write_evidence(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         volumes = [rootfs.follow(volume) or volume.strip("/") for volume in subject.image.config.volumes]
         for need in smallest(needs(subject.image.config, rootfs)):
             if not any(need.path == volume or need.path.startswith(f"{volume}/") for volume in volumes):

@@ -20,7 +20,7 @@ from scanner.checks._shells import (
     program,
     reads_code_from_stdin,
 )
-from scanner.checks.base import ConfigCheck, ImageSubject, cut
+from scanner.checks.base import ConfigCheck, ImageSubject, truncate_at_space
 from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 from scanner.model.glob import matches_text
 from scanner.patterns import lazy
@@ -127,7 +127,7 @@ class RemoteScript(ConfigCheck):
         """See ``ImageCheck.examine``."""
         lines = history(subject)
         found, unclear = [], ""
-        reading = _Reading()
+        reading = _FileTracker()
         for run in lines.instructions:
             if run.name == "ADD":
                 reading.added(run.text)
@@ -142,7 +142,7 @@ class RemoteScript(ConfigCheck):
                     unclear = unclear or f"history entry {run.index}: {one.message}"
         for name, commands in start_commands(subject.image.config):
             # A container that loads its code when it starts runs what nobody has scanned.
-            executions = _Reading().executed(commands)
+            executions = _FileTracker().executed(commands)
             found += [
                 Evidence(f"{name}: {one.message}", pointer="/config", name=name) for one in executions if one.certain
             ]
@@ -161,7 +161,7 @@ class _Execution(NamedTuple):
     certain: bool = True
 
 
-class _Reading:
+class _FileTracker:
     """Tracks saved, verified and run files over all instructions of a history.
 
     One instruction may save what another runs: ``RUN curl -o i.sh …``, then ``RUN sh i.sh``.
@@ -169,7 +169,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self._downloads = _Downloads()
-        self._saved = _Saved()
+        self._saved = _SavedFiles()
         self._checks: list[_Check] = []
         self._written: dict[str, list[Command]] = defaultdict(list)
         self.trees = Trees()
@@ -227,11 +227,11 @@ class _Reading:
             if name := saved.find(path):
                 yield from self._run_saved(name, "run")
             elif _key(path) in self._pipes:
-                self._expected[path] = f"{cut(command.name, 40)}, which waits for it"
+                self._expected[path] = f"{truncate_at_space(command.name, 40)}, which waits for it"
             elif (found := self.trees.find(path)) is not None:
                 yield from self._run_of_tree(path, *found)
         if url := installed_by_url(command):
-            message = f"{address(url)} is installed by {cut(command.name, 40)}"
+            message = f"{address(url)} is installed by {truncate_at_space(command.name, 40)}"
             yield _Execution(f"{message} by its URL, without a digest or a fixed commit")
         self._follow(command)
         code = _code_of(command)
@@ -242,13 +242,13 @@ class _Reading:
                 checks.append(_Check(tuple(_literals(code)), False, self._commands))
         for target in command.writes:
             self._written[_last(target)].append(command)
-        for path, download in _saved(command, saved, self._downloads, self._is_settled):
+        for path, download in _saved_files(command, saved, self._downloads, self._is_settled):
             saved.add(path, download, self._commands)
 
     def _run_saved(self, name: str, how: str) -> Iterator[_Execution]:
         """Yield what is wrong with running a saved file, unless it was verified."""
         answer = _is_verified(name, self._checks, self._saved.when.get(name, 0))
-        message = f"{_where(self._saved.downloads[name])} is saved as {name} and {how}"
+        message = f"{_target_directory(self._saved.downloads[name])} is saved as {name} and {how}"
         if answer is None:
             unclear = f"{message}; it is unknown whether its digest or signature was verified"
             yield _Execution(unclear, certain=False)
@@ -257,7 +257,7 @@ class _Reading:
 
     def _run_of_tree(self, path: str, tree: Tree, certain: bool) -> Iterator[_Execution]:
         """Yield what is wrong with running a program of an archive or a clone."""
-        where, program = _where(tree.download), cut(path, 80)
+        where, program = _target_directory(tree.download), truncate_at_space(path, 80)
         if tree.clone:
             yield _Execution(f"{where} is cloned without a fixed commit, and its {program} is run")
             return
@@ -281,7 +281,7 @@ class _Reading:
         # ``exec < <(curl …)``: the shell's own input, which a shell without another one reads
         inherits = not (command.stdin or command.reads or command.here) and reads_code_from_stdin(command.words)
         if inherits or any(_DESCRIPTOR.fullmatch(word) for word in (*command.reads, *command.words[1:])):
-            where, by = _where(self._descriptors[-1]), cut(command.name, 40)
+            where, by = _target_directory(self._descriptors[-1]), truncate_at_space(command.name, 40)
             return _Execution(f"{where} is run by {by} as it comes from the network")
         return None
 
@@ -324,7 +324,7 @@ def _startup_files(words: Sequence[str]) -> Iterator[str]:
                     yield path
 
 
-class _Saved:
+class _SavedFiles:
     """The files with downloaded content, by path."""
 
     def __init__(self) -> None:
@@ -358,12 +358,12 @@ class _Saved:
         key = _key(path)
         if key in self.downloads:
             return key
-        if _GLOB.search(key) and (found := self._matching(key)):
+        if _GLOB.search(key) and (found := self._matching_file(key)):
             return found
         names = self._by_last.get(_last(key), {}) if key else {}
         return next((name for name in names if not ("/" in name and "/" in key)), "")
 
-    def _matching(self, pattern: str) -> str:
+    def _matching_file(self, pattern: str) -> str:
         """Return the saved file that a pattern of the shell matches (``sh /tmp/*.sh``). Empty: none.
 
         A history with so many patterns and files that comparing them takes seconds is hostile: then the next file
@@ -433,16 +433,16 @@ def _is_download(command: Command) -> bool:
 
 def _source(command: Command, downloads: _Downloads) -> _Execution | None:
     """Return the download that the command runs as code, or an input of unknown origin. None: neither."""
-    found = _fed(command, downloads)
+    found = _fed_interpreter(command, downloads)
     if isinstance(found, _Execution):
         return found
     if found is None:
         return None
-    by = cut(command.name, 40) or "a program"
-    return _Execution(f"{_where(found)} is downloaded and run by {by} without verification")
+    by = truncate_at_space(command.name, 40) or "a program"
+    return _Execution(f"{_target_directory(found)} is downloaded and run by {by} without verification")
 
 
-def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None:
+def _fed_interpreter(command: Command, downloads: _Downloads) -> Command | _Execution | None:
     words = command.words
     if not words:
         return None
@@ -450,7 +450,10 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
         return found
     shown = words[0].startswith(("$", "`")) or _GLOB.search(words[0])  # ``| /bin/b?sh``
     if shown and (found := downloads.among(command.stdin)) is not None:
-        return _Execution(f"{_where(found)} is passed to {cut(words[0], 40)}, which may be a shell", certain=False)
+        return _Execution(
+            f"{_target_directory(found)} is passed to {truncate_at_space(words[0], 40)}, which may be a shell",
+            certain=False,
+        )
     if command.name in _RUN_WORDS:
         if any(word in ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0") for word in words[1:]):
             return downloads.among(command.stdin)
@@ -484,7 +487,7 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
     if code and _RUNS_STDIN.search(code) and (found := downloads.among(command.stdin)) is not None:
         return found
     if code and _REACHES.search(code) and _RUNS.search(code):
-        where = _where(Command(("x", *_URLS.findall(code)[:1])))
+        where = _target_directory(Command(("x", *_URLS.findall(code)[:1])))
         sure = bool(_URL.search(code))
         return _Execution(f"{where} is downloaded and run by code in the arguments of {command.name}", certain=sure)
     return None
@@ -514,7 +517,11 @@ def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execu
     if not _LOCAL.fullmatch(name) and name not in _COPIERS and _STDIN_WORDS & set(words):
         found = downloads.among(command.stdin)
         return (
-            None if found is None else _Execution(f"{_where(found)} is read by {cut(str(command), 80)}", certain=False)
+            None
+            if found is None
+            else _Execution(
+                f"{_target_directory(found)} is read by {truncate_at_space(str(command), 80)}", certain=False
+            )
         )
     if name in _RUNNERS:
         return downloads.among(command.stdin, command.substituted)  # ``parallel ::: "$(curl …)"``
@@ -523,9 +530,11 @@ def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execu
     # An unknown program with a shell as argument is probably a wrapper.
     for place in range(1, min(len(words), 20)):
         if program(words[place]) in SHELLS:
-            inner = _fed(replace(command, words=words[place:], called=()), downloads)
+            inner = _fed_interpreter(replace(command, words=words[place:], called=()), downloads)
             if isinstance(inner, Command):
-                return _Execution(f"{_where(inner)} is passed to {cut(str(command), 80)}", certain=False)
+                return _Execution(
+                    f"{_target_directory(inner)} is passed to {truncate_at_space(str(command), 80)}", certain=False
+                )
             break
     return None
 
@@ -541,7 +550,7 @@ def _unknown(command: Command) -> _Execution | None:
             continue
         seen.add(id(one))
         if not _LOCAL.fullmatch(one.name) and options_of(one.words) is None:
-            told = f"{command.name} runs the output of {cut(str(one), 80)}, which is unknown"
+            told = f"{command.name} runs the output of {truncate_at_space(str(one), 80)}, which is unknown"
             return _Execution(told, certain=False)
         waiting.extend(one.stdin[:_MOST_TEXTS])
     return None
@@ -570,15 +579,15 @@ def _expands(word: str) -> bool:
     return word.startswith(("$(", "${", "$", "`", "<("))
 
 
-def _where(command: Command) -> str:
+def _target_directory(command: Command) -> str:
     named = next((word for word in (*command.operands, *command.words[1:]) if "://" in word), "")
     # The address of ``--remote=https://…`` begins behind the option.
     found = _URLS.search(named) if named.startswith("-") else None
     return address((found[0] if found else named) or f"the download of {command.name}")
 
 
-def _saved(
-    command: Command, saved: _Saved, downloads: _Downloads, settled: Callable[[str], bool]
+def _saved_files(
+    command: Command, saved: _SavedFiles, downloads: _Downloads, settled: Callable[[str], bool]
 ) -> Iterator[tuple[str, Command]]:
     """Yield the files to which a command writes a download, each with the download.
 
@@ -604,7 +613,7 @@ def _saved(
         if ":" in source:
             yield _key(target), command
             yield _key(f"{target}/{_last(source)}"), command
-    yield from _derived(command, saved, settled)
+    yield from _derived_files(command, saved, settled)
     if command.name not in _DOWNLOADERS and command.name != "wcurl":
         printed = downloads.among(command.stdin, command.substituted)
         if printed is not None:
@@ -632,7 +641,9 @@ def _saved(
                 yield _key(word.partition("?")[0].rpartition("/")[2] or "index.html"), command
 
 
-def _derived(command: Command, saved: _Saved, settled: Callable[[str], bool]) -> Iterator[tuple[str, Command]]:
+def _derived_files(
+    command: Command, saved: _SavedFiles, settled: Callable[[str], bool]
+) -> Iterator[tuple[str, Command]]:
     """Yield files that a command creates from a download: ``sed … i.sh > j.sh``, ``gunzip i.sh.gz``."""
     if not saved.downloads:
         return
@@ -653,7 +664,7 @@ def _derived(command: Command, saved: _Saved, settled: Callable[[str], bool]) ->
         yield from ((_key(word.rpartition(".")[0]), download) for word in command.operands if "." in word)
 
 
-def _programs(command: Command, saved: _Saved) -> Iterator[str]:
+def _programs(command: Command, saved: _SavedFiles) -> Iterator[str]:
     """Yield the files that a command runs: by path, as argument or as input of an interpreter."""
     words = command.words
     options = options_of(words)
@@ -665,7 +676,7 @@ def _programs(command: Command, saved: _Saved) -> Iterator[str]:
         yield from _files_run_by(command, saved)
         yield from installed_files(command)
         return
-    yield from _loaded(command)
+    yield from _loaded_files(command)
     yield from installed_files(command)
     if command.name in _RUN_WORDS:
         yield from words[1:2]
@@ -685,7 +696,7 @@ def _programs(command: Command, saved: _Saved) -> Iterator[str]:
     yield from _read_by(command.substituted)
 
 
-def _files_run_by(command: Command, saved: _Saved) -> Iterator[str]:
+def _files_run_by(command: Command, saved: _SavedFiles) -> Iterator[str]:
     """Yield the files that a program other than an interpreter with known options runs."""
     name, words = command.name, command.words
     if name in _FILE_RUNNERS or (name == "go" and command.verb == "run"):
@@ -699,7 +710,7 @@ def _files_run_by(command: Command, saved: _Saved) -> Iterator[str]:
             yield from filter(saved.find, _MAKEFILES)  # those of a tree are not looked at
 
 
-def _loaded(command: Command) -> Iterator[str]:
+def _loaded_files(command: Command) -> Iterator[str]:
     """Yield the files that an interpreter loads beside or instead of a script: ``node -r x.js``, ``python3 -m x``."""
     words = command.words
     if not words or interpreter(command.name) is None:

@@ -27,9 +27,9 @@ class RequiredLabels(ConfigCheck):
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
-        return self.judged(self._missing(subject), subject.parameters)
+        return self.judged(self._missing_labels(subject), subject.parameters)
 
-    def _missing(self, subject: ImageSubject) -> Iterator[Evidence]:
+    def _missing_labels(self, subject: ImageSubject) -> Iterator[Evidence]:
         given = {**dict(subject.image.annotations), **dict(subject.image.config.labels)}
         for name in dict.fromkeys(subject.parameters.get("labels", self.parameters["labels"])):
             if not given.get(name, "").strip():

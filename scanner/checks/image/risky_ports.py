@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scanner.checks._ports import Port, exposed
+from scanner.checks._ports import Port, ports_of
 from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
 from scanner.model.finding import Evidence, Outcome, Severity
 
@@ -55,7 +55,7 @@ class RiskyPorts(ConfigCheck):
         return self.judged(self._risky(subject), subject.parameters)
 
     def _risky(self, subject: ImageSubject) -> Iterator[Evidence]:
-        for port in exposed(subject.image.config):
+        for port in ports_of(subject.image.config):
             for message in _against(port):
                 yield subject.setting(
                     message,

@@ -38,7 +38,7 @@ class RootUser(ImageCheck):
             return self._root(subject, "no USER is set, so the container starts as root")
         uid = runtime_id(name)
         if uid is None:
-            return self._named(subject, user, name)
+            return self._outcome_of_name(subject, user, name)
         if uid == 0:
             how = "" if name.strip("0") == "" else ": runtimes use only 32 bits (CVE-2024-40635)"
             return self._root(subject, f"USER {user} is uid 0{how}")
@@ -59,7 +59,7 @@ class RootUser(ImageCheck):
             "user_unresolved", f"the config does not show whether the Windows user {name!r} is an administrator"
         )
 
-    def _named(self, subject: ImageSubject, user: str, name: str) -> Outcome:
+    def _outcome_of_name(self, subject: ImageSubject, user: str, name: str) -> Outcome:
         if name.strip() == "root":
             return self._root(subject, f"USER {user} is root")
         if subject.rootfs is None:

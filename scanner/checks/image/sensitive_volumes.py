@@ -54,7 +54,7 @@ class SensitiveVolumes(ConfigCheck):
         for volume in subject.image.config.volumes:
             # Runtimes clean the path: ``/data/../etc`` is mounted on ``/etc``.
             path = posixpath.normpath("/" + volume).strip("/")
-            if why := _why(path):
+            if why := _reason_for_path(path):
                 yield subject.setting(
                     f"VOLUME {volume} is {why}",
                     "VOLUME",
@@ -65,7 +65,7 @@ class SensitiveVolumes(ConfigCheck):
                 )
 
 
-def _why(path: str) -> str:
+def _reason_for_path(path: str) -> str:
     if path.rpartition("/")[2] in _SOCKETS:
         return "the socket of a container runtime, which is equivalent to root on the host"
     if path in _EXACT:

@@ -51,10 +51,10 @@ class SetuidFiles(FilesCheck):
 
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
-        found = sorted(self._privileged(subject, rootfs), key=lambda item: item.path)
+        found = sorted(self._privileged_files(subject, rootfs), key=lambda item: item.path)
         return self.judged(found, subject.parameters)
 
-    def _privileged(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+    def _privileged_files(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         distribution: Distribution | None = None
         for path, placed in rootfs.files.items():
             entry = placed.entry
@@ -77,7 +77,7 @@ class SetuidFiles(FilesCheck):
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
         """See ``Check.severity_of``."""
-        return Severity.LOW if all(_expected(item.path) for item in evidence) else None
+        return Severity.LOW if all(_is_expected(item.path) for item in evidence) else None
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:
         """See ``Check.remedy_for``."""
@@ -87,9 +87,13 @@ class SetuidFiles(FilesCheck):
 def _is_as_shipped(path: str, entry: FileEntry) -> bool:
     """Whether owner and mode are such as a package gives: root's, not writable by others."""
     return (
-        _expected(path) and entry.type is FileType.FILE and not entry.link and entry.uid == 0 and not entry.mode & 0o022
+        _is_expected(path)
+        and entry.type is FileType.FILE
+        and not entry.link
+        and entry.uid == 0
+        and not entry.mode & 0o022
     )
 
 
-def _expected(path: str) -> bool:
+def _is_expected(path: str) -> bool:
     return path.startswith(_SYSTEM) and path.rpartition("/")[2] in _DISTRIBUTIONS_OWN.split()

@@ -39,9 +39,9 @@ class UnownedFiles(FilesCheck):
         uids = {0, _OVERFLOW, runtime_id(user), *(a.uid for a in users if a.is_known)}
         gids = {0, _OVERFLOW, runtime_id(group), *(g.gid for g in teams), *(a.gid for a in users if a.is_known)}
         gids |= {number for number in (runtime_id(user),) if not group}  # COPY --chown=10001 sets uid and gid
-        return self.judged(self._unowned(subject, rootfs, uids, gids), subject.parameters)
+        return self.judged(self._unowned_files(subject, rootfs, uids, gids), subject.parameters)
 
-    def _unowned(
+    def _unowned_files(
         self, subject: ImageSubject, rootfs: Rootfs, uids: set[int | None], gids: set[int | None]
     ) -> Iterator[Evidence]:
         found: dict[tuple[int, str, int], list[str]] = defaultdict(list)

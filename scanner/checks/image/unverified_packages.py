@@ -82,7 +82,7 @@ class UnverifiedPackages(ImageCheck):
             if (option := _option(command))
         ]
         if subject.rootfs is not None:
-            found.extend(_configured(subject, subject.rootfs))
+            found.extend(_configured_repositories(subject, subject.rootfs))
         if found:
             return failed(found)
         return Incomplete("layers_unreadable", subject.rootfs_reason) if subject.rootfs is None else lines.outcome(())
@@ -102,7 +102,7 @@ def _option(command: Command) -> str:
     return match[0] if match and command.name not in ("echo", "printf") else ""
 
 
-def _configured(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+def _configured_repositories(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
     for path, placed in rootfs.files.items():
         if not path.startswith(("etc/apt/", "etc/yum", "etc/dnf/")) or (data := rootfs.content(path)) is None:
             continue
@@ -110,12 +110,12 @@ def _configured(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
             match = (_APT_CONF if "apt.conf" in path else _TRUSTED).search(data)
             what = match[0].decode("utf-8", "replace").strip() if match else ""
         else:
-            what = _unchecked(data.decode("utf-8", "replace"))
+            what = _unchecked_repository(data.decode("utf-8", "replace"))
         if what:
             yield subject.evidence(f"/{path} contains {what[:120]}", layer_index=placed.layer, path=path)
 
 
-def _unchecked(text: str) -> str:
+def _unchecked_repository(text: str) -> str:
     """Return the first enabled repository (or main section) without signature verification. Empty: none."""
     section, settings = "", {"": ""}
     for line in (*text.splitlines()[:5000], "[]"):

@@ -28,14 +28,14 @@ class WastedBytes(FilesCheck):
 
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
-        return self.judged(_wasted(subject, rootfs), subject.parameters)
+        return self.judged(_wasted_evidence(subject, rootfs), subject.parameters)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
         """See ``Check.tolerates``. The limit applies to each pair of layers."""
         return evidence.amount is not None and evidence.amount <= parameters["max_megabytes"] * 1e6
 
 
-def _wasted(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+def _wasted_evidence(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
     pairs: dict[tuple[int, int], list[FileEntry]] = defaultdict(list)
     for placed, by in rootfs.hidden:
         # The size of a hard link is that of its target and must not be counted twice.
@@ -45,13 +45,13 @@ def _wasted(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         size = sum(entry.size for entry in entries)
         largest = max(entries, key=lambda entry: entry.size)
         message = (
-            f"layer {by} {_how(rootfs, by, entries)} {size / 1e6:.1f} MB in {len(entries)} files of layer {layer}, "
-            f"the largest /{largest.path} ({largest.size / 1e6:.1f} MB)"
+            f"layer {by} {_how_hidden(rootfs, by, entries)} {size / 1e6:.1f} MB in {len(entries)} files of "
+            f"layer {layer}, the largest /{largest.path} ({largest.size / 1e6:.1f} MB)"
         )
         yield subject.evidence(message, layer_index=by, path=largest.path, amount=float(size))
 
 
-def _how(rootfs: Rootfs, by: int, entries: list[FileEntry]) -> str:
+def _how_hidden(rootfs: Rootfs, by: int, entries: list[FileEntry]) -> str:
     """Return how the layer hides the files. Equal size and time mean that only owner or mode changed."""
     now = {entry.path: entry for entry in rootfs.layers[by].entries}
     written = [(entry, now[entry.path]) for entry in entries if entry.path in now]

@@ -13,15 +13,15 @@ _ON = frozenset(("1", "true", "yes", "on", "*", "all"))
 _TLS = "certificates are not verified"
 
 
-def _off(value: str) -> bool:
+def _is_off(value: str) -> bool:
     return value.lower() in _OFF
 
 
-def _on(value: str) -> bool:
+def _is_on(value: str) -> bool:
     return value.lower() in _ON
 
 
-def _given(value: str) -> bool:
+def _is_set(value: str) -> bool:
     return value != ""
 
 
@@ -34,40 +34,40 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "NODE_TLS_REJECT_UNAUTHORIZED": (lambda v: v.strip() == "0", f"Node.js: {_TLS}"),
     "PYTHONHTTPSVERIFY": (lambda v: v.strip() == "0", f"Python: {_TLS}"),
     "GIT_SSL_NO_VERIFY": (lambda v: v.lower() not in ("", "0", "false"), f"git: {_TLS}"),
-    "NPM_CONFIG_STRICT_SSL": (_off, f"npm: {_TLS}"),
-    "YARN_STRICT_SSL": (_off, f"yarn: {_TLS}"),
-    "YARN_ENABLE_STRICT_SSL": (_off, f"yarn: {_TLS}"),
-    "PIP_TRUSTED_HOST": (_given, "pip: no TLS for these hosts"),
-    "UV_INSECURE_HOST": (_given, "uv: no TLS for these hosts"),
+    "NPM_CONFIG_STRICT_SSL": (_is_off, f"npm: {_TLS}"),
+    "YARN_STRICT_SSL": (_is_off, f"yarn: {_TLS}"),
+    "YARN_ENABLE_STRICT_SSL": (_is_off, f"yarn: {_TLS}"),
+    "PIP_TRUSTED_HOST": (_is_set, "pip: no TLS for these hosts"),
+    "UV_INSECURE_HOST": (_is_set, "uv: no TLS for these hosts"),
     "PIP_INDEX_URL": (_plain_http, "pip: packages over plain HTTP"),
     "PIP_EXTRA_INDEX_URL": (_plain_http, "pip: packages over plain HTTP"),
     "NPM_CONFIG_REGISTRY": (_plain_http, "npm: packages over plain HTTP"),
     "GOPROXY": (_plain_http, "Go: modules over plain HTTP"),
-    "GOINSECURE": (_given, "Go: modules without TLS"),
-    "GOSUMDB": (_off, "Go: modules are not compared with the checksum database"),
-    "GONOSUMDB": (_on, "Go: modules are not compared with the checksum database"),
-    "GONOSUMCHECK": (_on, "Go: modules are not compared with the checksum database"),
+    "GOINSECURE": (_is_set, "Go: modules without TLS"),
+    "GOSUMDB": (_is_off, "Go: modules are not compared with the checksum database"),
+    "GONOSUMDB": (_is_on, "Go: modules are not compared with the checksum database"),
+    "GONOSUMCHECK": (_is_on, "Go: modules are not compared with the checksum database"),
     "REQUESTS_CA_BUNDLE": (lambda v: v == "", f"requests: {_TLS}"),
     "CURL_CA_BUNDLE": (lambda v: v == "", f"curl, requests: {_TLS}"),
-    "CONDA_SSL_VERIFY": (_off, f"conda: {_TLS}"),
-    "PERL_LWP_SSL_VERIFY_HOSTNAME": (_off, f"Perl: {_TLS}"),
-    "SSL_VERIFY": (_off, _TLS),
-    "VERIFY_SSL": (_off, _TLS),
-    "VAULT_SKIP_VERIFY": (_on, f"Vault: {_TLS}"),
-    "NOMAD_SKIP_VERIFY": (_on, f"Nomad: {_TLS}"),
-    "CONSUL_HTTP_SSL_VERIFY": (_off, f"Consul: {_TLS}"),
-    "AWS_NO_VERIFY_SSL": (_on, f"AWS: {_TLS}"),
-    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": (_on, f"Helm: {_TLS}"),
-    "ANSIBLE_HOST_KEY_CHECKING": (_off, "Ansible: hosts' keys are not compared"),
+    "CONDA_SSL_VERIFY": (_is_off, f"conda: {_TLS}"),
+    "PERL_LWP_SSL_VERIFY_HOSTNAME": (_is_off, f"Perl: {_TLS}"),
+    "SSL_VERIFY": (_is_off, _TLS),
+    "VERIFY_SSL": (_is_off, _TLS),
+    "VAULT_SKIP_VERIFY": (_is_on, f"Vault: {_TLS}"),
+    "NOMAD_SKIP_VERIFY": (_is_on, f"Nomad: {_TLS}"),
+    "CONSUL_HTTP_SSL_VERIFY": (_is_off, f"Consul: {_TLS}"),
+    "AWS_NO_VERIFY_SSL": (_is_on, f"AWS: {_TLS}"),
+    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": (_is_on, f"Helm: {_TLS}"),
+    "ANSIBLE_HOST_KEY_CHECKING": (_is_off, "Ansible: hosts' keys are not compared"),
     "GIT_SSH_COMMAND": (lambda v: "stricthostkeychecking=no" in v.lower(), "git: hosts' keys are not compared"),
-    "DOCKER_CONTENT_TRUST": (_off, "Docker: signatures are not verified"),
-    "COMPOSER_ALLOW_SUPERUSER": (_on, "Composer: runs packages' scripts as root"),
-    "APT_KEY_DONT_WARN_ON_DANGEROUS_USAGE": (_on, "apt: keys are added without warning"),
-    "FLASK_DEBUG": (_on, "Flask: the debugger runs any code that is sent to it"),
+    "DOCKER_CONTENT_TRUST": (_is_off, "Docker: signatures are not verified"),
+    "COMPOSER_ALLOW_SUPERUSER": (_is_on, "Composer: runs packages' scripts as root"),
+    "APT_KEY_DONT_WARN_ON_DANGEROUS_USAGE": (_is_on, "apt: keys are added without warning"),
+    "FLASK_DEBUG": (_is_on, "Flask: the debugger runs any code that is sent to it"),
     "FLASK_ENV": (lambda v: v.lower() == "development", "Flask: the debugger runs any code that is sent to it"),
-    "WERKZEUG_DEBUG_PIN": (_off, "Werkzeug: the debugger needs no PIN"),
-    "DJANGO_DEBUG": (_on, "Django: errors show settings and source"),
-    "APP_DEBUG": (_on, "Laravel: errors show settings and source"),
+    "WERKZEUG_DEBUG_PIN": (_is_off, "Werkzeug: the debugger needs no PIN"),
+    "DJANGO_DEBUG": (_is_on, "Django: errors show settings and source"),
+    "APP_DEBUG": (_is_on, "Laravel: errors show settings and source"),
     "ASPNETCORE_ENVIRONMENT": (lambda v: v.lower() == "development", "ASP.NET: errors show source"),
     "RAILS_ENV": (lambda v: v.lower() == "development", "Rails: errors show source and a console"),
     "NODE_OPTIONS": (lambda v: "--inspect" in v, "Node.js: the inspector runs any code"),
@@ -77,11 +77,11 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
         lambda v: bool(re.search(r"(?:^|[:\s])(?:/tmp|/var/tmp|/dev/shm|[^/:\s])", v)),
         "code from a world-writable directory",
     ),
-    "MYSQL_ALLOW_EMPTY_PASSWORD": (_given, "MySQL: root needs no password"),
-    "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": (_given, "MariaDB: root needs no password"),
+    "MYSQL_ALLOW_EMPTY_PASSWORD": (_is_set, "MySQL: root needs no password"),
+    "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": (_is_set, "MariaDB: root needs no password"),
     "POSTGRES_HOST_AUTH_METHOD": (lambda v: v.lower() == "trust", "PostgreSQL: no password is needed"),
-    "ALLOW_EMPTY_PASSWORD": (_on, "no password is needed"),
-    "ALLOW_ANONYMOUS_LOGIN": (_on, "no password is needed"),
+    "ALLOW_EMPTY_PASSWORD": (_is_on, "no password is needed"),
+    "ALLOW_ANONYMOUS_LOGIN": (_is_on, "no password is needed"),
 }
 _PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PERL5LIB", "RUBYLIB")
 _WRITABLE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # noqa: S108

@@ -6,7 +6,7 @@ from scanner.checks.base import CertificateCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
 from scanner.model.posture import CertificateFact
 
-_LEAST = {"RSA": 2048, "EC": 256, "Ed25519": 256, "Ed448": 448}
+_LEAST_BITS = {"RSA": 2048, "EC": 256, "Ed25519": 256, "Ed448": 448}
 
 
 class CertificateKey(CertificateCheck):
@@ -23,7 +23,7 @@ class CertificateKey(CertificateCheck):
 
     def examine_chain(self, chain: tuple[CertificateFact, ...], subject: RegistrySubject) -> Outcome:
         """See ``CertificateCheck.examine_chain``."""
-        weak = [c for c in chain if c.key == "DSA" or (c.key in _LEAST and c.key_bits < _LEAST[c.key])]
+        weak = [c for c in chain if c.key == "DSA" or (c.key in _LEAST_BITS and c.key_bits < _LEAST_BITS[c.key])]
         if weak:
             return Failed(
                 tuple(
@@ -31,5 +31,5 @@ class CertificateKey(CertificateCheck):
                     for c in weak
                 )
             )
-        unknown = [c.key for c in chain if c.key not in _LEAST]
+        unknown = [c.key for c in chain if c.key not in _LEAST_BITS]
         return Incomplete("unknown_key", f"unknown type of key: {unknown[0]}") if unknown else Passed()

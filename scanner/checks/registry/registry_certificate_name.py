@@ -32,14 +32,14 @@ class CertificateName(RegistryCheck):
             return chain
         wanted = "registry-1.docker.io" if subject.facts.name == DOCKER_HUB else subject.facts.name
         names = chain[0].names
-        if any(_fits(name, wanted) for name in names):
+        if any(_name_matches(name, wanted) for name in names):
             return Passed()
         there = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         message = f"the certificate is for {there}, not for {wanted}" if there else "the certificate contains no names"
         return Failed((Evidence(message, certificate=chain[0].fingerprint),))
 
 
-def _fits(name: str, wanted: str) -> bool:
+def _name_matches(name: str, wanted: str) -> bool:
     """Match a host like Go's ``Certificate.VerifyHostname`` and RFC 9525 section 6.3.
 
     IP addresses match only addresses in the SAN. Labels are compared without case. A wildcard is the complete left-most

@@ -33,10 +33,10 @@ class CertificateTrust(RegistryCheck):
         chain = () if isinstance(tls.chain, Incomplete) else tls.chain
         given = "" if tls.trust.own_ca else "; no private CA is configured"
         fingerprint = chain[0].fingerprint if chain else ""
-        return Failed((Evidence(f"{_why(chain)}: {tls.trust.problem}{given}", certificate=fingerprint),))
+        return Failed((Evidence(f"{_distrust_reason(chain)}: {tls.trust.problem}{given}", certificate=fingerprint),))
 
 
-def _why(chain: tuple[CertificateFact, ...]) -> str:
+def _distrust_reason(chain: tuple[CertificateFact, ...]) -> str:
     if not chain:
         return "the certificate is not trusted"
     if chain[0].self_signed:

@@ -11,12 +11,12 @@ from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
 
-def _unconfined(profile: str | None) -> bool:
+def _is_unconfined(profile: str | None) -> bool:
     """Return whether AppArmor is disabled. None leaves the profile to the runtime."""
     return profile is not None and profile.partition("/")[0].lower() in ("unconfined", "")
 
 
-def _refused(value: str) -> bool:
+def _is_forbidden(value: str) -> bool:
     """Return whether the Pod Security Standards (baseline) forbid the value of the annotation."""
     return not (value in ("", "runtime/default") or value.startswith("localhost/"))
 
@@ -48,16 +48,16 @@ class ApparmorProfile(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is not None:
-            if any(_refused(value) for _, value in workload.pod.apparmor_annotations):
+            if any(_is_forbidden(value) for _, value in workload.pod.apparmor_annotations):
                 return self.failed(
                     workload, evidence(workload, "an annotation sets a forbidden AppArmor profile", "apparmor")
                 )
-            if _unconfined(workload.apparmor):
+            if _is_unconfined(workload.apparmor):
                 return self.failed(
                     workload, evidence(workload, f"the AppArmor profile is {workload.apparmor}", "apparmor")
                 )
             return Passed()
-        if _unconfined(workload.apparmor):
+        if _is_unconfined(workload.apparmor):
             return self.failed(workload, evidence(workload, "AppArmor is disabled", "apparmor"))
         if workload.kind == "container" and workload.apparmor is None:
             return self.failed(workload, evidence(workload, "no AppArmor profile is active", "apparmor"))

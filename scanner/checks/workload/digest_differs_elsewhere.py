@@ -10,7 +10,7 @@ from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Incomplete, NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
-_NAMED = 5
+_MAX_NAMED = 5
 
 
 class DigestDiffersElsewhere(ContainerCheck):
@@ -51,7 +51,7 @@ class DigestDiffersElsewhere(ContainerCheck):
         different = [each for each in elsewhere.others if each.digest != elsewhere.digest]
         if not different:
             return Passed()
-        named = ", ".join(f"{each.digest[:19]}… in {each.environment}" for each in different[:_NAMED])
-        more = f", and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
+        named = ", ".join(f"{each.digest[:19]}… in {each.environment}" for each in different[:_MAX_NAMED])
+        more = f", and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
         text = f"runs {elsewhere.digest[:19]}…, but the same tag is {named}{more}"
         return self.failed(workload, evidence(workload, text, "image", name=workload.image))

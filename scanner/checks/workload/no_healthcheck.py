@@ -41,11 +41,11 @@ class NoHealthcheck(ContainerCheck):
             kinds = {probe.kind for probe in workload.probes}
             missing = [kind for kind in ("liveness", "readiness") if kind not in kinds]
             if not missing:
-                return self._probed(workload)
+                return self._outcome_of_probes(workload)
             text = f"no {' and no '.join(missing)} probe (Kubernetes does not use the image's HEALTHCHECK)"
             return self.failed(workload, evidence(workload, text, "liveness", "readiness", "image"))
         if workload.healthcheck:
-            return self._declared(workload)
+            return self._outcome_of_healthcheck(workload)
         if workload.healthcheck is False:
             return self.failed(workload, evidence(workload, "the healthcheck is disabled", "healthcheck"))
         if workload.source == "ecs":
@@ -62,13 +62,13 @@ class NoHealthcheck(ContainerCheck):
             workload, evidence(workload, "neither the workload nor its image has a useful healthcheck", "healthcheck")
         )
 
-    def _declared(self, workload: Workload) -> Outcome:
+    def _outcome_of_healthcheck(self, workload: Workload) -> Outcome:
         words = workload.healthcheck_test
         command = words[1:] if words[:1] in (("CMD",), ("CMD-SHELL",)) else words
         useless = why_useless(" ".join(command)) if words else ""  # no words: the platform tests by itself
         return self.failed(workload, evidence(workload, useless, "healthcheck")) if useless else Passed()
 
-    def _probed(self, workload: Workload) -> Outcome:
+    def _outcome_of_probes(self, workload: Workload) -> Outcome:
         seen = [
             evidence(workload, f"{probe.kind} probe: {useless}", probe.kind)
             for probe in workload.probes

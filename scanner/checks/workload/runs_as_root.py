@@ -45,7 +45,7 @@ class RunsAsRoot(ContainerCheck):
             return NotApplicable("a Windows container has no root")
         user = workload.user.partition(":")[0].strip() if workload.user is not None else ""
         if user:
-            return self._given(workload, user, image)
+            return self._outcome_of_user(workload, user, image)
         if workload.run_as_non_root:
             return Passed()  # the kubelet refuses to start the image as root
         if image is None:
@@ -54,7 +54,7 @@ class RunsAsRoot(ContainerCheck):
             )
         return self._of_image(workload, image)
 
-    def _given(self, workload: Workload, user: str, image: ImageSubject | None) -> Outcome:
+    def _outcome_of_user(self, workload: Workload, user: str, image: ImageSubject | None) -> Outcome:
         if _NUMBER.fullmatch(user):
             uid = int(user[:20]) & 0xFFFFFFFF  # runtimes wrap around at 32 bits: a huge uid becomes 0 (CVE-2024-40635)
             if uid == 0:

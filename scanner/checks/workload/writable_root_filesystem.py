@@ -19,7 +19,7 @@ def _needs(image: ImageSubject | None) -> tuple[str, ...] | None:
     return tuple(e.path for e in found.evidence if e.path) if isinstance(found, Failed) else None
 
 
-def _covered(path: str, workload: Workload) -> bool:
+def _is_mounted(path: str, workload: Workload) -> bool:
     return any(
         not mount.read_only and f"{path}/".startswith(f"{mount.target.strip('/')}/")
         for mount in workload.mounts
@@ -30,7 +30,7 @@ def _covered(path: str, workload: Workload) -> bool:
 def _advice(workload: Workload, needs: tuple[str, ...] | None) -> str:
     if needs is None:
         return ""
-    missing = [path for path in needs if not _covered(path, workload)]
+    missing = [path for path in needs if not _is_mounted(path, workload)]
     if not missing:
         return "; nothing found in the image prevents a read-only one"
     return "; to make it read-only, mount a tmpfs or volume at " + ", ".join(f"/{path}" for path in missing[:10])
@@ -70,7 +70,7 @@ class WritableRootFilesystem(ContainerCheck):
                 workload,
                 evidence(workload, f"the root file system is writable{_advice(workload, needs)}", "read_only_root"),
             )
-        missing = [path for path in needs or () if not _covered(path, workload)]
+        missing = [path for path in needs or () if not _is_mounted(path, workload)]
         if missing:
             paths = ", ".join(f"/{path}" for path in missing[:10])
             return self.failed(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from scanner.policy.rules import Known, parse_policy
+from scanner.policy.rules import KnownNames, parse_policy
 
 NAMES = ("baseline", "production", "pci-cis", "signed-only")
 
@@ -21,7 +21,7 @@ class StartingPoint:
 
 
 @cache
-def starting_points(known: Known) -> tuple[StartingPoint, ...]:
+def starting_points(known: KnownNames) -> tuple[StartingPoint, ...]:
     """Return the starting points, the mildest first."""
     found = []
     for name in NAMES:

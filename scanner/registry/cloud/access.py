@@ -23,11 +23,11 @@ _CLIENTS: dict[str, Callable[[CloudAccess, Surroundings], Token]] = {
 }
 _MARGIN = 300.0  # seconds before its end after which a token is not used any more; a fifth of the life of a short one
 _YOUNG = 60.0  # a token that the registry refuses at this age is not renewed: the registry refuses the identity
-_MOST = 1000
+_MAX_CACHED = 1000
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CachedCredentials:
     credentials: Credentials = field(repr=False)
     since: float
     until: float
@@ -37,7 +37,7 @@ class Tokens:
     """The valid tokens of this process, by access. A changed secret is another access."""
 
     def __init__(self) -> None:
-        self._kept: dict[CloudAccess, _Kept] = {}
+        self._kept: dict[CloudAccess, _CachedCredentials] = {}
         self._lock = threading.Lock()
 
     def get(self, access: CloudAccess, obtain: Callable[[], Token]) -> Credentials:
@@ -53,8 +53,8 @@ class Tokens:
         with self._lock:
             now = time.monotonic()
             valid = {one: kept for one, kept in self._kept.items() if kept.until > now}
-            self._kept = dict(list(valid.items())[-_MOST + 1 :])
-            self._kept[access] = _Kept(token.credentials, started, until)
+            self._kept = dict(list(valid.items())[-_MAX_CACHED + 1 :])
+            self._kept[access] = _CachedCredentials(token.credentials, started, until)
         return token.credentials
 
     def drop(self, access: CloudAccess) -> bool:

@@ -36,7 +36,7 @@ from scanner.registry.cloud.base import (
     require_success,
     secret_of,
 )
-from scanner.registry.cloud.sigv4 import Keys, signed
+from scanner.registry.cloud.sigv4 import Keys, signed_headers
 
 _ECR, _STS, _METADATA = "Amazon ECR", "AWS STS", "the instance metadata service"
 _CONTAINER = "the container credentials service"
@@ -93,7 +93,7 @@ def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None
         "x-amz-target": "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
     }
     body, url, now = b"{}", f"{places.ecr}/", datetime.now(UTC)
-    sent = signed("POST", url, headers, body, keys, places.region, "ecr", now)
+    sent = signed_headers("POST", url, headers, body, keys, places.region, "ecr", now)
     with around.cloud(url) as http:
         answer = document(ask(http, _ECR, "POST", url, headers=sent, content=body), _ECR, what, hint)
     data = answer.get("authorizationData")
@@ -120,10 +120,10 @@ def keys_of(access: CloudAccess, around: Surroundings, places: Endpoints) -> Key
     assume. Raises as `token`.
     """
     keys = machine_keys(around, places) if access.machine_role else Keys(access.username, access.password)
-    return _assumed(access, keys, around, places) if access.role_arn else keys
+    return _assume_role(access, keys, around, places) if access.role_arn else keys
 
 
-def _assumed(access: CloudAccess, keys: Keys, around: Surroundings, places: Endpoints) -> Keys:
+def _assume_role(access: CloudAccess, keys: Keys, around: Surroundings, places: Endpoints) -> Keys:
     """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
     form = {
         "Action": "AssumeRole",
@@ -135,7 +135,7 @@ def _assumed(access: CloudAccess, keys: Keys, around: Surroundings, places: Endp
     }
     body, url = urlencode(form).encode(), f"{places.sts}/"
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    sent = signed("POST", url, headers, body, keys, places.region, "sts", datetime.now(UTC))
+    sent = signed_headers("POST", url, headers, body, keys, places.region, "sts", datetime.now(UTC))
     with around.cloud(url) as http:
         answer = ask(http, _STS, "POST", url, headers=sent, content=body)
     hint = "the key's policy must allow sts:AssumeRole, and the role's trust policy must name the key's account"

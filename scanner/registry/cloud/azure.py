@@ -75,7 +75,7 @@ def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None
         answer = ask(http, who, "POST", places.exchange, form=form)
     found = document(answer, who, "the token of Microsoft Entra ID", "the identity needs the role AcrPull")
     refresh = secret_of(found, "refresh_token", who)
-    return Token(Credentials("", Secret(""), refresh), _left(refresh, who))
+    return Token(Credentials("", Secret(""), refresh), _seconds_left(refresh, who))
 
 
 def _from_entra(
@@ -127,7 +127,7 @@ def _from_machine(access: CloudAccess, around: Surroundings, places: Endpoints) 
     return secret_of(found, "access_token", who), access.tenant
 
 
-def _left(refresh: Secret, who: str) -> float:
+def _seconds_left(refresh: Secret, who: str) -> float:
     """The seconds until a refresh token ends, as it says itself. It is not verified: it limits our own cache only."""
     try:
         payload = refresh.reveal().split(".")[1]

@@ -40,7 +40,7 @@ from scanner.registry.cloud.base import (
     require_success,
     secret_of,
 )
-from scanner.registry.cloud.sigv4 import Keys, signed
+from scanner.registry.cloud.sigv4 import Keys, signed_headers
 
 _GOOGLE, _METADATA = "Google's token service", "the metadata server"
 _STS, _IAM = "Google's security token service", "Google's IAM service"
@@ -71,7 +71,7 @@ def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None
     """Return an access token. Raises RemoteError, UsageError."""
     places = endpoints or Endpoints()
     if access.machine_role and around.environment.get(_FILE):
-        return _federated(around, places)
+        return _exchange_identity(around, places)
     found, who = _from_machine(around, places) if access.machine_role else _from_key(access, around, places)
     secret = secret_of(found, "access_token", who)
     return _token(secret, lifetime(found.get("expires_in"), who))
@@ -81,7 +81,7 @@ def _token(secret: Secret, seconds: float) -> Token:
     return Token(Credentials("oauth2accesstoken", secret), seconds)
 
 
-def _federated(around: Surroundings, places: Endpoints) -> Token:
+def _exchange_identity(around: Surroundings, places: Endpoints) -> Token:
     """Exchange a token of this machine's own identity provider (RFC 8693).
 
     The file is the operator's, but it may have been copied from anywhere: its addresses of Google are compared, and its
@@ -109,10 +109,12 @@ def _federated(around: Surroundings, places: Endpoints) -> Token:
     found = document(answer, _STS, "the token of this machine's identity provider", hint)
     secret, seconds = secret_of(found, "access_token", _STS), lifetime(found.get("expires_in"), _STS)
     impersonated = config.get("service_account_impersonation_url")
-    return _token(secret, seconds) if impersonated is None else _impersonated(impersonated, secret, around, places)
+    return (
+        _token(secret, seconds) if impersonated is None else _impersonate_account(impersonated, secret, around, places)
+    )
 
 
-def _impersonated(url: object, secret: Secret, around: Surroundings, places: Endpoints) -> Token:
+def _impersonate_account(url: object, secret: Secret, around: Surroundings, places: Endpoints) -> Token:
     """https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken"""
     match = _IMPERSONATION.fullmatch(url) if isinstance(url, str) else None
     if match is None:
@@ -180,7 +182,7 @@ def _aws_token(source: Mapping[str, Any], audience: str, around: Surroundings, p
     url = _CALLER.replace("{region}", region)
     # The signature covers the audience, so that no other pool accepts the request if it is stolen.
     target = {"x-goog-cloud-target-resource": audience}
-    headers = signed("POST", url, target, b"", keys, region, "sts", datetime.now(UTC))
+    headers = signed_headers("POST", url, target, b"", keys, region, "sts", datetime.now(UTC))
     names = {"authorization": "Authorization"}
     listed = [{"key": names.get(name, name), "value": value} for name, value in sorted(headers.items())]
     return Secret(quote(json.dumps({"url": url, "method": "POST", "headers": listed}, separators=(",", ":"))))

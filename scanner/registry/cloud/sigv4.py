@@ -27,7 +27,7 @@ class Keys:
     seconds: float = float("inf")
 
 
-def signed(
+def signed_headers(
     method: str, url: str, headers: Mapping[str, str], body: bytes, keys: Keys, region: str, service: str, now: datetime
 ) -> dict[str, str]:
     """Return the headers with those that sign the request. All given headers are signed."""

@@ -61,7 +61,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ListingRequest:
     """With what a list is asked for.
 
     ``namespaces``: the first parts of repositories that the administrator selected (``shop`` of ``shop/**``).
@@ -75,7 +75,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Got:
+class ListingAnswer:
     """A successful answer. ``document`` is what it holds, ``has_next`` whether its Link header names a next page."""
 
     document: Any
@@ -105,13 +105,13 @@ class Listing(ABC):
         """
 
     @abstractmethod
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """Return one page of repositories, without the host. ``position``: `Names.following` of the page before.
 
         Raises RemoteError, NotFoundError.
         """
 
-    def read(self, api: Api, asked: Asked, position: str) -> Names:
+    def read(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """Return one page, after checks that no API needs to pass but every hostile answer must."""
         found = self.page(api, asked, position)
         if len(found.names) > MOST_NAMES:
@@ -148,11 +148,11 @@ class Api:
     def close(self) -> None:
         self._http.close()
 
-    def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Got:
+    def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> ListingAnswer:
         """Send a GET. Raises RemoteError, NotFoundError."""
         return self._ask("GET", path, headers, params=query)
 
-    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Got:
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> ListingAnswer:
         """Send a POST. Raises as `get`."""
         return self._ask("POST", path, headers, content=body)
 
@@ -185,7 +185,7 @@ class Api:
             )
         return True
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str], **more: Any) -> Got:
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], **more: Any) -> ListingAnswer:
         self.requests += 1
         sent = {"Accept": "application/json", **headers}
         try:
@@ -206,7 +206,7 @@ class Api:
             document = load_untrusted_json(answer.body, limit=_MAX_ANSWER, error=RemoteError)
         except RemoteError as error:
             raise self.unusable(f"an answer that cannot be read: {error}") from None
-        return Got(document, answer.headers, self.follows(link))
+        return ListingAnswer(document, answer.headers, self.follows(link))
 
     def _refusal(self, answer: Answer) -> RemoteError | NotFoundError:
         status, code = answer.status, error_code(answer)

@@ -8,7 +8,7 @@ from scanner.config import Secret
 from scanner.model.reference import DOCKER_HUB
 from scanner.registry.client import Names
 from scanner.registry.cloud.base import secret_of
-from scanner.registry.listings.base import PAGE, Api, Asked, Listing, Place, by_group, number
+from scanner.registry.listings.base import PAGE, Api, Listing, ListingRequest, Place, by_group, number
 
 _OFFICIAL = "library"  # Docker's own images: nobody means to poll all of them
 
@@ -27,7 +27,7 @@ class DockerHubListing(Listing):
         """See `Listing.origin`."""
         return "https://hub.docker.com" if place.host == DOCKER_HUB else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         given = asked.credentials
         own = (given.username.lower(),) if given is not None and given.username else ()

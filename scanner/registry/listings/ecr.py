@@ -9,8 +9,8 @@ from scanner.model import cloud_registry
 from scanner.registry.client import Names
 from scanner.registry.cloud import aws
 from scanner.registry.cloud.base import Surroundings
-from scanner.registry.cloud.sigv4 import signed
-from scanner.registry.listings.base import MOST_NAMES, Api, Asked, Listing, Place
+from scanner.registry.cloud.sigv4 import signed_headers
+from scanner.registry.listings.base import MOST_NAMES, Api, Listing, ListingRequest, Place
 
 _TARGET = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories"
 
@@ -29,7 +29,7 @@ class EcrListing(Listing):
         """See `Listing.origin`."""
         return aws.Endpoints.of(place.host).ecr if cloud_registry.is_host(cloud_registry.ECR, place.host) else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         if asked.cloud is None:
             raise api.refused("it lists for an access key or a role only; choose credentials ecr")
@@ -39,7 +39,7 @@ class EcrListing(Listing):
         body = json.dumps(wanted | ({"nextToken": position} if position else {})).encode()
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": _TARGET}
         url, now = f"{api.origin}/", datetime.now(UTC)
-        got = api.post("/", body, signed("POST", url, headers, body, keys, places.region, "ecr", now))
+        got = api.post("/", body, signed_headers("POST", url, headers, body, keys, places.region, "ecr", now))
         names = tuple(api.text(entry, "repositoryName") for entry in api.entries(got.document, "repositories"))
         following = got.document.get("nextToken") or ""
         if not isinstance(following, str):

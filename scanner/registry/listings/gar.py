@@ -10,7 +10,7 @@ from scanner.model import cloud_registry
 from scanner.model.service_account import read_key
 from scanner.patterns import lazy
 from scanner.registry.client import Names
-from scanner.registry.listings.base import MOST_NAMES, Api, Asked, Listing, Place, by_group
+from scanner.registry.listings.base import MOST_NAMES, Api, Listing, ListingRequest, Place, by_group
 
 _HOST = lazy(r"([a-z0-9-]{1,63})-docker\.pkg\.dev")
 _PROJECT = lazy(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
@@ -34,7 +34,7 @@ class GarListing(Listing):
         ours = cloud_registry.is_host(cloud_registry.GAR, place.host)
         return "https://artifactregistry.googleapis.com" if ours else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         given = asked.credentials
         if given is None or given.username != "oauth2accesstoken":
@@ -78,7 +78,7 @@ class GarListing(Listing):
         return by_group(api, position, repositories, read, most=MOST_NAMES)
 
 
-def _project_of(asked: Asked) -> str:
+def _project_of(asked: ListingRequest) -> str:
     """The project of the service account whose key is stored: ``name@PROJECT.iam.gserviceaccount.com``."""
     if asked.cloud is None or not asked.cloud.password:
         return ""

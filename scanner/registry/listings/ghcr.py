@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from scanner.errors import NotFoundError
 from scanner.registry.client import Names
-from scanner.registry.listings.base import PAGE, Api, Asked, Listing, Place, by_group, number
+from scanner.registry.listings.base import PAGE, Api, Listing, ListingRequest, Place, by_group, number
 
 _PERSON = "users"
 
@@ -25,7 +25,7 @@ class GhcrListing(Listing):
         """See `Listing.origin`."""
         return "https://api.github.com" if place.host == "ghcr.io" else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         given = asked.credentials
         if given is None or not given.password:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scanner.registry.client import Names
-from scanner.registry.listings.base import PAGE, Api, Asked, Listing, Place, by_group, number
+from scanner.registry.listings.base import PAGE, Api, Listing, ListingRequest, Place, by_group, number
 
 
 class GitlabListing(Listing):
@@ -31,7 +31,7 @@ class GitlabListing(Listing):
         own = realm.hostname == urlsplit(place.base).hostname
         return f"{realm.scheme}://{realm.netloc}" if own or realm.netloc.lower() == place.token_service else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`. A page of projects is followed by the repositories of each."""
         given = asked.credentials
         if given is None or not given.password:

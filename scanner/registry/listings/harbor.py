@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scanner.registry.client import Names
-from scanner.registry.listings.base import PAGE, Api, Asked, Listing, Place, basic, number
+from scanner.registry.listings.base import PAGE, Api, Listing, ListingRequest, Place, basic, number
 
 
 class HarborListing(Listing):
@@ -21,7 +21,7 @@ class HarborListing(Listing):
         ours = place.service == "harbor-registry" and place.realm_parts.path == "/service/token"
         return place.base if ours else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         page = number(api, position)
         query = {"page": str(page), "page_size": str(PAGE)}

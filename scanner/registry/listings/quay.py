@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scanner.registry.client import Names
-from scanner.registry.listings.base import Api, Asked, Listing, Place, by_group
+from scanner.registry.listings.base import Api, Listing, ListingRequest, Place, by_group
 
 _TOKEN = "$oauthtoken"  # noqa: S105 (the user name that says that the password is an OAuth token)
 
@@ -24,7 +24,7 @@ class QuayListing(Listing):
         ours = parts.netloc.lower() == place.host and parts.path == "/v2/auth"
         return place.base if place.host == "quay.io" or ours else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         given = asked.credentials
         namespaces = list(asked.namespaces)

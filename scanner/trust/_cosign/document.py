@@ -18,7 +18,7 @@ from scanner.errors import UsageError
 from scanner.model.pem import PUBLIC_KEY, pem_blocks, refuse_private_key
 from scanner.trust._cosign.authorities import Authorities, Authority, Log
 from scanner.trust._cosign.identity import Identity, Text
-from scanner.trust._documents import UnsoundTrust, load_document, validated
+from scanner.trust._documents import UnsoundTrust, load_document, validate_model
 from scanner.trust._pki import (
     PublicKey,
     certificates_pem,
@@ -105,7 +105,7 @@ def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
         value: Mapping[str, Any] = {"keys": _keys_by_name(data.decode("utf-8", "replace"), where)}
     else:
         value = load_document(data, where)
-    return validated(Document, value, where).model_dump(mode="json", exclude_defaults=True)
+    return validate_model(Document, value, where).model_dump(mode="json", exclude_defaults=True)
 
 
 def _keys_by_name(text: str, where: str) -> Mapping[str, str]:
@@ -119,7 +119,7 @@ def _keys_by_name(text: str, where: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=64)
 def _trust(text: str) -> CosignTrust:
-    document = validated(Document, json.loads(text), "the trust root")
+    document = validate_model(Document, json.loads(text), "the trust root")
     root, authorities = None, _own_authorities(document)
     if document.trusted_root is not None or (document.identities and not document.fulcio):
         # Imported only here: the library is large, and most trust roots are keys.

@@ -14,7 +14,7 @@ from cryptography import x509
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.trust._cosign.payload import MAX_ENVELOPE, members, parse_envelope
 from scanner.trust._cosign.transparency import LogEntry, parse_annotation, parse_bundle_entry
-from scanner.trust._cosign.verification import Signed
+from scanner.trust._cosign.verification import FoundSignature
 from scanner.trust._pki import decode_base64, load_certificates, load_der_certificate
 from scanner.trust._timestamp import MAX_TIMESTAMP
 from scanner.trust.base import SignatureRefused
@@ -69,7 +69,7 @@ class _Material:
     timestamps: tuple[bytes, ...]
 
 
-def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: bool) -> Signed:
+def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: bool) -> FoundSignature:
     """Parse a layer with its annotations.
 
     The annotations are not signed. Raises SignatureRefused(reason="malformed").
@@ -83,7 +83,7 @@ def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: b
         signatures = (decode_base64(annotations[_SIGNATURE], "the signature"),)
     else:
         raise SignatureRefused("a layer without a signature", reason="malformed")
-    return Signed(
+    return FoundSignature(
         payload=payload,
         signed_bytes=signed_bytes,
         signatures=signatures,
@@ -109,7 +109,7 @@ def _classic_timestamp(text: str) -> tuple[bytes, ...]:
     return (decode_base64(members(document, "the timestamp").get("SignedRFC3161Timestamp"), "the timestamp"),)
 
 
-def parse_bundle(data: bytes) -> Signed:
+def parse_bundle(data: bytes) -> FoundSignature:
     """Parse a sigstore bundle (protobuf-specs, sigstore_bundle.proto) with a DSSE envelope. Raises SignatureRefused."""
     loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
     # ``null`` first: protobuf writers may emit it for a missing member, and the library refuses it.
@@ -129,7 +129,7 @@ def parse_bundle(data: bytes) -> Signed:
     tokens = stamps.get("rfc3161Timestamps", [])
     if not isinstance(entries, list) or not isinstance(tokens, list) or len(entries) > _MAX_LOG_ENTRIES:
         raise SignatureRefused("the bundle's verification material is not well-formed", reason="malformed")
-    return Signed(
+    return FoundSignature(
         payload=envelope.payload,
         signed_bytes=envelope.signed_bytes,
         signatures=envelope.signatures,

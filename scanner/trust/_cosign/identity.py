@@ -44,8 +44,10 @@ class Identity(BaseModel):
         return self
 
     def matches(self, issuer: str, subject: str) -> bool:
-        return _fits(self.issuer, self.issuer_regexp, issuer) and _fits(self.subject, self.subject_regexp, subject)
+        return _matches(self.issuer, self.issuer_regexp, issuer) and _matches(
+            self.subject, self.subject_regexp, subject
+        )
 
 
-def _fits(exact: str | None, pattern: str | None, value: str) -> bool:
+def _matches(exact: str | None, pattern: str | None, value: str) -> bool:
     return value == exact if exact is not None else bool(pattern and re2.fullmatch(pattern, value))

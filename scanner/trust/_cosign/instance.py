@@ -28,7 +28,7 @@ from scanner.errors import ScannerError
 from scanner.model.untrusted import clean_text
 from scanner.trust._cosign.authorities import ALWAYS, Authorities, Authority, Log, Period
 from scanner.trust._cosign.identity import Identity
-from scanner.trust._cosign.keyless import Who, check_certificate, check_identity, check_sct
+from scanner.trust._cosign.keyless import KeylessSigner, check_certificate, check_identity, check_sct
 from scanner.trust._pki import key_id, load_der_certificate, usable
 from scanner.trust.base import SignatureRefused
 
@@ -125,7 +125,7 @@ class _OneOf:
         check_identity(cert, self.identities)
 
 
-def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identity]) -> Who:
+def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identity]) -> KeylessSigner:
     """Verify a bundle's DSSE envelope and return its signer: certificate, SCT, log proofs (Rekor v1 and v2), times and
     identity.
 

@@ -30,7 +30,7 @@ _OTHER_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 
 
 @dataclass(frozen=True)
-class Who:
+class KeylessSigner:
     """A keyless signer: the certificate's subject, and the identity provider that confirmed it."""
 
     subject: str
@@ -104,7 +104,7 @@ def _signed_by_log(sct: SignedCertificateTimestamp, leaf: x509.Certificate, issu
     return head + entry + struct.pack("!H", len(sct.extension_bytes)) + sct.extension_bytes
 
 
-def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]) -> Who:
+def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]) -> KeylessSigner:
     """Return the signer if issuer and subject of the certificate match one of ``identities``.
 
     Raises SignatureRefused: identity, malformed.
@@ -112,7 +112,7 @@ def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]
     issuer, subjects = _issuer(certificate), _subjects(certificate)
     for subject in subjects:
         if any(identity.matches(issuer, subject) for identity in identities):
-            return Who(subject, issuer)
+            return KeylessSigner(subject, issuer)
     shown = clean_text(", ".join(subjects) or "no subject", 200)
     raise SignatureRefused(f"signed by {shown} issued by {clean_text(issuer or 'no issuer', 200)}", reason="identity")
 

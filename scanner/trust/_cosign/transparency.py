@@ -49,7 +49,7 @@ class LogEntry:
 
 
 @dataclass(frozen=True)
-class Signing:
+class LoggedSignature:
     """The signature that the log entry must be about. ``certificate`` is None for a signature by a key."""
 
     payload: bytes
@@ -121,7 +121,7 @@ def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
     log.period.require(entry.time, "the transparency log", "tlog")
 
 
-def check_entry(entry: LogEntry, signing: Signing) -> None:
+def check_entry(entry: LogEntry, signing: LoggedSignature) -> None:
     """Check that the promised entry is about this payload, signature and signer.
 
     Raises SignatureRefused(reason="tlog").
@@ -140,7 +140,7 @@ def is_in_toto(entry: LogEntry) -> bool:
     return (body.get("kind"), body.get("apiVersion")) == ("intoto", "0.0.2")
 
 
-def _hashed_rekord(spec: Mapping[str, object], signing: Signing) -> None:
+def _hashed_rekord(spec: Mapping[str, object], signing: LoggedSignature) -> None:
     found = members(members(spec.get("data"), "data").get("hash"), "data.hash")
     _same_hash(found, signing.signed_bytes)
     signature = members(spec.get("signature"), "signature")
@@ -149,12 +149,12 @@ def _hashed_rekord(spec: Mapping[str, object], signing: Signing) -> None:
     _same_signer(members(signature.get("publicKey"), "publicKey").get("content"), signing)
 
 
-def _dsse(spec: Mapping[str, object], signing: Signing) -> None:
+def _dsse(spec: Mapping[str, object], signing: LoggedSignature) -> None:
     _same_hash(members(spec.get("payloadHash"), "payloadHash"), signing.payload)
     _one_signature(spec.get("signatures"), "signature", "verifier", signing, doubly=False)
 
 
-def _in_toto(spec: Mapping[str, object], signing: Signing) -> None:
+def _in_toto(spec: Mapping[str, object], signing: LoggedSignature) -> None:
     content = members(spec.get("content"), "content")
     _same_hash(members(content.get("payloadHash"), "payloadHash"), signing.payload)
     envelope = members(content.get("envelope"), "envelope")
@@ -162,7 +162,7 @@ def _in_toto(spec: Mapping[str, object], signing: Signing) -> None:
     _one_signature(envelope.get("signatures"), "sig", "publicKey", signing, doubly=True)
 
 
-def _one_signature(listed: object, name: str, signer: str, signing: Signing, *, doubly: bool) -> None:
+def _one_signature(listed: object, name: str, signer: str, signing: LoggedSignature, *, doubly: bool) -> None:
     for item in listed if isinstance(listed, list) else []:
         logged = decode_base64(members(item, "a logged signature").get(name), "the logged signature")
         if doubly:
@@ -173,7 +173,7 @@ def _one_signature(listed: object, name: str, signer: str, signing: Signing, *, 
     raise SignatureRefused("the log entry is about another signature", reason="tlog")
 
 
-_KINDS: Mapping[tuple[object, object], Callable[[Mapping[str, object], Signing], None]] = {
+_KINDS: Mapping[tuple[object, object], Callable[[Mapping[str, object], LoggedSignature], None]] = {
     ("hashedrekord", "0.0.1"): _hashed_rekord,
     ("dsse", "0.0.1"): _dsse,
     ("intoto", "0.0.2"): _in_toto,
@@ -190,7 +190,7 @@ def _same_hash(found: Mapping[str, object], data: bytes) -> None:
         raise SignatureRefused("the log entry is about another payload", reason="tlog")
 
 
-def _same_signer(content: object, signing: Signing) -> None:
+def _same_signer(content: object, signing: LoggedSignature) -> None:
     pem = decode_base64(content, "the logged key")
     try:
         # Rekor stores what the client sent as its verifier: a certificate (keyless) or a bare key.

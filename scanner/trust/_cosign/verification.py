@@ -14,14 +14,14 @@ from cryptography import x509
 
 from scanner.model.reference import Digest
 from scanner.trust._cosign.document import CosignTrust
-from scanner.trust._cosign.keyless import Who, check_certificate, check_identity, check_sct
+from scanner.trust._cosign.keyless import KeylessSigner, check_certificate, check_identity, check_sct
 from scanner.trust._cosign.payload import (
     SIGNATURE_PREDICATE,
     check_annotations,
     check_simple_signing,
     check_statement,
 )
-from scanner.trust._cosign.transparency import LogEntry, Signing, check_entry, check_promise, is_in_toto
+from scanner.trust._cosign.transparency import LogEntry, LoggedSignature, check_entry, check_promise, is_in_toto
 from scanner.trust._pki import PublicKey, certificate_key, key_id, verify_signature
 from scanner.trust._timestamp import Timestamp, verify_timestamp
 from scanner.trust.base import SignatureRefused
@@ -50,7 +50,7 @@ class Material(Protocol):
 
 
 @dataclass(frozen=True)
-class Signed:
+class FoundSignature:
     """A signature as it was found; nothing in it is verified yet.
 
     ``statement``: the payload is an in-toto statement, otherwise simple signing. ``bundle``: the whole sigstore bundle,
@@ -66,7 +66,7 @@ class Signed:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedSignature:
     """A verified signature. ``signer`` is equal for two signatures by the same signer: a key id, or an identity."""
 
     signer: str
@@ -80,7 +80,7 @@ class Accepted:
     notes: tuple[str, ...] = ()
 
 
-def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
+def verify_one(signed: FoundSignature, trust: CosignTrust, digest: Digest) -> AcceptedSignature:
     """Verify one signature of ``digest`` and return its signer.
 
     Raises SignatureRefused; its reason is the first step that failed.
@@ -89,7 +89,7 @@ def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
     if name is None:
         who, logged = _keyless(signed, signature, key, trust)
     else:
-        signing = Signing(signed.payload, signed.signed_bytes, signature, key, None)
+        signing = LoggedSignature(signed.payload, signed.signed_bytes, signature, key, None)
         # Logged or not, the payload is checked last: a refusal then names a problem of the key or log first, if there
         # is one.
         who, logged = None, check_log(signed, signing, trust, keyless=False)  # 2
@@ -98,12 +98,14 @@ def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
         check_annotations(claims, trust.annotations)  # 5
     if who is not None:
         signer = f"{who.subject} {who.issuer}"
-        return Accepted(signer, who.subject, key_id(key), who.issuer, kind, fields, truncated, logged)
+        return AcceptedSignature(signer, who.subject, key_id(key), who.issuer, kind, fields, truncated, logged)
     notes = () if logged else ("the trust root does not require the transparency log",)
-    return Accepted(key_id(key), name or "", key_id(key), "", kind, fields, truncated, logged, notes)
+    return AcceptedSignature(key_id(key), name or "", key_id(key), "", kind, fields, truncated, logged, notes)
 
 
-def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrust) -> tuple[Who, datetime | None]:
+def _keyless(
+    signed: FoundSignature, signature: bytes, key: PublicKey, trust: CosignTrust
+) -> tuple[KeylessSigner, datetime | None]:
     """Verify a bundle with sigstore's own library, and everything else by our steps.
 
     Also by our steps: a bundle with a log entry of the older kind ``intoto``. The library accepts no time from such an
@@ -113,12 +115,12 @@ def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrus
         from scanner.trust._cosign.instance import verify_bundle
 
         return verify_bundle(signed.bundle, trust.root, trust.identities), None
-    signing = Signing(signed.payload, signed.signed_bytes, signature, key, signed.material.certificate)
+    signing = LoggedSignature(signed.payload, signed.signed_bytes, signature, key, signed.material.certificate)
     logged = check_log(signed, signing, trust, keyless=True)  # 2
     return check_keyless(signed, signature, trust, logged), logged  # 3
 
 
-def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, str | None]:
+def find_signer(signed: FoundSignature, trust: CosignTrust) -> tuple[PublicKey, bytes, str | None]:
     """Step 1: find the key that verifies the signature: a trusted key (with its name), or the certificate's key
     (keyless, name None).
 
@@ -138,7 +140,9 @@ def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, s
     raise SignatureRefused("the signature does not verify with the key of its certificate")
 
 
-def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: bool) -> datetime | None:
+def check_log(
+    signed: FoundSignature, signing: LoggedSignature, trust: CosignTrust, *, keyless: bool
+) -> datetime | None:
     """Step 2: return when the log recorded this signature, or None if no entry is required.
 
     A keyless signature requires an entry, unless a timestamp authority can prove the time.
@@ -162,7 +166,9 @@ def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: 
     return None
 
 
-def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: datetime | None) -> Who:
+def check_keyless(
+    signed: FoundSignature, signature: bytes, trust: CosignTrust, logged: datetime | None
+) -> KeylessSigner:
     """Step 3: the certificate comes from the authority, was valid when the signature was made, was recorded by a CT
     log, and matches an identity.
     """
@@ -177,7 +183,7 @@ def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: 
     return check_identity(signed.material.certificate, trust.identities)
 
 
-def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Timestamp:
+def check_timestamps(signed: FoundSignature, signature: bytes, trust: CosignTrust) -> Timestamp:
     """Return the first timestamp over the signature by a trusted authority.
 
     Raises SignatureRefused(reason="timestamp").
@@ -196,7 +202,9 @@ def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Ti
     raise refused
 
 
-def check_payload(signed: Signed, digest: Digest) -> tuple[str, Mapping[str, Any], tuple[tuple[str, str], ...], bool]:
+def check_payload(
+    signed: FoundSignature, digest: Digest
+) -> tuple[str, Mapping[str, Any], tuple[tuple[str, str], ...], bool]:
     """Step 4: check that the signed payload is about this image.
 
     Returns the predicate type (empty for a signature), the claims, the predicate's fields, and whether fields were left

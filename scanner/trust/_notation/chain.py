@@ -51,7 +51,7 @@ def check_chain(chain: Sequence[x509.Certificate]) -> None:
     for certificate, issuer in zip(chain, [*chain[1:], chain[-1]], strict=True):
         if not issued_by(certificate, issuer):
             last = certificate is issuer
-            raise _refused(
+            raise _refused_chain(
                 "the chain does not end in a self-signed root"
                 if last
                 else "a certificate of the chain was not issued by the next one"
@@ -66,19 +66,19 @@ def check_chain(chain: Sequence[x509.Certificate]) -> None:
 
 def _check_strength(certificate: x509.Certificate) -> None:
     if not isinstance(certificate.signature_hash_algorithm, _HASHES):
-        raise _refused("a certificate is signed with something other than SHA-256, SHA-384 or SHA-512")
+        raise _refused_chain("a certificate is signed with something other than SHA-256, SHA-384 or SHA-512")
     key = certificate_key(certificate)
     strong = (isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA) or (
         isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= _MIN_EC
     )
     if not strong:
-        raise _refused("a certificate's key is too weak or of another kind than RSA or EC")
+        raise _refused_chain("a certificate's key is too weak or of another kind than RSA or EC")
 
 
 def _check_leaf(leaf: x509.Certificate) -> None:
     constraints, usage = extension(leaf, x509.BasicConstraints), _key_usage(leaf)
     if constraints is not None and constraints.ca:
-        raise _refused("the leaf is an authority's certificate")
+        raise _refused_chain("the leaf is an authority's certificate")
     others = (
         usage.content_commitment,
         usage.key_encipherment,
@@ -88,33 +88,33 @@ def _check_leaf(leaf: x509.Certificate) -> None:
         usage.crl_sign,
     )
     if not usage.digital_signature or any(others):
-        raise _refused("the leaf's key usage must be digitalSignature alone")
+        raise _refused_chain("the leaf's key usage must be digitalSignature alone")
     purposes = extension(leaf, x509.ExtendedKeyUsage)
     if purposes is not None and (_NOT_FOR_CODE & set(purposes) or ExtendedKeyUsageOID.CODE_SIGNING not in purposes):
-        raise _refused("the leaf must be for code signing only")
+        raise _refused_chain("the leaf must be for code signing only")
 
 
 def _check_authority(certificate: x509.Certificate, below: int) -> None:
     constraints = [item for item in certificate.extensions if item.oid == x509.BasicConstraints.oid]
     if not constraints or not constraints[0].critical or not is_authority(certificate, below):
-        raise _refused("an issuer in the chain is not a certificate authority, or not allowed at this depth")
+        raise _refused_chain("an issuer in the chain is not a certificate authority, or not allowed at this depth")
     if not _key_usage(certificate).key_cert_sign:
-        raise _refused("an issuer in the chain may not sign certificates")
+        raise _refused_chain("an issuer in the chain may not sign certificates")
 
 
 def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage:
     for item in certificate.extensions:
         if isinstance(item.value, x509.KeyUsage) and item.critical:
             return item.value
-    raise _refused("a certificate has no critical key usage")
+    raise _refused_chain("a certificate has no critical key usage")
 
 
 def check_authenticity(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]) -> None:
     """Check that a certificate of the chain is in a trust store. Raises SignatureRefused(reason="certificate")."""
     if not trusted:
-        raise _refused("the trust policy's stores of the right kind hold no certificate")
+        raise _refused_chain("the trust policy's stores of the right kind hold no certificate")
     if not any(certificate in trusted for certificate in chain):
-        raise _refused("no certificate of the chain is in the trust policy's stores")
+        raise _refused_chain("no certificate of the chain is in the trust policy's stores")
 
 
 def check_identity(leaf: x509.Certificate, identities: Sequence[Attributes] | None) -> None:
@@ -141,5 +141,5 @@ def attributes(name: x509.Name) -> Attributes:
     return {key: values[0] for key, values in found.items() if len(values) == 1}
 
 
-def _refused(message: str) -> SignatureRefused:
+def _refused_chain(message: str) -> SignatureRefused:
     return SignatureRefused(message, reason="certificate")

@@ -85,7 +85,7 @@ def parse_envelope(data: bytes, media_type: str) -> Envelope:
         return _parse_jws(data)
     if media_type == COSE:
         return _parse_cose(data)
-    raise _malformed(f"a signature of media type {clean_text(media_type, 100)}")
+    raise _malformed_envelope(f"a signature of media type {clean_text(media_type, 100)}")
 
 
 def check_integrity(envelope: Envelope) -> None:
@@ -128,7 +128,7 @@ def _parse_jws(data: bytes) -> Envelope:
     """Parse flattened JSON (RFC 7515 section 7.2.2) with exactly its four members; no general or compact form."""
     document = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
     if not isinstance(document, dict) or set(document) != {"payload", "protected", "header", "signature"}:
-        raise _malformed("a JWS must have exactly payload, protected, header and signature")
+        raise _malformed_envelope("a JWS must have exactly payload, protected, header and signature")
     protected_text, payload_text = document["protected"], document["payload"]
     payload = _base64url(payload_text, "payload")
     protected = load_untrusted_json(
@@ -138,11 +138,11 @@ def _parse_jws(data: bytes) -> Envelope:
     _check_apart(header, unprotected)
     alg = header.get("alg")
     if not isinstance(alg, str):
-        raise _malformed("alg must be a text")
+        raise _malformed_envelope("alg must be a text")
     times = {name: _rfc3339(header.get(name), name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)}
     x5c = unprotected.get("x5c")
     if not isinstance(x5c, list) or not all(isinstance(item, str) for item in x5c):
-        raise _malformed("x5c must be a list of certificates")
+        raise _malformed_envelope("x5c must be a list of certificates")
     return _envelope(
         media_type=JWS,
         alg=alg,
@@ -162,27 +162,27 @@ def _parse_cose(data: bytes) -> Envelope:
     """Parse a tagged COSE_Sign1 (RFC 9052 section 4.2) with nothing after it."""
     message = _cbor(data, "the envelope")
     if not isinstance(message, cbor2.CBORTag) or message.tag != _TAG_SIGN1:
-        raise _malformed("not a tagged COSE_Sign1")
+        raise _malformed_envelope("not a tagged COSE_Sign1")
     parts = message.value
     if not isinstance(parts, list | tuple) or len(parts) != 4 or not isinstance(parts[1], Mapping):
-        raise _malformed("a COSE_Sign1 has four parts")
+        raise _malformed_envelope("a COSE_Sign1 has four parts")
     protected, unprotected, payload, signature = parts
     if not all(isinstance(item, bytes) for item in (protected, payload, signature)):
-        raise _malformed("protected, payload and signature must be byte strings")
+        raise _malformed_envelope("protected, payload and signature must be byte strings")
     header = _cbor(protected, "the protected header")
     if not isinstance(header, Mapping):
-        raise _malformed("the protected header is not a map")
+        raise _malformed_envelope("the protected header is not a map")
     for label in (*header, *unprotected):
         if type(label) not in (int, str):  # in Python true and 1.0 equal 1, the label of alg
-            raise _malformed("a header's label is neither a whole number nor a text")
+            raise _malformed_envelope("a header's label is neither a whole number nor a text")
     _check_apart(header, unprotected)
     if type(header.get(_ALG)) is not int:
-        raise _malformed("alg must be a whole number")
+        raise _malformed_envelope("alg must be a whole number")
     times = {name: _epoch(header.get(name), name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)}
     chain, timestamp = unprotected.get(_X5CHAIN), unprotected.get(_TIMESTAMP, b"")
     chain = [chain] if isinstance(chain, bytes) else chain
     if not isinstance(chain, list | tuple) or not all(isinstance(item, bytes) for item in (*chain, timestamp)):
-        raise _malformed("x5chain must be a list of certificates")
+        raise _malformed_envelope("x5chain must be a list of certificates")
     return _envelope(
         media_type=COSE,
         alg=header[_ALG],
@@ -214,18 +214,18 @@ def _envelope(
 ) -> Envelope:
     """Check what both forms must contain (signature-specification.md, signed attributes)."""
     if content_type != _PAYLOAD_TYPE:
-        raise _malformed(f"the payload is of type {clean_text(str(content_type), 100)}")
+        raise _malformed_envelope(f"the payload is of type {clean_text(str(content_type), 100)}")
     scheme = headers.get(SCHEME)
     if scheme not in (X509, AUTHORITY):
-        raise _malformed(f"the signing scheme is {clean_text(str(scheme), 100)}")
+        raise _malformed_envelope(f"the signing scheme is {clean_text(str(scheme), 100)}")
     by_authority = scheme == AUTHORITY
     if times[SIGNING_TIME if not by_authority else AUTHENTIC_TIME] is None:
-        raise _malformed("the time of signing is missing")
+        raise _malformed_envelope("the time of signing is missing")
     if times[AUTHENTIC_TIME if not by_authority else SIGNING_TIME] is not None:
-        raise _malformed("the time of signing belongs to the other signing scheme")
+        raise _malformed_envelope("the time of signing belongs to the other signing scheme")
     _check_critical(critical, headers)
     if not 1 <= len(chain) <= _MAX_CHAIN:
-        raise _malformed(f"a chain must have one to {_MAX_CHAIN} certificates")
+        raise _malformed_envelope(f"a chain must have one to {_MAX_CHAIN} certificates")
     return Envelope(
         media_type=media_type,
         alg=alg,
@@ -246,7 +246,7 @@ def _check_apart(protected: Mapping[Any, object], unprotected: Mapping[Any, obje
     different values. ``crit`` must be signed.
     """
     if protected.keys() & unprotected.keys() or {"crit", _CRIT} & unprotected.keys():
-        raise _malformed("a header is both signed and unsigned, or crit is unsigned")
+        raise _malformed_envelope("a header is both signed and unsigned, or crit is unsigned")
 
 
 def _check_critical(critical: object, headers: Mapping[Any, object]) -> None:
@@ -255,18 +255,18 @@ def _check_critical(critical: object, headers: Mapping[Any, object]) -> None:
     A verification plug-in is announced by a critical header. We have none, so such a signature is refused.
     """
     if not isinstance(critical, list | tuple) or not all(type(name) in (int, str) for name in critical):
-        raise _malformed("crit must be a list of header names")
+        raise _malformed_envelope("crit must be a list of header names")
     names = set(critical)
     if len(names) != len(critical) or not all(name in headers for name in names):
-        raise _malformed("crit names a header twice, or a header that does not exist")
+        raise _malformed_envelope("crit names a header twice, or a header that does not exist")
     unknown = names - _CRITICAL
     if unknown:
-        raise _malformed(
+        raise _malformed_envelope(
             f"a critical header is not understood: {clean_text(', '.join(sorted(map(str, unknown))), 200)}"
         )
     must = {name for name in _CRITICAL if name in headers}
     if not must <= names:
-        raise _malformed(f"{sorted(must - names)[0]} must be critical")
+        raise _malformed_envelope(f"{sorted(must - names)[0]} must be critical")
 
 
 def _cbor(data: bytes, what: str) -> Any:
@@ -281,9 +281,9 @@ def _cbor(data: bytes, what: str) -> Any:
         )
         value = decoder.decode()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _malformed(f"{what} is not valid CBOR") from error
+        raise _malformed_envelope(f"{what} is not valid CBOR") from error
     if stream.tell() != len(data):
-        raise _malformed(f"there is data after {what}")
+        raise _malformed_envelope(f"there is data after {what}")
     return value
 
 
@@ -307,7 +307,7 @@ def _epoch(value: object, name: str) -> datetime | None:
         return None
     seconds = value.value if isinstance(value, _Epoch) else None
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 <= seconds < 253402300800:
-        raise _malformed(f"{name} is not an epoch time")
+        raise _malformed_envelope(f"{name} is not an epoch time")
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -315,7 +315,7 @@ def _rfc3339(value: object, name: str) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, str) or not _TIME.fullmatch(value):
-        raise _malformed(f"{name} is not an RFC 3339 time")
+        raise _malformed_envelope(f"{name} is not an RFC 3339 time")
     # fromisoformat takes six digits of a second at most; Go writes up to nine.
     head, dot, fraction = value.partition(".")
     if dot:
@@ -325,27 +325,27 @@ def _rfc3339(value: object, name: str) -> datetime | None:
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise _malformed(f"{name} is not a time") from error
+        raise _malformed_envelope(f"{name} is not a time") from error
 
 
 def _base64url(text: object, what: str) -> bytes:
     """Decode base64url without padding (RFC 7515 section 2), in its one canonical form: one envelope has one text."""
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
-        raise _malformed(f"{what} is not base64url")
+        raise _malformed_envelope(f"{what} is not base64url")
     try:
         found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:
-        raise _malformed(f"{what} is not base64url") from error
+        raise _malformed_envelope(f"{what} is not base64url") from error
     if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != text:
-        raise _malformed(f"{what} is not base64url in its canonical form")
+        raise _malformed_envelope(f"{what} is not base64url in its canonical form")
     return found
 
 
 def _object(value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise _malformed(f"{what} is not an object")
+        raise _malformed_envelope(f"{what} is not an object")
     return value
 
 
-def _malformed(message: str) -> SignatureRefused:
+def _malformed_envelope(message: str) -> SignatureRefused:
     return SignatureRefused(message, reason="malformed")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from cryptography import x509
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from scanner.trust._documents import UnsoundTrust, load_document, validated
+from scanner.trust._documents import UnsoundTrust, load_document, validate_model
 from scanner.trust._pki import certificates_pem, load_certificates
 from scanner.trust.base import SignatureRefused
 
@@ -65,11 +65,11 @@ _StoreName = Annotated[str, AfterValidator(_store)]
 _Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _SignatureVerification(_Strict):
+class _SignatureVerification(_StrictModel):
     level: Literal["strict", "permissive", "audit", "skip"]
     override: dict[Literal["integrity", "authenticity", "authenticTimestamp", "expiry", "revocation"], Action] = Field(
         default_factory=dict
@@ -89,7 +89,7 @@ class _SignatureVerification(_Strict):
         return self
 
 
-class _TrustPolicy(_Strict):
+class _TrustPolicy(_StrictModel):
     name: _Text
     registryScopes: tuple[_Text, ...] = Field(min_length=1, max_length=1000)
     signatureVerification: _SignatureVerification
@@ -111,7 +111,7 @@ class _TrustPolicy(_Strict):
         return self
 
 
-class _TrustPolicyDocument(_Strict):
+class _TrustPolicyDocument(_StrictModel):
     version: Literal["1.0"]
     trustPolicies: tuple[_TrustPolicy, ...] = Field(min_length=1, max_length=200)
 
@@ -126,7 +126,7 @@ class _TrustPolicyDocument(_Strict):
         return self
 
 
-class Document(_Strict):
+class Document(_StrictModel):
     """The members of a Notation trust document. See docs/signatures.md."""
 
     trustpolicy: _TrustPolicyDocument
@@ -195,7 +195,7 @@ def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
     value = load_document(data, where)
     if "trustPolicies" in value:
         value = {"trustpolicy": value}
-    return validated(Document, value, where).model_dump(mode="json", exclude_defaults=True)
+    return validate_model(Document, value, where).model_dump(mode="json", exclude_defaults=True)
 
 
 def parse_trust(document: Mapping[str, Any]) -> NotationTrust:
@@ -205,7 +205,7 @@ def parse_trust(document: Mapping[str, Any]) -> NotationTrust:
 
 @lru_cache(maxsize=64)
 def _trust(text: str) -> NotationTrust:
-    document = validated(Document, json.loads(text), "the trust root")
+    document = validate_model(Document, json.loads(text), "the trust root")
     stores = {name: tuple(c for pem in pems for c in load_certificates(pem)) for name, pems in document.stores.items()}
     return NotationTrust(document, stores)
 

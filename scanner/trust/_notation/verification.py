@@ -21,7 +21,7 @@ _MAX_PAYLOAD = 64 << 10
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedSignature:
     """An accepted signature.
 
     ``expires``: when the policy stops to accept it; None if time alone never ends it. ``notes``: failures that the
@@ -35,7 +35,7 @@ class Accepted:
 
 def verify_one(
     data: bytes, media_type: str, artifact: Descriptor, trust: NotationTrust, policy: Policy, now: datetime
-) -> Accepted:
+) -> AcceptedSignature:
     """Verify the signature of ``artifact`` in the envelope ``data``.
 
     Raises SignatureRefused for the first enforced step that failed.
@@ -52,7 +52,7 @@ def verify_one(
     notes.step(Validation.EXPIRY, lambda: check_expiry(envelope, now))  # 7
     notes.step(Validation.TIMESTAMP, lambda: check_time(envelope, trust, policy, now))  # 8
     notes.add(revocation_note(envelope, policy))
-    return Accepted(leaf, min(_ends(envelope, policy, now), default=None), tuple(notes))
+    return AcceptedSignature(leaf, min(_ends(envelope, policy, now), default=None), tuple(notes))
 
 
 def _ends(envelope: Envelope, policy: Policy, now: datetime) -> Iterator[datetime]:

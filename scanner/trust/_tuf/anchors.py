@@ -186,10 +186,10 @@ def weak(certificate: x509.Certificate) -> bool:
 def begin(anchor: Anchor, root: Root, gun: str, now: datetime) -> None:
     """Trust a first root. Raises SignatureRefused(reason="root_untrusted") with the certificates that the root has."""
     leaves = root_leaves(root, gun, now)
-    good = [leaf for leaf in leaves.good if _fits(anchor, leaf, now)]
+    good = [leaf for leaf in leaves.good if _anchor_matches(anchor, leaf, now)]
     if not good:
         raise SignatureRefused(
-            _untrusted(anchor, root, leaves), reason="root_untrusted", hint=_pinning_hint(anchor, leaves)
+            _untrusted_reason(anchor, root, leaves), reason="root_untrusted", hint=_pinning_hint(anchor, leaves)
         )
     _self_signed(root, good)
 
@@ -231,7 +231,7 @@ def _self_signed(root: Root, leaves: Sequence[Leaf]) -> None:
         raise SignatureRefused(f"root {root.version} is not signed by its own keys", reason="root_untrusted") from error
 
 
-def _fits(anchor: Anchor, leaf: Leaf, now: datetime) -> bool:
+def _anchor_matches(anchor: Anchor, leaf: Leaf, now: datetime) -> bool:
     if anchor.mode is Mode.CERT_IDS:
         return leaf.key.id in anchor.ids
     if anchor.mode is Mode.CA:
@@ -241,7 +241,7 @@ def _fits(anchor: Anchor, leaf: Leaf, now: datetime) -> bool:
     return anchor.mode is Mode.TOFU
 
 
-def _untrusted(anchor: Anchor, root: Root, leaves: Leaves) -> str:
+def _untrusted_reason(anchor: Anchor, root: Root, leaves: Leaves) -> str:
     there = ", ".join(leaf.key.id for leaf in leaves.good)
     if there:
         return f"the root is not the one that is trusted: its certificate is {there}"

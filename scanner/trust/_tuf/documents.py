@@ -40,7 +40,7 @@ _DELEGATION = re.compile(r"targets(?:/[-a-z0-9_]+)+", re.ASCII)
 _MAX_ROLE_NAME = 255
 
 
-def malformed(what: str, why: str) -> SignatureRefused:
+def malformed_document(what: str, why: str) -> SignatureRefused:
     return SignatureRefused(f"{clean_text(what, 300)}: {clean_text(why, 300)}", reason="malformed")
 
 
@@ -51,10 +51,10 @@ def canonical(value: Any) -> bytes:
     backslash, so the other escapes of Python's encoder are reverted.
     """
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return _ESCAPE.sub(_unescaped, text).encode()
+    return _ESCAPE.sub(_unescape, text).encode()
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     if match[1]:
         return match[0]
     return _CONTROL[match[2]] if match[2] else chr(int(match[3], 16))
@@ -65,14 +65,14 @@ def load(data: bytes, what: str, limit: int) -> Any:
     try:
         value = load_untrusted_json(data, limit=limit, depth=64, error=SignatureRefused, reason="malformed")
     except SignatureRefused as error:
-        raise malformed(what, str(error)) from error
+        raise malformed_document(what, str(error)) from error
     _only_integers(value, what)
     return value
 
 
 def _only_integers(value: Any, what: str) -> None:
     if isinstance(value, float) or (is_int(value) and abs(value) > _MAX_INTEGER):
-        raise malformed(what, "a number that is not an integer, or too large to be read exactly")
+        raise malformed_document(what, "a number that is not an integer, or too large to be read exactly")
     if isinstance(value, dict):
         for item in value.values():
             _only_integers(item, what)
@@ -97,7 +97,7 @@ def decode_base64(value: Any, what: str) -> bytes:
             return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise malformed(what, "not base64")
+    raise malformed_document(what, "not base64")
 
 
 def parse_time(value: Any, what: str) -> datetime:
@@ -111,7 +111,7 @@ def parse_time(value: Any, what: str) -> datetime:
             return datetime.fromisoformat(match[1]).replace(microsecond=fraction, tzinfo=zone).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise malformed(what, "expires is not an RFC 3339 time")
+    raise malformed_document(what, "expires is not an RFC 3339 time")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def parse_keys(value: Any, what: str) -> dict[str, Key]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise malformed(what, "keys is not an object")
+        raise malformed_document(what, "keys is not an object")
     return {listed: _parse_key(item, what) for listed, item in value.items()}
 
 
@@ -158,7 +158,7 @@ def _parse_key(value: Any, what: str) -> Key:
     inner = value.get("keyval") if isinstance(value, dict) else None
     kind = value.get("keytype") if isinstance(value, dict) else None
     if not isinstance(inner, dict) or not isinstance(kind, str):
-        raise malformed(what, "a key without keytype or keyval")
+        raise malformed_document(what, "a key without keytype or keyval")
     raw = decode_base64(inner.get("public"), what)
     identifier = key_id(kind, raw)
     public: Any = None
@@ -197,7 +197,7 @@ class Signature:
     value: bytes
 
 
-def fits(key: Key, signature: Signature, content: bytes) -> bool:
+def signature_is_valid(key: Key, signature: Signature, content: bytes) -> bool:
     """True if the key verifies the signature over this content."""
     public, method, value = key.public, signature.method.lower(), signature.value
     try:
@@ -237,14 +237,14 @@ class Role:
 
 def parse_role(name: str, value: Any, keys: Mapping[str, Key], what: str) -> Role:
     if not isinstance(value, dict):
-        raise malformed(what, f"no role {name}")
+        raise malformed_document(what, f"no role {name}")
     keyids, threshold = value.get("keyids"), value.get("threshold")
     if not is_text_list(keyids):
-        raise malformed(what, f"role {name} has no list of key ids")
+        raise malformed_document(what, f"role {name} has no list of key ids")
     if not is_int(threshold) or threshold < 1:
-        raise malformed(what, f"role {name} has no threshold of 1 or more")
+        raise malformed_document(what, f"role {name} has no threshold of 1 or more")
     if any(keyid not in keys for keyid in keyids):
-        raise malformed(what, f"role {name} names a key that is not defined")
+        raise malformed_document(what, f"role {name} names a key that is not defined")
     return Role(name, frozenset(keyids), threshold, {keyid: keys[keyid] for keyid in keyids})
 
 
@@ -276,11 +276,11 @@ def parse_meta(value: Any, what: str) -> FileMeta:
     found = value.get("hashes") if isinstance(value, dict) else None
     length = value.get("length") if isinstance(value, dict) else None
     if not isinstance(found, dict) or not is_int(length) or length < 0:
-        raise malformed(what, "no hashes or length")
+        raise malformed_document(what, "no hashes or length")
     sha256 = decode_base64(found.get("sha256"), what)
     sha512 = decode_base64(found["sha512"], what) if "sha512" in found else None
     if len(sha256) != 32 or (sha512 is not None and len(sha512) != 64):
-        raise malformed(what, "a hash of the wrong length")
+        raise malformed_document(what, "a hash of the wrong length")
     return FileMeta(length, sha256, sha512)
 
 
@@ -310,12 +310,12 @@ def parse_document(data: bytes, name: str, kind: str, limit: int) -> Document:
     value = load(data, what, limit)
     signed = value.get("signed") if isinstance(value, dict) else None
     if not isinstance(signed, dict):
-        raise malformed(what, "it has no signed member")
+        raise malformed_document(what, "it has no signed member")
     if signed.get("_type") != kind:
-        raise malformed(what, f"its type is not {kind}")
+        raise malformed_document(what, f"its type is not {kind}")
     version = signed.get("version")
     if not is_int(version) or version < 1:
-        raise malformed(what, "version is not a whole number of 1 or more")
+        raise malformed_document(what, "version is not a whole number of 1 or more")
     return Document(
         name=name,
         data=data,
@@ -329,7 +329,7 @@ def parse_document(data: bytes, name: str, kind: str, limit: int) -> Document:
 
 def _parse_signatures(value: Any, what: str) -> tuple[Signature, ...]:
     if not isinstance(value, list) or len(value) > _MAX_SIGNATURES:
-        raise malformed(what, "no list of signatures, or one that is too long")
+        raise malformed_document(what, "no list of signatures, or one that is too long")
     found = []
     for item in value:
         if (
@@ -337,7 +337,7 @@ def _parse_signatures(value: Any, what: str) -> tuple[Signature, ...]:
             or not isinstance(item.get("keyid"), str)
             or not isinstance(item.get("method"), str)
         ):
-            raise malformed(what, "a signature without keyid or method")
+            raise malformed_document(what, "a signature without keyid or method")
         found.append(Signature(item["keyid"], item["method"], decode_base64(item.get("sig"), what)))
     return tuple(found)
 
@@ -355,7 +355,7 @@ def signing_keys(document: Document, role: Role) -> tuple[Key, ...]:
         # counts, so that one key never meets a threshold under several ids.
         if key is None or key.id != signature.keyid or key.identity in found:
             continue
-        if fits(key, signature, document.content):
+        if signature_is_valid(key, signature, document.content):
             found[key.identity] = key
     return tuple(found.values())
 
@@ -398,7 +398,7 @@ def parse_root(data: bytes, limit: int, name: str = "root") -> Root:
     what = f"{name}.json"
     keys, roles = parse_keys(document.signed.get("keys"), what), document.signed.get("roles")
     if not isinstance(roles, dict):
-        raise malformed(what, "no roles")
+        raise malformed_document(what, "no roles")
     needed = ("root", "targets", "snapshot", "timestamp")  # other names are allowed and mean nothing to us
     return Root(document, {role: parse_role(role, roles.get(role), keys, what) for role in needed})
 
@@ -452,9 +452,9 @@ def parse_targets(data: bytes, role: str, limit: int, covers: Delegation | None 
     what = f"{role}.json"
     entries, delegations = document.signed.get("targets"), document.signed.get("delegations")
     if entries is not None and not isinstance(entries, dict):
-        raise malformed(what, "targets is not an object")
+        raise malformed_document(what, "targets is not an object")
     if delegations is not None and not isinstance(delegations, dict):
-        raise malformed(what, "delegations is not an object")
+        raise malformed_document(what, "delegations is not an object")
     return Targets(document, entries or {}, _parse_delegations(delegations or {}, role, what, covers), covers)
 
 
@@ -465,17 +465,17 @@ def _parse_delegations(
     if roles is None:
         return {}
     if not isinstance(roles, list):
-        raise malformed(what, "the delegated roles are not a list")
+        raise malformed_document(what, "the delegated roles are not a list")
     found: dict[str, Delegation] = {}
     for item in roles:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not _is_child(name, parent):
-            raise malformed(what, "a delegated role whose name is not allowed here")
+            raise malformed_document(what, "a delegated role whose name is not allowed here")
         if name in found:
-            raise malformed(what, f"{name} is delegated twice")
+            raise malformed_document(what, f"{name} is delegated twice")
         paths = item.get("paths")
         if paths is not None and not is_text_list(paths):
-            raise malformed(what, f"the paths of {name} are not a list")
+            raise malformed_document(what, f"the paths of {name} are not a list")
         role = parse_role(name, item, keys, what)
         found[name] = Delegation(role, (*(above.paths if above else ()), tuple(paths or ())))
     return found
@@ -490,7 +490,7 @@ def parse_snapshot_meta(document: Document) -> dict[str, FileMeta]:
     what = f"{document.name}.json"
     meta = document.signed.get("meta")
     if not isinstance(meta, dict) or "root" not in meta or "targets" not in meta:
-        raise malformed(what, "it does not list root and targets")
+        raise malformed_document(what, "it does not list root and targets")
     return {name: parse_meta(item, what) for name, item in meta.items()}
 
 
@@ -498,5 +498,5 @@ def parse_timestamp_meta(document: Document) -> FileMeta:
     """Metadata of the snapshot, from a timestamp."""
     meta = document.signed.get("meta")
     if not isinstance(meta, dict) or "snapshot" not in meta:
-        raise malformed(f"{document.name}.json", "it names no snapshot")
+        raise malformed_document(f"{document.name}.json", "it names no snapshot")
     return parse_meta(meta["snapshot"], f"{document.name}.json")

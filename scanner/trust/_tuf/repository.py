@@ -31,7 +31,7 @@ from scanner.trust._tuf.documents import (
     is_int,
     is_text_list,
     load,
-    malformed,
+    malformed_document,
     parse_document,
     parse_root,
     parse_snapshot_meta,
@@ -81,7 +81,7 @@ def drive(steps: Steps[T], fetch: Callable[[Want], bytes | None]) -> T:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenDocument:
     """The newest known document of a role. A later one must not be older, nor differ in content at the same version."""
 
     version: int
@@ -93,13 +93,13 @@ class State:
     """What is remembered of a repository. ``root``: its root.json. ``listed``: the roles of the last snapshot."""
 
     root: bytes
-    timestamp: Seen | None = None
-    snapshot: Seen | None = None
+    timestamp: SeenDocument | None = None
+    snapshot: SeenDocument | None = None
     listed: frozenset[str] = frozenset()
-    roles: Mapping[str, Seen] = field(default_factory=dict)
+    roles: Mapping[str, SeenDocument] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        def pair(seen: Seen | None) -> list[Any] | None:
+        def pair(seen: SeenDocument | None) -> list[Any] | None:
             return [seen.version, seen.fingerprint] if seen else None
 
         return json.dumps(
@@ -119,18 +119,18 @@ class State:
         what = "the remembered trust state"
         value = load(data, what, STATE_LIMIT)
         if not isinstance(value, dict) or value.get("schema") != "dockwarden/notary-state/1":
-            raise malformed(what, "not written by this version")
+            raise malformed_document(what, "not written by this version")
 
-        def seen(pair: Any) -> Seen | None:
+        def seen(pair: Any) -> SeenDocument | None:
             if pair is None:
                 return None
             if not isinstance(pair, list) or len(pair) != 2 or not is_int(pair[0]) or not isinstance(pair[1], str):
-                raise malformed(what, "not a version and a fingerprint")
-            return Seen(pair[0], pair[1])
+                raise malformed_document(what, "not a version and a fingerprint")
+            return SeenDocument(pair[0], pair[1])
 
         roles, listed = value.get("roles"), value.get("listed")
         if not isinstance(roles, dict) or not is_text_list(listed):
-            raise malformed(what, "no roles")
+            raise malformed_document(what, "no roles")
         found = {name: item for name, pair in roles.items() if (item := seen(pair))}
         root = decode_base64(value.get("root"), what)
         return cls(root, seen(value.get("timestamp")), seen(value.get("snapshot")), frozenset(listed), found)
@@ -225,7 +225,7 @@ class Repository:
     def _update_root(self) -> Steps[None]:
         data = yield Want("root", ROOT_LIMIT)
         if data is None:
-            raise self._missing("root")
+            raise self._missing_target("root")
         served = parse_root(data, ROOT_LIMIT)
         held = self._trusted_root()
         if held is None:
@@ -288,7 +288,7 @@ class Repository:
             self._old_timestamp = self._old_snapshot = None
             self._old_listed = frozenset()
 
-    def _missing(self, name: str) -> SignatureRefused:
+    def _missing_target(self, name: str) -> SignatureRefused:
         if self._remembered is not None:
             return SignatureRefused(f"the server has no {name} any more; it had one before", reason="missing")
         return SignatureRefused("this repository has no trust data: nothing was ever signed", reason="no_trust_data")
@@ -298,7 +298,7 @@ class Repository:
     def _update_timestamp(self) -> Steps[None]:
         data = yield Want("timestamp", TIMESTAMP_LIMIT)
         if data is None:
-            raise self._missing("timestamp")
+            raise self._missing_target("timestamp")
         found = parse_document(data, "timestamp", "Timestamp", TIMESTAMP_LIMIT)
         verify_role(found, self._root.roles["timestamp"])
         newer(found, self._old_timestamp)
@@ -312,7 +312,7 @@ class Repository:
         meta = parse_timestamp_meta(self._timestamp)
         # By hash, never by name: between two requests the server may publish, and the timestamp signs one
         # snapshot only.
-        data = yield from promised("snapshot", meta, SNAPSHOT_LIMIT)
+        data = yield from fetch_target("snapshot", meta, SNAPSHOT_LIMIT)
         found = parse_document(data, "snapshot", "Snapshot", SNAPSHOT_LIMIT)
         verify_role(found, self._root.roles["snapshot"])
         newer(found, self._old_snapshot)
@@ -324,7 +324,7 @@ class Repository:
     # 5.6: update the targets role
 
     def _update_targets(self) -> Steps[None]:
-        found = yield from self._published("targets", self._root.roles["targets"], None)
+        found = yield from self._load_published("targets", self._root.roles["targets"], None)
         # A delegation that vanishes from the snapshot, but is still delegated, would hide what its signer has revoked.
         hidden = sorted(self._old_listed - self._files.keys() & found.delegations.keys())
         if hidden:
@@ -335,16 +335,16 @@ class Repository:
         self._targets = found
         self._roles["targets"] = found
 
-    def _published(self, name: str, role: Role, delegation: Delegation | None) -> Steps[Targets]:
+    def _load_published(self, name: str, role: Role, delegation: Delegation | None) -> Steps[Targets]:
         """Fetch and verify a targets document that the snapshot lists."""
-        data = yield from promised(name, self._files[name], TARGETS_LIMIT)
+        data = yield from fetch_target(name, self._files[name], TARGETS_LIMIT)
         found = parse_targets(data, name, TARGETS_LIMIT, delegation)
         keys = verify_role(found.document, role)
         newer(found.document, self._old_roles.get(name))
         current(found.document, self._now)
         return replace(found, signed_by=keys)
 
-    def _delegated(self, name: str) -> Steps[Targets | None]:
+    def _load_delegated(self, name: str) -> Steps[Targets | None]:
         """Load a delegated role, once.
 
         Returns None if nobody delegates it or it was never published. A failure is remembered and raised again.
@@ -352,13 +352,13 @@ class Repository:
         if name not in self._roles:
             # Only along the tree: a role that its parent no longer delegates must not count, although its file is
             # still served.
-            parent = yield from self._delegated(name.rpartition("/")[0])
+            parent = yield from self._load_delegated(name.rpartition("/")[0])
             delegation = parent.delegations.get(name) if parent else None
             if delegation is None or name not in self._files:
                 self._roles[name] = None
             else:
                 try:
-                    self._roles[name] = yield from self._published(name, delegation.role, delegation)
+                    self._roles[name] = yield from self._load_published(name, delegation.role, delegation)
                 except (SignatureRefused, RemoteError) as error:
                     self._roles[name] = error
         found = self._roles[name]
@@ -386,7 +386,7 @@ class Repository:
 
     def _by_release(self, query: Query) -> Steps[tuple[str, str, str]]:
         """Look in ``targets/releases``, then in ``targets``, and nowhere else, as docker pull does."""
-        released = yield from self._delegated(RELEASES)
+        released = yield from self._load_delegated(RELEASES)
         places = [place for place in (released, self._targets) if place is not None]
         if query.tag is not None:
             for place in places:
@@ -404,14 +404,14 @@ class Repository:
         places = []
         for signer in query.signers:
             role = signer if signer.startswith("targets/") else f"targets/{signer}"
-            place = yield from self._delegated(role)
+            place = yield from self._load_delegated(role)
             if place is None:
                 raise SignatureRefused(
                     f"{clean_text(signer, 100)} has signed nothing in this repository", reason="signer_missing"
                 )
             places.append(place)
         if query.tag is not None:
-            return query.tag, _agreed(places, query.tag), places[0].role
+            return query.tag, _agreed_digest(places, query.tag), places[0].role
         for tag in places[0].entries:
             if all(place.lists(tag) and _digest_or_none(place, tag) == query.digest for place in places):
                 return tag, places[0].digest(tag), places[0].role
@@ -433,7 +433,7 @@ class Repository:
             )
         for name in others[:_MAX_SIGNERS]:
             try:
-                place = yield from self._delegated(name)
+                place = yield from self._load_delegated(name)
             except (SignatureRefused, RemoteError) as error:
                 faults.append(Fault(name, error.reason, str(error), isinstance(error, SignatureRefused)))
                 continue
@@ -461,19 +461,21 @@ class Repository:
 
     def state(self) -> State:
         """The state to remember. What this run did not reach or need keeps what was known before."""
-        used = {name: _seen(found.document) for name, found in self._roles.items() if isinstance(found, Targets)}
+        used = {
+            name: _seen_document(found.document) for name, found in self._roles.items() if isinstance(found, Targets)
+        }
         unused = {name: seen for name, seen in self._old_roles.items() if name not in used}
         return State(
             root=self._root.document.data,
-            timestamp=_seen(self._timestamp) if self._timestamp else self._old_timestamp,
-            snapshot=_seen(self._snapshot) if self._snapshot else self._old_snapshot,
+            timestamp=_seen_document(self._timestamp) if self._timestamp else self._old_timestamp,
+            snapshot=_seen_document(self._snapshot) if self._snapshot else self._old_snapshot,
             listed=frozenset(self._files) if self.complete else self._old_listed,
             # Those in use are the last to be forgotten: new names must not displace the version of ``targets``.
             roles=dict([*unused.items(), *used.items()][-_MAX_REMEMBERED:]),
         )
 
 
-def promised(name: str, meta: FileMeta, limit: int) -> Steps[bytes]:
+def fetch_target(name: str, meta: FileMeta, limit: int) -> Steps[bytes]:
     """Fetch a file by its hash, and compare length and every hash with the verified metadata that names it."""
     if meta.length > limit:
         raise SignatureRefused(
@@ -486,7 +488,7 @@ def promised(name: str, meta: FileMeta, limit: int) -> Steps[bytes]:
     return data
 
 
-def newer(document: Document, seen: Seen | None) -> None:
+def newer(document: Document, seen: SeenDocument | None) -> None:
     """Check that a document is not older than the one seen, and not different at the same version.
 
     Raises SignatureRefused(reason="rollback").
@@ -503,8 +505,8 @@ def newer(document: Document, seen: Seen | None) -> None:
         )
 
 
-def _seen(document: Document) -> Seen:
-    return Seen(document.version, document.fingerprint)
+def _seen_document(document: Document) -> SeenDocument:
+    return SeenDocument(document.version, document.fingerprint)
 
 
 def _effective_entries(places: Sequence[Targets]) -> Iterator[tuple[Targets, str]]:
@@ -524,7 +526,7 @@ def _digest_or_none(place: Targets, tag: str) -> str | None:
         return None
 
 
-def _agreed(places: Sequence[Targets], tag: str) -> str:
+def _agreed_digest(places: Sequence[Targets], tag: str) -> str:
     missing = [place.role for place in places if not place.lists(tag)]
     if missing:
         raise SignatureRefused(f"{', '.join(missing)} did not sign this tag", reason="signer_missing")

@@ -117,7 +117,7 @@ def test_pages_that_point_at_themselves_end(tmp_path: Path, made: bytes) -> None
 
 def everything(file: Path) -> None:
     """Read three levels of buckets. Raises UsageError at the end, because none of these files holds anything."""
-    with bolt.opened(file) as root:
+    with bolt.open_root_bucket(file) as root:
         for _, bucket in root.items():
             for _, below in bucket.items() if isinstance(bucket, bolt.Bucket) else ():
                 list(below.items() if isinstance(below, bolt.Bucket) else ())
@@ -128,7 +128,7 @@ def test_values_that_lie_on_one_another_are_not_read(tmp_path: Path) -> None:
     """Each of them is nearly the whole page: together they are a thousand times the file."""
     elements = b"".join(struct.pack("<IIII", 0, 16, 0, 4000) for _ in range(200))
     (tmp_path / "trivy.db").write_bytes(pages(struct.pack("<QHHI", 2, 2, 200, 0) + elements))
-    with bolt.opened(tmp_path / "trivy.db") as root, pytest.raises(UsageError, match="damaged"):
+    with bolt.open_root_bucket(tmp_path / "trivy.db") as root, pytest.raises(UsageError, match="damaged"):
         list(root.items())
 
 

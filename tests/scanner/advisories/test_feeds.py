@@ -122,16 +122,28 @@ def test_two_generations_are_kept(settings: Settings, tmp_path: Path) -> None:
 
 def test_what_was_not_looked_up_stays_unknown(settings: Settings, tmp_path: Path) -> None:
     items = [finding("CVE-2026-1000"), finding("CVE-2026-9999")]
-    assert [(v.known_exploited, v.epss) for v in feeds.annotated(settings, items)] == [(None, None), (None, None)]
+    assert [(v.known_exploited, v.epss) for v in feeds.with_feed_values(settings, items)] == [
+        (None, None),
+        (None, None),
+    ]
     put(settings, file(tmp_path, json.dumps(KEV)))
-    assert [(v.known_exploited, v.epss) for v in feeds.annotated(settings, items)] == [(True, None), (False, None)]
+    assert [(v.known_exploited, v.epss) for v in feeds.with_feed_values(settings, items)] == [
+        (True, None),
+        (False, None),
+    ]
     put(settings, file(tmp_path, EPSS))
     # A CVE that nobody has scored yet is unknown; it is not harmless.
-    assert [(v.known_exploited, v.epss) for v in feeds.annotated(settings, items)] == [(True, 0.91), (False, None)]
+    assert [(v.known_exploited, v.epss) for v in feeds.with_feed_values(settings, items)] == [
+        (True, 0.91),
+        (False, None),
+    ]
 
 
 def test_an_alias_is_the_same_flaw_and_no_cve_is_none_of_theirs(settings: Settings, tmp_path: Path) -> None:
     put(settings, file(tmp_path, json.dumps(KEV)))
     put(settings, file(tmp_path, EPSS))
     items = [finding("GHSA-aaaa", "CVE-2026-1001", "CVE-2026-1000"), finding("TEMP-0000-1")]
-    assert [(v.known_exploited, v.epss) for v in feeds.annotated(settings, items)] == [(True, 0.91), (False, 0.0)]
+    assert [(v.known_exploited, v.epss) for v in feeds.with_feed_values(settings, items)] == [
+        (True, 0.91),
+        (False, 0.0),
+    ]

@@ -98,10 +98,10 @@ def test_a_mirror_behind_its_own_ca_and_a_password(registry: Registry, authority
     with pytest.raises(RemoteError) as refused:
         sources.update(with_ca, sources.TRIVY)
     assert refused.value.reason == "registry_auth_refused"
-    assert sources.known(with_ca)[sources.TRIVY].failures == 2
+    assert sources.recorded_sources(with_ca)[sources.TRIVY].failures == 2
     full = replace(with_ca, registry_credentials=credentials)
     assert sources.update(full, sources.TRIVY)
-    noted = sources.known(full)[sources.TRIVY]
+    noted = sources.recorded_sources(full)[sources.TRIVY]
     assert (noted.origin, noted.failures, noted.failure) == (source, 0, "")
     assert database.status(full).digest is not None
     # A title is never a path.
@@ -155,7 +155,7 @@ def test_a_bad_update_keeps_the_old_one_and_says_so(
     with pytest.raises(ScannerError):
         sources.update(settings, sources.TRIVY)
     assert database.status(settings) == before
-    noted = sources.known(settings)[sources.TRIVY]
+    noted = sources.recorded_sources(settings)[sources.TRIVY]
     assert noted.failures == 1
     assert noted.failure
     assert noted.next_check > noted.failed > 0
@@ -171,7 +171,7 @@ def test_nobody_is_asked_who_was_not_configured(tmp_path: Path) -> None:
 def test_the_next_time_is_spread(settings: Settings, plain_registry: Registry, tmp_path: Path) -> None:
     push(plain_registry, None, archive(tmp_path / "a"))
     sources.update(settings, sources.TRIVY)
-    noted = sources.known(settings)[sources.TRIVY]
+    noted = sources.recorded_sources(settings)[sources.TRIVY]
     assert sources.due(settings) == ()
     assert 0.9 * 6 * 3600 <= noted.next_check - noted.checked <= 1.1 * 6 * 3600 + 5
     assert sources.due(settings, noted.next_check + 1) == (sources.TRIVY,)
@@ -189,7 +189,7 @@ def test_two_updates_of_different_sources_are_both_noted(tmp_path: Path) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    assert {name: source.checked for name, source in sources.known(settings).items()} == dict.fromkeys(
+    assert {name: source.checked for name, source in sources.recorded_sources(settings).items()} == dict.fromkeys(
         sources.SOURCES, 25.0
     )
     assert {file.name for file in settings.advisories_dir.iterdir()} == {"sources.json", ".sources.lock"}
@@ -259,7 +259,7 @@ def test_a_url_that_answers_something_else(
     with pytest.raises(ScannerError):
         sources.update(by_url, "epss")
     assert feeds.status(by_url, "epss") is None
-    assert sources.known(by_url)["epss"].failures == 1
+    assert sources.recorded_sources(by_url)["epss"].failures == 1
 
 
 @pytest.mark.parametrize("url", ["http://mirror.example.com/epss.csv", "https://me:secret@mirror.example.com/epss.csv"])
@@ -267,4 +267,4 @@ def test_an_address_that_is_not_asked(tmp_path: Path, url: str) -> None:
     settings = Settings(home=tmp_path / "home", epss_source=url)
     with pytest.raises(UsageError):
         sources.update(settings, "epss")
-    assert "secret" not in sources.known(settings)["epss"].failure
+    assert "secret" not in sources.recorded_sources(settings)["epss"].failure

@@ -69,7 +69,7 @@ def test_a_policy_selects_it_by_id_tag_and_benchmark(check: Check) -> None:
         *(f"benchmark: {name}" for name in check.benchmarks),
     ]
     for selector in selectors:
-        policy = parse_policy(POLICY % selector, known=catalog.known())
+        policy = parse_policy(POLICY % selector, known=catalog.known_names())
         assert check.id in policy.checks["it"], selector
 
 

@@ -70,7 +70,7 @@ def test_without_hyperscan_literals_are_searched(monkeypatch: pytest.MonkeyPatch
 def test_compiled_expressions_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = SealedFiles(tmp_path / "patterns", 1 << 24)
     assert by_expressions(kept) is not None
-    monkeypatch.setattr(_secret_search, "_compiled", None)  # a second process does not compile
+    monkeypatch.setattr(_secret_search, "_compiled_database", None)  # a second process does not compile
     select = by_expressions(kept)
     assert select is not None
     assert select(KEY).shapes == [SHAPES[0]]

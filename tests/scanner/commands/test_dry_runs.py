@@ -73,7 +73,7 @@ def test_all_pages_of_changes_are_read(client: Client, httpserver: HTTPServer) -
     ]
     answers(httpserver, [run("running", 40), run("running", 40), run()], pages)
     told: list[str] = []
-    found = _dry_runs.everything(client, "ours", "text", None, 60, told.append)
+    found = _dry_runs.run_to_end(client, "ours", "text", None, 60, told.append)
     assert [len(found[name]) for name in ("newly_denied", "newly_released")] == [1, 1]
     assert [flip["workload"] for flip in found["workloads"]["newly_denied"]] == ["web"]
     assert (
@@ -89,14 +89,14 @@ def test_all_pages_of_changes_are_read(client: Client, httpserver: HTTPServer) -
 
 def test_a_wait_that_ends_is_no_answer(client: Client, httpserver: HTTPServer) -> None:
     httpserver.expect_request(f"/api/v1/dry-runs/{RUN}").respond_with_json(run("running", 40))
-    assert _dry_runs.everything(client, "ours", "text", None, 0, print) == {"id": RUN, "complete": False}
+    assert _dry_runs.run_to_end(client, "ours", "text", None, 0, print) == {"id": RUN, "complete": False}
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "dead"])
 def test_a_dry_run_that_failed_is_an_error(client: Client, httpserver: HTTPServer, state: str) -> None:
     answers(httpserver, [run(state, message="somebody\x1b stopped it")])
     with pytest.raises(RemoteError, match="somebody"):
-        _dry_runs.everything(client, "ours", "text", None, 60, print)
+        _dry_runs.run_to_end(client, "ours", "text", None, 60, print)
 
 
 def test_without_a_worker_everything_is_asked_page_by_page(
@@ -107,12 +107,12 @@ def test_without_a_worker_everything_is_asked_page_by_page(
     page = {"newly_denied": [], "newly_released": [], "unchanged": 1, "examined": 1, "next_cursor": None}
     for path in ("simulate", "simulate/workloads"):
         httpserver.expect_request(f"/api/v1/policies/ours/{path}").respond_with_json(page)
-    found = _dry_runs.everything(client, "ours", "text", None, 60, lambda line: None)
+    found = _dry_runs.run_to_end(client, "ours", "text", None, 60, lambda line: None)
     assert found["complete"]
     assert "0 images" in _dry_runs.describe(found)
 
 
 def test_a_past_day_is_said(client: Client, httpserver: HTTPServer) -> None:
     answers(httpserver, [run(workloads=None, as_of="2026-10-03T23:59:59Z")], [{"items": [], "next_cursor": None}])
-    found = _dry_runs.everything(client, "ours", "text", date(2026, 10, 3), 60, lambda line: None)
+    found = _dry_runs.run_to_end(client, "ours", "text", date(2026, 10, 3), 60, lambda line: None)
     assert _dry_runs.describe(found).startswith("As of 2026-10-03")

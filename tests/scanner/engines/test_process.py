@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from scanner.config import Limits
-from scanner.engines._process import Ended, network_flags, run
+from scanner.engines._process import ProcessEnd, network_flags, run
 
 LIMITS = replace(Limits(), report=1 << 20, engine_file_size=4 << 20)
 
 
-def python(code: str, directory: Path, *, deadline: float = 10, environment: dict[str, str] | None = None) -> Ended:
+def python(
+    code: str, directory: Path, *, deadline: float = 10, environment: dict[str, str] | None = None
+) -> ProcessEnd:
     command = [sys.executable, "-I", "-c", code]
     return run(
         command,

@@ -13,7 +13,7 @@ import pytest
 
 from scanner.advisories import database
 from scanner.config import Limits, Settings
-from scanner.engines._process import Ended
+from scanner.engines._process import ProcessEnd
 from scanner.engines.base import EngineJob
 from scanner.engines.trivy import Reader, TrivyEngine, _report_of, find_trivy
 from scanner.errors import AdvisoriesUnavailable, EngineError
@@ -27,8 +27,8 @@ REPORTS = Path(__file__).parents[2] / "data" / "hostile" / "reports"
 IMAGE: Image = image_report([]).image
 
 
-def ended(name: str, code: int = 0) -> Ended:
-    return Ended(code, (REPORTS / name).read_bytes(), "", 1.0)
+def ended(name: str, code: int = 0) -> ProcessEnd:
+    return ProcessEnd(code, (REPORTS / name).read_bytes(), "", 1.0)
 
 
 HOLDINGS = database.Holdings(frozenset(("debian 12", "alpine 3.10", "npm::GitHub Security Advisory Npm")))
@@ -106,7 +106,7 @@ def test_what_does_not_fit_the_schema_or_the_image_is_refused(change: dict[str, 
 @pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_a_schema_that_we_do_not_know(version: object) -> None:
     with pytest.raises(EngineError, match="schema"):
-        _report_of(Ended(0, json.dumps({"SchemaVersion": version}).encode(), "", 1.0), Limits())
+        _report_of(ProcessEnd(0, json.dumps({"SchemaVersion": version}).encode(), "", 1.0), Limits())
 
 
 def test_links_are_http_or_nothing() -> None:
@@ -140,7 +140,7 @@ def test_an_end_of_life_system_is_not_clean() -> None:
 )
 def test_why_it_failed(stderr: str, reason: str) -> None:
     with pytest.raises(EngineError) as caught:
-        _report_of(Ended(1, b"{}", stderr, 1.0), Limits())
+        _report_of(ProcessEnd(1, b"{}", stderr, 1.0), Limits())
     assert caught.value.reason == reason
 
 

@@ -15,7 +15,7 @@ from scanner.model.lineage import (
     Origin,
     chains,
     count,
-    declared,
+    declared_base,
     describe,
     evidence_origin,
     vulnerability_origin,
@@ -35,19 +35,19 @@ def test_annotations_come_before_labels() -> None:
     both = replace(
         labelled(**{BASE_NAME: "alpine:3.20"}), annotations=((BASE_NAME, "debian:12"), (BASE_DIGEST, DIGEST))
     )
-    assert declared(both) == BaseImage("annotations", "docker.io/library/debian:12", DIGEST)
-    assert declared(labelled(**{BASE_NAME: "alpine:3.20"})) == BaseImage("labels", "docker.io/library/alpine:3.20")
+    assert declared_base(both) == BaseImage("annotations", "docker.io/library/debian:12", DIGEST)
+    assert declared_base(labelled(**{BASE_NAME: "alpine:3.20"})) == BaseImage("labels", "docker.io/library/alpine:3.20")
 
 
 @pytest.mark.parametrize(
     "name", ["", "  ", "not a name", "../../etc/passwd", "x" * 2000, "http://169.254.169.254/", "-x"]
 )
 def test_nonsense_says_nothing(name: str) -> None:
-    assert declared(labelled(**{BASE_NAME: name, BASE_DIGEST: "sha256:short"})) is None
+    assert declared_base(labelled(**{BASE_NAME: name, BASE_DIGEST: "sha256:short"})) is None
 
 
 def test_a_broken_digest_is_left_out() -> None:
-    assert declared(labelled(**{BASE_NAME: "debian:12", BASE_DIGEST: "sha256:../x"})) == BaseImage(
+    assert declared_base(labelled(**{BASE_NAME: "debian:12", BASE_DIGEST: "sha256:../x"})) == BaseImage(
         "labels", "docker.io/library/debian:12"
     )
 
@@ -59,9 +59,9 @@ def test_buildah_says_where_its_build_began() -> None:
         HistoryEntry("b", comment="FROM docker.io/library/debian:12", layer=1),
     ]
     image = replace(IMAGE, config=replace(IMAGE.config, history=(*lines, HistoryEntry("c", layer=2))))
-    assert declared(image) == BaseImage("history", "docker.io/library/debian:12", layers=1, history=2)
+    assert declared_base(image) == BaseImage("history", "docker.io/library/debian:12", layers=1, history=2)
     named = replace(image, annotations=((BASE_NAME, "debian:12"),))
-    assert declared(named) == BaseImage("annotations", "docker.io/library/debian:12", layers=1, history=2)
+    assert declared_base(named) == BaseImage("annotations", "docker.io/library/debian:12", layers=1, history=2)
 
 
 def test_chains() -> None:

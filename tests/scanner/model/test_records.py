@@ -87,7 +87,7 @@ def test_a_number_beyond_64_bits_is_written_by_pydantic() -> None:
 
 
 def test_a_policy_is_read_back() -> None:
-    policy = default_policy(catalog.known())
+    policy = default_policy(catalog.known_names())
     assert _same(reader(Policy)(to_json(policy)), policy)
 
 

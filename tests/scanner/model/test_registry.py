@@ -59,7 +59,7 @@ def test_the_forms_have_every_field() -> None:
 
 def test_a_change_keeps_the_rest_and_text_of_a_list_is_no_list() -> None:
     before = RegistryFields(username="scan", aliases=("a.example",))
-    after = registry.changed(before, {"aliases": ["b.example", "c.example"], "insecure": True})
+    after = registry.changed_fields(before, {"aliases": ["b.example", "c.example"], "insecure": True})
     assert (after.aliases, after.insecure, after.username) == (("b.example", "c.example"), True, "scan")
     assert registry.changes({"username": "x", "host": "evil.example", "id": "1"}) == {"username": "x"}
-    assert registry.changed(before, registry.anonymous()).username == ""
+    assert registry.changed_fields(before, registry.anonymous()).username == ""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import ImageError, RemoteError, UsageError
-from scanner.model.untrusted import clean_text, escaped, load_untrusted_json, nesting
+from scanner.model.untrusted import clean_text, escaped, load_untrusted_json, nesting_depth
 
 values = st.recursive(
     st.none()
@@ -104,7 +104,7 @@ def test_half_pairs_are_mended_where_a_runtime_would() -> None:
     [(b"", 0), (b"[]{}", 1), (b'{"a": [{}]}', 3), (b'"[[["', 3), (b"]]][", 1), (b"[" * 1000, 1000), (b"- - -", 0)],
 )
 def test_nesting_counts_brackets_wherever_they_stand(data: bytes, depth: int) -> None:
-    assert nesting(data) == depth
+    assert nesting_depth(data) == depth
 
 
 @dataclass(frozen=True)

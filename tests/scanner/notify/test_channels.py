@@ -281,7 +281,7 @@ def test_a_webhook_is_verified_by_the_standards_own_library(web: HTTPServer) -> 
 def test_a_webhook_may_sign_with_ed25519() -> None:
     key = Ed25519PrivateKey.generate()
     secret = Secret("whsk_" + base64.b64encode(key.private_bytes_raw()).decode())
-    headers = webhook.signed("msg_1", b"{}", secret, at=1700000000)
+    headers = webhook.signature_headers("msg_1", b"{}", secret, at=1700000000)
     version, signature = headers["webhook-signature"].split(",")
     assert version == "v1a"
     key.public_key().verify(base64.b64decode(signature), b"msg_1.1700000000.{}")

@@ -20,7 +20,7 @@ from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import PolicyError, parse_policy
 from tests.reports_factory import NOW, engine, image_report, report, vulnerability
 
-KNOWN = catalog.known()
+KNOWN = catalog.known_names()
 BAD = [vulnerability()]
 
 

@@ -36,7 +36,7 @@ from scanner.reports.base import ReportSubject
 from scanner.reports.table import TableReport
 from tests.reports_factory import NOW, engine, failed, image_report, report, simple, vulnerability
 
-KNOWN = catalog.known()
+KNOWN = catalog.known_names()
 DEFAULT = default_policy(KNOWN)
 HEAD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: test}\n"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scanner.model.scan import ScanReport
-from scanner.policy.exempted import lapsed, lapses
+from scanner.policy.exempted import lapse_reason, lapses
 from tests.reports_factory import report, simple, vulnerability
 from tests.scanner.policy.test_evaluate import exemption
 
@@ -27,12 +27,12 @@ def test_an_exemption_lapses_when_its_condition_does(
     conditions: dict[str, Any], facts: dict[str, Any], reason: str
 ) -> None:
     made, item = exemption(**conditions), vulnerability(**facts)
-    assert lapsed(made, item) == reason
+    assert lapse_reason(made, item) == reason
     assert list(lapses(simple(item), [made])) == ([(made, reason)] if reason else [])
 
 
 def test_an_exemption_of_no_vulnerability_does_not_lapse() -> None:
-    assert lapsed(exemption(while_unfixed=True), None) == ""
+    assert lapse_reason(exemption(while_unfixed=True), None) == ""
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ rules:
 @pytest.mark.parametrize(("said", "verdict"), [("failed", "deny"), ("passed", "allow"), ("incomplete", "deny")])
 def test_a_case_is_taken_at_its_word(check: str, said: str, verdict: str) -> None:
     text = f"[{{name: c, checks: {{{check}: {said}}}, expect: {{verdict: {verdict}}}}}]"
-    policy = parse_policy(POLICY, known=catalog.known())
+    policy = parse_policy(POLICY, known=catalog.known_names())
     (result,) = fixtures.run(policy, fixtures.parse(text, Path("cases.yaml"), ENGINES), CaseWorkloads(Path()))
     assert result.passed, result.message
 
@@ -37,7 +37,7 @@ def test_a_case_is_taken_at_its_word(check: str, said: str, verdict: str) -> Non
 def test_a_case_names_the_engines_that_scanned(engine: str, verdict: str) -> None:
     """A rule of one engine is unknown where that engine did not scan."""
     rule = "{id: c, vulnerability: {severity: critical, engines: clair}, action: deny}"
-    policy = parse_policy(POLICY.partition("rules:")[0] + f"rules: [{rule}]\n", known=catalog.known())
+    policy = parse_policy(POLICY.partition("rules:")[0] + f"rules: [{rule}]\n", known=catalog.known_names())
     found = "vulnerabilities: [{id: CVE-1}]," if "[" in engine else ""
     text = f"[{{name: c, {engine} {found} expect: {{verdict: {verdict}}}}}]"
     (result,) = fixtures.run(policy, fixtures.parse(text, Path("cases.yaml"), ENGINES), CaseWorkloads(Path()))
@@ -70,7 +70,7 @@ rules:
 
 def run(tmp_path: Path, cases: str) -> list[fixtures.Result]:
     file = tmp_path / "cases.yaml"
-    policy = parse_policy(OF_WORKLOADS, known=catalog.known())
+    policy = parse_policy(OF_WORKLOADS, known=catalog.known_names())
     return fixtures.run(policy, fixtures.parse(cases, file, ENGINES), CaseWorkloads(tmp_path))
 
 

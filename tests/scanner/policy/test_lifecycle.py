@@ -14,10 +14,10 @@ from scanner.model.scan import ScanReport
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import PolicyError, default_policy, parse_policy
-from scanner.scanning.pipeline import supported
+from scanner.scanning.pipeline import with_end_of_life
 from tests.reports_factory import NOW, engine, image_report, report, simple, vulnerability
 
-KNOWN = catalog.known()
+KNOWN = catalog.known_names()
 HEAD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: test}\nadvisories: {max_age: 9999d}\nrules:\n"
 
 
@@ -32,10 +32,10 @@ def of(coverage: Coverage) -> ScanReport:
 
 
 def test_an_engine_that_does_not_say_is_helped_by_the_table() -> None:
-    living = supported(on("debian", "12"), date(2028, 6, 30))
+    living = with_end_of_life(on("debian", "12"), date(2028, 6, 30))
     assert (living.coverage.os_supported, living.coverage.os_end_of_life) == (True, date(2028, 6, 30))
     assert not living.incomplete
-    dead = supported(on("alpine", "3.19.1"), date(2025, 11, 2))
+    dead = with_end_of_life(on("alpine", "3.19.1"), date(2025, 11, 2))
     assert dead.coverage.os_supported is False
     assert [gap.reason for gap in dead.incomplete] == ["unsupported_os"]
 
@@ -44,12 +44,12 @@ def test_an_engine_that_says_is_believed_and_not_told_twice() -> None:
     said = replace(
         on("alpine", "3.19", os_supported=False), incomplete=(Incomplete("unsupported_os", "its own words"),)
     )
-    assert supported(said, date(2026, 1, 1)).incomplete == said.incomplete
+    assert with_end_of_life(said, date(2026, 1, 1)).incomplete == said.incomplete
 
 
 def test_what_is_not_known_stays_unknown() -> None:
     strange = on("mystery", "1")
-    assert supported(strange, date(2026, 1, 1)) == strange
+    assert with_end_of_life(strange, date(2026, 1, 1)) == strange
 
 
 def test_the_day_that_support_ends_the_decision_turns() -> None:

@@ -10,7 +10,7 @@ import pytest
 from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
 from scanner.model.reference import Digest
 from scanner.model.workload import ImageUse
-from scanner.policy.named_images import NamedImage, joined, of_decision, unknown
+from scanner.policy.named_images import NamedImage, joined_decision, of_decision, unknown
 
 DIGEST = Digest.of(b"an image")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ def decided(verdict: Verdict, kind: ReasonKind = ReasonKind.VIOLATION) -> Decisi
 @pytest.mark.parametrize("other", Verdict)
 def test_the_worst_verdict_counts(own: Verdict, other: Verdict) -> None:
     named = of_decision(USE, decided(other), str(DIGEST))
-    together = joined(decided(own), [named])
+    together = joined_decision(decided(own), [named])
     assert together.verdict is max(own, other, key=lambda one: one.rank)
     assert not together.undecided
     assert (named.reason is None) is (other is Verdict.ALLOW)
@@ -37,10 +37,10 @@ def test_the_worst_verdict_counts(own: Verdict, other: Verdict) -> None:
 
 def test_a_gap_is_undecided_and_a_violation_beside_it_decides() -> None:
     gap = unknown(USE, "the registry does not answer")
-    assert joined(decided(Verdict.ALLOW), [gap]).undecided
-    assert not joined(decided(Verdict.DENY), [gap]).undecided
-    assert not joined(decided(Verdict.ALLOW), [gap, of_decision(USE, decided(Verdict.DENY), "")]).undecided
-    assert joined(decided(Verdict.DENY, ReasonKind.INCOMPLETE), [gap]).undecided
+    assert joined_decision(decided(Verdict.ALLOW), [gap]).undecided
+    assert not joined_decision(decided(Verdict.DENY), [gap]).undecided
+    assert not joined_decision(decided(Verdict.ALLOW), [gap, of_decision(USE, decided(Verdict.DENY), "")]).undecided
+    assert joined_decision(decided(Verdict.DENY, ReasonKind.INCOMPLETE), [gap]).undecided
 
 
 def test_the_sentence_names_use_image_and_reasons() -> None:
@@ -58,5 +58,5 @@ def test_the_sentence_names_use_image_and_reasons() -> None:
 
 def test_it_is_valid_until_the_first_of_them_may_change() -> None:
     sooner = NamedImage(USE, Verdict.ALLOW, valid_until=NOW + timedelta(hours=1))
-    assert joined(decided(Verdict.ALLOW), [sooner]).valid_until == NOW + timedelta(hours=1)
-    assert joined(decided(Verdict.ALLOW), []).valid_until == NOW + timedelta(hours=2)
+    assert joined_decision(decided(Verdict.ALLOW), [sooner]).valid_until == NOW + timedelta(hours=1)
+    assert joined_decision(decided(Verdict.ALLOW), []).valid_until == NOW + timedelta(hours=2)

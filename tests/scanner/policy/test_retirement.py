@@ -9,7 +9,7 @@ from scanner import catalog
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.policy.retirement import Dependence, Name, dependence
-from scanner.policy.rules import Known, Policy, parse_policy
+from scanner.policy.rules import KnownNames, Policy, parse_policy
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -36,7 +36,7 @@ metadata: {{name: signed}}
 match: {{images: ["{images}"]}}
 rules: [{{id: must-be-signed, signature: {{scheme: {scheme}}}, action: deny}}]
 """
-    return parse_policy(text, known=Known({}, frozenset(catalog.schemes())))
+    return parse_policy(text, known=KnownNames({}, frozenset(catalog.schemes())))
 
 
 def of(*answers: Verification, policies: tuple[Policy, ...] = ()) -> Dependence:

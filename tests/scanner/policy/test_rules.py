@@ -12,7 +12,7 @@ from scanner.model.glob import matches
 from scanner.policy.match import select
 from scanner.policy.rules import PolicyError, default_policy, parse_policy
 
-KNOWN = catalog.known()
+KNOWN = catalog.known_names()
 HEAD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: test}\n"
 GOOD = HEAD + "rules:\n  - id: a\n    check: root-user\n    action: deny\n"
 
@@ -190,7 +190,7 @@ def test_parameters_are_bound_to_the_checks_that_have_them(text: str) -> None:
 def test_a_pattern_without_bounds_is_refused_where_it_stands(fields: str, where: str) -> None:
     with pytest.raises(PolicyError) as refused:
         parse_policy(
-            f"apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {{name: x}}\n{fields}\n", known=catalog.known()
+            f"apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {{name: x}}\n{fields}\n", known=catalog.known_names()
         )
     assert where in str(refused.value)
     assert "at most" in str(refused.value)

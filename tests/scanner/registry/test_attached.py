@@ -151,7 +151,7 @@ def test_an_sbom_never_stands_in_for_our_own_look(
     with local_services(own) as services:
         report = run(ScanRequest(target), services, lambda progress: None)
     assert len(report.images[0].attached[0].components) == 3
-    decision = pipeline.decide(report, default_policy(catalog.known()))
+    decision = pipeline.decide(report, default_policy(catalog.known_names()))
     assert decision.undecided
     shown = catalog.reports()["table"].render(ReportSubject(report, decision, width=200))
     assert "3 components, 3 of them not found in the image" in shown
@@ -238,7 +238,7 @@ LISTING = {"type": "application", "name": "app/poetry.lock"}
 ACCEPTING = parse_policy(
     "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: sboms}\nattached_sboms: {accept: true}\n"
     "rules:\n  - {id: severe, vulnerability: {severity: [critical, high]}, action: deny}\n",
-    known=catalog.known(),
+    known=catalog.known_names(),
 )
 
 
@@ -280,7 +280,7 @@ def test_the_word_of_an_sbom_where_a_policy_takes_it(
     database.import_file(made, trivydb.build((*samples.ADVISORIES, REQUESTS), tmp_path / "advisories"))
     with local_services(made) as services:
         report = run(ScanRequest(target), services, lambda progress: None)
-    for by, expected in ((ACCEPTING, accepted), (default_policy(catalog.known()), default)):
+    for by, expected in ((ACCEPTING, accepted), (default_policy(catalog.known_names()), default)):
         decision = pipeline.decide(report, by)
         said = str(decision.verdict) + (
             " by violation" if decision.verdict == "deny" and not decision.undecided else ""

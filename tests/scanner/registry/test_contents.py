@@ -56,4 +56,4 @@ def test_a_path_written_twice_counts_once() -> None:
 def test_bytes_that_a_later_layer_hides() -> None:
     base = LayerFacts(Digest.of(b"1"), 0, (entry("cache/x", 40), entry("app", 7)))
     top = LayerFacts(Digest.of(b"2"), 0, (entry("app", 9),), whiteouts=("cache/x",))
-    assert contents.hidden(merge([base, top])) == {0: 47}
+    assert contents.hidden_bytes(merge([base, top])) == {0: 47}

@@ -119,4 +119,4 @@ def every() -> dict[str, ScanReport]:
 
 
 def decided(found: ScanReport) -> Decision:
-    return evaluate(found, default_policy(catalog.known()), Context(NOW, remedies=catalog.remedies()))
+    return evaluate(found, default_policy(catalog.known_names()), Context(NOW, remedies=catalog.remedies()))

@@ -16,7 +16,7 @@ from scanner.model.scan import ScanReport
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import default_policy
-from scanner.reports.base import Refused, ReportFormat, ReportSubject
+from scanner.reports.base import RefusedScan, ReportFormat, ReportSubject
 from tests.reports_factory import NOW, simple, vulnerability
 from tests.scanner.reports.subjects import HOSTILE, decided, every
 
@@ -103,7 +103,7 @@ def test_formats_agree_on_what_is_a_success(found: ScanReport, judged: bool) -> 
 
 def test_a_gap_that_the_policy_lets_pass_is_told_and_fails_no_report() -> None:
     found = simple(checks={"setuid-files": Incomplete("malformed_image", "a layer could not be read")})
-    lax = replace(default_policy(catalog.known()), incomplete=Verdict.WARN)
+    lax = replace(default_policy(catalog.known_names()), incomplete=Verdict.WARN)
     decision = evaluate(found, lax, Context(NOW, remedies=catalog.remedies()))
     subject = ReportSubject(found, decision)
     assert outcomes(subject) == {"sarif": True, "gitlab": True, "junit": True}
@@ -112,7 +112,7 @@ def test_a_gap_that_the_policy_lets_pass_is_told_and_fails_no_report() -> None:
     assert not any(outcomes(ReportSubject(found)).values())
 
 
-REFUSED = Refused(f"archive:{HOSTILE}", "malformed_image", f"not an image {HOSTILE}", "look at it", NOW, "0.1.0")
+REFUSED = RefusedScan(f"archive:{HOSTILE}", "malformed_image", f"not an image {HOSTILE}", "look at it", NOW, "0.1.0")
 
 
 def test_a_refused_image_is_a_failure_in_every_format_that_can_say_so() -> None:

@@ -84,7 +84,7 @@ def test_what_somebody_accepted_is_suppressed_with_the_reason() -> None:
         subject="CVE-2026-1",
         approved_by="bob",
     )
-    decision = evaluate(found, default_policy(catalog.known()), Context(NOW, exemptions=(waiver,)))
+    decision = evaluate(found, default_policy(catalog.known_names()), Context(NOW, exemptions=(waiver,)))
     (result,) = run_of(found, decision=decision)["results"]
     assert "accepted by bob" in result["suppressions"][0]["justification"]
     assert "suppressions" not in run_of(found, decision=decided(found))["results"][0]

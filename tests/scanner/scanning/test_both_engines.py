@@ -78,7 +78,7 @@ def test_where_they_differ_both_are_shown(clair: Clair, both: Settings, sample_l
         "CVE-2026-90002": "trivy reports high, fixed in 7.88.1-10+deb12u8; clair does not report it",
         "CVE-2026-90005": "trivy does not report it; clair reports critical, fixed in 2.9.14+dfsg-1.3",
     }
-    decision = pipeline.decide(report, default_policy(catalog.known()))
+    decision = pipeline.decide(report, default_policy(catalog.known_names()))
     shown = catalog.reports()["table"].render(ReportSubject(report, decision, width=200))
     for dispute in disputes.values():
         assert dispute in shown

@@ -19,7 +19,7 @@ from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.scanning import results
 from scanner.scanning.pipeline import for_reference, local_services, outcome_of, run
-from scanner.scanning.results import Remembered, Results, is_complete, key_of
+from scanner.scanning.results import Results, StoredResult, is_complete, key_of
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +120,10 @@ def test_an_incomplete_result_is_not_kept(first: ScanReport, tmp_path: Path) -> 
     )
     kept = Results.under(tmp_path)
     for number, found in enumerate(partial):
-        kept.put(str(number), Remembered(found))
+        kept.put(str(number), StoredResult(found))
         assert kept.get(str(number)) is None
-    kept.put("whole", Remembered(whole, "a/b:1", ("latest-tag",)))
-    assert kept.get("whole") == Remembered(whole, "a/b:1", ("latest-tag",))
+    kept.put("whole", StoredResult(whole, "a/b:1", ("latest-tag",)))
+    assert kept.get("whole") == StoredResult(whole, "a/b:1", ("latest-tag",))
 
 
 def test_an_entry_that_cannot_be_read_is_absent(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_gap_of_the_database_is_remembered_with_the_result(first: ScanReport) 
 
 def test_checks_of_a_reference_are_repeated_for_another_one(first: ScanReport) -> None:
     whole = replace(first.images[0], checks=(*first.images[0].checks[:1], CheckResult("latest-tag", Passed())))
-    known = Remembered(whole, "registry.example.com/shop/app:1", ("latest-tag",))
+    known = StoredResult(whole, "registry.example.com/shop/app:1", ("latest-tag",))
     assert for_reference(known, Reference.parse("registry.example.com/shop/app:1")) == whole
     assert for_reference(known, None).checks[1].outcome == NotApplicable("the image is not from a registry")
     moved = for_reference(known, Reference.parse("registry.example.com/shop/app:latest"))

@@ -28,7 +28,7 @@ from scanner.model.scan import ImageReport, ScanReport, ScanRequest
 from scanner.policy.rules import default_policy
 from scanner.registry.rootfs import merge
 from scanner.scanning import pipeline
-from scanner.scanning.system import compared, listed_packages, without_system
+from scanner.scanning.system import compare_system, listed_packages, without_system
 from tests.reports_factory import engine
 from tests.scanner.checks.factory import entry, layer
 
@@ -87,7 +87,7 @@ def test_a_layer_that_says_another_release_decides_nothing(tmp_path: Path, advis
     files, expected = FORGED[name]
     report = scan(tmp_path, advisories, DEBIAN, files)
     assert expected <= reasons(report.images[0]), report.images[0].engines[0].incomplete
-    assert pipeline.decide(report, default_policy(catalog.known())).verdict is Verdict.DENY
+    assert pipeline.decide(report, default_policy(catalog.known_names())).verdict is Verdict.DENY
 
 
 def apk(*packages: str) -> bytes:
@@ -203,8 +203,8 @@ def test_a_link_to_os_release_is_followed() -> None:
     link = entry("etc/os-release", kind=FileType.SYMLINK, link="../usr/lib/os-release")
     rootfs = merge([layer(link, contents={"usr/lib/os-release": b"ID=debian\nVERSION_ID=12\n"})])
     curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
-    assert compared(answer("debian", "12.8", curl), rootfs).incomplete == ()
-    assert compared(answer("debian", "11.9", curl), rootfs).incomplete
+    assert compare_system(answer("debian", "12.8", curl), rootfs).incomplete == ()
+    assert compare_system(answer("debian", "11.9", curl), rootfs).incomplete
 
 
 def answer(family: str, version: str, *packages: Component) -> EngineReport:
@@ -220,7 +220,7 @@ def test_an_upgrade_of_the_distribution_is_no_forgery() -> None:
     base = layer(contents={**old, "lib/apk/db/installed": b"P:musl\n"})
     musl = Component("pkg:apk/alpine/musl@1", "musl", "1", "alpine")
     for above, expected in ((new, ["release_disagrees"]), ({**new, "lib/apk/db/installed": b"P:musl\n"}, [])):
-        found = compared(answer("alpine", "3.14.2", musl), merge([base, layer(contents=above)]))
+        found = compare_system(answer("alpine", "3.14.2", musl), merge([base, layer(contents=above)]))
         assert [gap.reason for gap in found.incomplete] == expected
 
 
@@ -231,7 +231,7 @@ def test_a_branch_that_is_not_the_images_own_is_told(branch: str) -> None:
         "etc/apk/repositories": f"http://x/alpine/{branch}/main".encode(),
     }
     musl = Component("pkg:apk/alpine/musl@1", "musl", "1", "alpine")
-    found = compared(answer("alpine", "3.20.3", musl), merge([layer(contents=contents)]))
+    found = compare_system(answer("alpine", "3.20.3", musl), merge([layer(contents=contents)]))
     assert [gap.reason for gap in found.incomplete] == ["release_disagrees"]
 
 
@@ -265,7 +265,7 @@ def test_whatever_the_files_hold_an_answer_is_judged(
 ) -> None:
     rootfs = merge([layer(contents=contents), layer(contents=dict(list(contents.items())[:1]), seed="2")])
     item = Component(f"pkg:generic/{package}", package, number, family)
-    found = without_system(compared(answer(family, version, item), rootfs), rootfs)
+    found = without_system(compare_system(answer(family, version, item), rootfs), rootfs)
     assert listed_packages(rootfs) >= 0
     assert {gap.reason for gap in found.incomplete} <= {"release_disagrees", "unsupported_os", "program_unread"}
 
@@ -314,12 +314,12 @@ def test_a_distribution_without_its_packages_is_undecided(tmp_path: Path, adviso
     assert (engine.coverage.os_family, engine.coverage.packages) == ("debian", 1)
     assert reasons(report.images[0]) == {"program_unread"}
     assert "libssl.so.3" in engine.incomplete[-1].detail
-    assert pipeline.decide(report, default_policy(catalog.known())).verdict is Verdict.DENY
+    assert pipeline.decide(report, default_policy(catalog.known_names())).verdict is Verdict.DENY
 
 
 def test_a_distribution_whose_programs_were_all_read_needs_no_packages() -> None:
     rootfs = merge([layer(entry("server", mode=0o755), contents=SYSTEM)])
-    assert compared(answer("debian", "12.8", program()), rootfs).incomplete == ()
+    assert compare_system(answer("debian", "12.8", program()), rootfs).incomplete == ()
 
 
 @pytest.mark.parametrize("there", ["etc/os-release", "lib/apk/db/installed", "var/lib/dpkg/status.d/base"])
@@ -352,7 +352,7 @@ def test_too_many_packages_are_refused_before_an_engine_runs(tmp_path: Path, adv
     (said,) = found.images[0].engines
     assert [gap.reason for gap in said.incomplete][:1] == ["limit_exceeded"]
     assert "limit_packages" in said.incomplete[0].detail
-    assert pipeline.decide(found, default_policy(catalog.known())).verdict is Verdict.DENY
+    assert pipeline.decide(found, default_policy(catalog.known_names())).verdict is Verdict.DENY
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_a_packed_program_is_never_clean(tmp_path: Path, advisories: Path, besid
     """The same program, packed with UPX: no engine reads the packages in it."""
     found = scan(tmp_path, advisories, {**beside, **real_program("audited-packed")})
     assert reasons(found.images[0]) & {"nothing_to_scan", "program_unread"}
-    assert pipeline.decide(found, default_policy(catalog.known())).undecided
+    assert pipeline.decide(found, default_policy(catalog.known_names())).undecided
 
 
 @pytest.mark.parametrize("content", [b"", b'{"curated": true, "os": "debian", "os_version": "12"}'])
@@ -414,7 +414,7 @@ def red_hat(*above: Mapping[str, bytes], family: str = "redhat", version: str = 
     own = "rhel" if family == "redhat" else family
     base = layer(contents={"etc/os-release": f'ID="{own}"\nVERSION_ID="{version}"\n'.encode()})
     openssl = Component("pkg:rpm/redhat/openssl@1", "openssl", "1", family)
-    return compared(answer(family, version, openssl), merge([base, *(layer(contents=files) for files in above)]))
+    return compare_system(answer(family, version, openssl), merge([base, *(layer(contents=files) for files in above)]))
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,10 @@ def test_the_same_answers_are_kept_while_they_are_young() -> None:
     known = factories.report()
     known = replace(known, images=tuple(replace(image, verifications=(signed,)) for image in known.images))
     soon, late = NOW + timedelta(hours=1), NOW + timedelta(hours=7)
-    assert verification.renewed(known, (replace(signed, checked_at=soon),), soon) is known
-    later = verification.renewed(known, (replace(signed, checked_at=late),), late)
+    assert verification.with_new_signatures(known, (replace(signed, checked_at=soon),), soon) is known
+    later = verification.with_new_signatures(known, (replace(signed, checked_at=late),), late)
     assert later.images[0].verifications[0].checked_at == late
-    changed = verification.renewed(known, (replace(signed, signers=(), checked_at=soon),), soon)
+    changed = verification.with_new_signatures(known, (replace(signed, signers=(), checked_at=soon),), soon)
     assert changed.images[0].verifications[0].signers == ()
 
 

@@ -23,7 +23,7 @@ def database(database: Database) -> Database:
 
 
 def refreshed(database: Database, seconds: float = 60.0) -> int:
-    return decisions.refresh(database, catalog.known(), catalog.remedies(), seconds=seconds)
+    return decisions.refresh(database, catalog.known_names(), catalog.remedies(), seconds=seconds)
 
 
 def test_a_decision_is_renewed_by_one_worker(database: Database, url: str) -> None:

@@ -26,7 +26,7 @@ ENTRYPOINT ["/app"]
 
 def judged(text: str, policy: Policy | None = None) -> WorkloadReport:
     (found,) = read_target("dockerfile:-", lambda: text.encode())
-    return judge(found, policy or default_policy(catalog.known()), NOW)
+    return judge(found, policy or default_policy(catalog.known_names()), NOW)
 
 
 def failed(report: WorkloadReport) -> dict[str, int | None]:
@@ -56,7 +56,7 @@ kind: Policy
 metadata: {name: ports}
 rules: [{id: ports, check: risky-ports, parameters: {allow: ["9229"]}, action: deny}]
 """
-    policy = parse_policy(text, known=catalog.known())
+    policy = parse_policy(text, known=catalog.known_names())
     (reason,) = judged("FROM x\nEXPOSE 9229 2375\n", policy).decision.reasons
     assert (reason.evidence[0].path, reason.evidence[0].line) == ("standard input", 2)
 

@@ -101,7 +101,7 @@ def channel(database: Database, url: str, name: str = "ops", project: str = "") 
 
 def subscribe(database: Database, channel_id: str, **more: Any) -> str:
     with database.session() as session:
-        wanted = use_cases.Wanted(channel_id, **{"group_seconds": 0, **more})
+        wanted = use_cases.WantedSubscription(channel_id, **{"group_seconds": 0, **more})
         return use_cases.subscribe(session, COMMAND_LINE, wanted).id
 
 
@@ -300,7 +300,7 @@ def _killed_after_sending(database_url: str, port: int) -> None:
     def never(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    delivery.notifications.sent = never  # type: ignore[assignment]
+    delivery.notifications.record_sent = never  # type: ignore[assignment]
     delivery.deliver(database, SETTINGS, KEY, "killed")
 
 
@@ -487,7 +487,7 @@ def test_a_digest_is_one_message_of_every_kind(database: Database, hook: tuple[H
 
 def _events(database: Database) -> list[Event]:
     with database.read() as session:
-        return [row.event for row in outbox.unrouted(session, limit=1000)]
+        return [row.event for row in outbox.unrouted_events(session, limit=1000)]
 
 
 def _record(database: Database, found: Any, verdict: Verdict = Verdict.ALLOW) -> None:

@@ -124,15 +124,15 @@ def test_channels_of_every_project_take_somebody_who_sees_them_all(database: Dat
     own = create(database, confined, project="shop")
     shared = create(database)
     with database.session() as session:
-        assert [one.id for one in use_cases.configured(session, confined)] == [own.id]
+        assert [one.id for one in use_cases.configurable_channels(session, confined)] == [own.id]
         for work in (use_cases.remove, use_cases.visible):
             with pytest.raises(NotFoundError):
                 work(session, confined, shared.id)
         with pytest.raises(NotFoundError):
-            use_cases.subscribe(session, confined, use_cases.Wanted(shared.id))
+            use_cases.subscribe(session, confined, use_cases.WantedSubscription(shared.id))
         with pytest.raises(UsageError):
-            use_cases.subscribe(session, COMMAND_LINE, use_cases.Wanted(own.id, project="bank"))
-        use_cases.subscribe(session, confined, use_cases.Wanted(own.id, project="shop"))
+            use_cases.subscribe(session, COMMAND_LINE, use_cases.WantedSubscription(own.id, project="bank"))
+        use_cases.subscribe(session, confined, use_cases.WantedSubscription(own.id, project="shop"))
         assert len(use_cases.subscriptions(session, confined)) == 1
 
 
@@ -141,8 +141,8 @@ def test_people_subscribe_themselves_where_their_addresses_are_allowed(database:
     hook = create(database)
     ada, bob = person("ada", "viewer", SHOP), person("bob", "viewer", SHOP)
 
-    def wanted(**more: Any) -> use_cases.Wanted:
-        return use_cases.Wanted(mail.id, **{"personal": True, "recipient": "ada@example.com", **more})
+    def wanted(**more: Any) -> use_cases.WantedSubscription:
+        return use_cases.WantedSubscription(mail.id, **{"personal": True, "recipient": "ada@example.com", **more})
 
     with database.session() as session:
         assert [one.id for one in use_cases.open_to_people(session, ada)] == [mail.id]
@@ -152,8 +152,8 @@ def test_people_subscribe_themselves_where_their_addresses_are_allowed(database:
         for error, who, what in (
             (UsageError, ada, wanted(recipient="ada@evil.example")),
             (NotFoundError, ada, wanted(project="bank")),
-            (NotFoundError, ada, use_cases.Wanted(hook.id, personal=True, recipient="ada@example.com")),
-            (NotFoundError, ada, use_cases.Wanted(hook.id)),
+            (NotFoundError, ada, use_cases.WantedSubscription(hook.id, personal=True, recipient="ada@example.com")),
+            (NotFoundError, ada, use_cases.WantedSubscription(hook.id)),
             (RefusedError, ownerless("ci", "read"), wanted()),
         ):
             with pytest.raises(error):
@@ -161,7 +161,7 @@ def test_people_subscribe_themselves_where_their_addresses_are_allowed(database:
         with pytest.raises(NotFoundError):
             use_cases.unsubscribe(session, bob, made.id)
         with pytest.raises(UsageError):
-            use_cases.change_subscription(session, ada, made.id, use_cases.Wanted(hook.id))
+            use_cases.change_subscription(session, ada, made.id, use_cases.WantedSubscription(hook.id))
         use_cases.change_subscription(session, ada, made.id, wanted(digest="daily"))
         use_cases.unsubscribe(session, ada, made.id)
         assert use_cases.subscriptions(session, COMMAND_LINE) == []
@@ -187,7 +187,7 @@ def test_people_subscribe_themselves_where_their_addresses_are_allowed(database:
 def test_a_subscription_that_cannot_work_is_refused(database: Database, more: dict[str, Any], field: str) -> None:
     made = create(database)
     with database.session() as session, pytest.raises(UsageError) as refused:
-        use_cases.subscribe(session, COMMAND_LINE, use_cases.Wanted(made.id, **more))
+        use_cases.subscribe(session, COMMAND_LINE, use_cases.WantedSubscription(made.id, **more))
     assert refused.value.field == field
 
 
@@ -237,7 +237,7 @@ def test_who_only_reads_subscribes_nothing_for_others(database: Database) -> Non
     made = create(database, project="shop")
     reader = person("ada", "viewer", SHOP)
     with database.session() as session, pytest.raises((RefusedError, NotFoundError)):
-        use_cases.subscribe(session, reader, use_cases.Wanted(made.id))
+        use_cases.subscribe(session, reader, use_cases.WantedSubscription(made.id))
     with database.read() as session:
         assert channels.subscriptions(session) == ()
 
@@ -247,7 +247,7 @@ def test_deliveries_are_of_the_channels_that_the_actor_configures(database: Data
     confined = ownerless("ci", "manage", "read", projects=SHOP)
     with database.session() as session:
         for each in made:
-            use_cases.subscribe(session, COMMAND_LINE, use_cases.Wanted(each.id, group_seconds=0))
+            use_cases.subscribe(session, COMMAND_LINE, use_cases.WantedSubscription(each.id, group_seconds=0))
         outbox.add(session, [replace(event(), project=name) for name in ("shop", "bank")])
     while delivery.route(database):
         pass

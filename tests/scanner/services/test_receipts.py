@@ -29,7 +29,7 @@ SIGNER = use_cases.Signer(Settings(), Secret("a secret key for tests, long enoug
 def database(database: Database) -> Database:
     held = recorded.claim(database)
     with database.session() as session:
-        made = decisions.decide_all(session, FOUND, catalog.known(), catalog.remedies())
+        made = decisions.decide_all(session, FOUND, catalog.known_names(), catalog.remedies())
         images.record(session, held, FOUND, evidence_digest(FOUND), made)
     return database
 
@@ -70,12 +70,12 @@ def test_a_receipt_is_written_in_the_forms_that_there_are(database: Database) ->
     made = issued(database)
     with database.read() as session:
         for predicate in use_cases.SHORT_NAMES:
-            dsse = json.loads(use_cases.rendered(session, made, "dsse", predicate))
-            bundle = json.loads(use_cases.rendered(session, made, "bundle", predicate))
+            dsse = json.loads(use_cases.render_attestation(session, made, "dsse", predicate))
+            bundle = json.loads(use_cases.render_attestation(session, made, "bundle", predicate))
             assert bundle["dsseEnvelope"]["payload"] == dsse["payload"]
         for form, predicate, field in (("pdf", "summary", "format"), ("dsse", "poem", "predicate")):
             with pytest.raises(UsageError) as refused:
-                use_cases.rendered(session, made, form, predicate)
+                use_cases.render_attestation(session, made, form, predicate)
             assert refused.value.field == field
 
 

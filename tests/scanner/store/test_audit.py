@@ -59,14 +59,16 @@ def superuser(database: Database) -> Callable[..., None]:
     return run
 
 
-def verified(database: Database, key: Secret | None = KEY, noted: tuple[audit.Anchor, ...] = ()) -> audit.Verified:
+def verified(
+    database: Database, key: Secret | None = KEY, noted: tuple[audit.Anchor, ...] = ()
+) -> audit.ChainVerification:
     with database.read() as session:
         return audit.verify(session, key, noted)
 
 
 def test_the_chain_does_not_fork(database: Database) -> None:
     together(10, lambda n: transact(database, lambda s: audit.record(s, ALICE, Action.SCAN_REQUEST, str(n))))
-    assert verified(database) == audit.Verified(10)
+    assert verified(database) == audit.ChainVerification(10)
 
 
 @pytest.mark.usefixtures("written")
@@ -137,7 +139,7 @@ def test_a_cut_end_shows_by_what_was_noted_elsewhere(
     assert audit_anchors.append_anchor(settings, database) is False  # nothing happened since
     noted = audit_anchors.read(settings)
     assert [anchor.seq for anchor in noted] == [5]
-    assert verified(database, noted=noted) == audit.Verified(5)
+    assert verified(database, noted=noted) == audit.ChainVerification(5)
     superuser("DELETE FROM audit_log WHERE id > 3")
     assert verified(database).broken is None  # the chain alone does not tell
     cut = verified(database, noted=noted)
@@ -187,7 +189,7 @@ def test_anchors_that_cannot_be_written_are_told(database: Database, settings: S
 def test_of_nothing_nothing_is_noted(database: Database, settings: Settings) -> None:
     assert audit_anchors.append_anchor(settings, database) is False
     assert audit_anchors.read(settings) == ()
-    assert verified(database) == audit.Verified(0)
+    assert verified(database) == audit.ChainVerification(0)
 
 
 def test_entries_are_found_by_who_what_and_when(database: Database) -> None:
@@ -223,7 +225,7 @@ def test_an_export_can_be_verified_elsewhere(
     for before, line in pairwise(lines):
         assert line["previous"] == before["hash"]
         assert line["detail"] == {"before": line["id"] - 1}
-    assert verified(database) == audit.Verified(5)
+    assert verified(database) == audit.ChainVerification(5)
 
 
 # Pruned
@@ -238,11 +240,11 @@ def pruned(database: Database, limit: int = 100, key: Secret = KEY) -> int:
 @pytest.mark.usefixtures("written")
 def test_a_pruned_log_verifies_and_goes_on(database: Database) -> None:
     assert pruned(database, 3) == 3
-    assert verified(database) == audit.Verified(2, pruned=3)
+    assert verified(database) == audit.ChainVerification(2, pruned=3)
     with database.session() as session:
         audit.record(session, ALICE, Action.SCAN_REQUEST, "after")
     assert pruned(database) == 2, "the newest stays: the next is chained to it"
-    assert verified(database) == audit.Verified(1, pruned=5)
+    assert verified(database) == audit.ChainVerification(1, pruned=5)
     assert pruned(database) == 0
 
 
@@ -253,7 +255,7 @@ def test_only_what_is_old_enough_goes(database: Database) -> None:
         assert audit.prunable(session, before) == 0
         assert audit.prune(session, before, 100) == 0
         assert audit.prunable(session, moment(session) + timedelta(days=1)) == 4
-    assert verified(database) == audit.Verified(5)
+    assert verified(database) == audit.ChainVerification(5)
 
 
 @pytest.mark.usefixtures("written")

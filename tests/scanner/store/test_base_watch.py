@@ -62,12 +62,12 @@ def answer(database: Database, name: str, *members: str) -> None:
         one = base_watch.get(session, NAME)
         assert one
         digests = [str(Digest.of(member.encode())) for member in members]
-        base_watch.answered(session, one, str(Digest.of(name.encode())), digests, 3600)
+        base_watch.record_answer(session, one, str(Digest.of(name.encode())), digests, 3600)
 
 
 def watched(database: Database, *seen: str) -> tuple[base_watch.WatchedBase, ...]:
     with database.read() as session:
-        return base_watch.watched(session, frozenset(seen) if seen else None).items
+        return base_watch.list_watched(session, frozenset(seen) if seen else None).items
 
 
 def fleet(database: Database) -> None:
@@ -185,7 +185,7 @@ def test_a_moved_tag_is_asked_for_soon(database: Database) -> None:
     with database.session() as session:
         one = base_watch.get(session, NAME)
         assert one
-        base_watch.looked(session, one, None)
+        base_watch.record_comparison(session, one, None)
         assert not base_watch.is_due(session)
     record(database, report("new", DEBIAN, "12", ""))
     with database.read() as session:
@@ -199,7 +199,7 @@ def test_pages_of_bases_are_complete(database: Database) -> None:
     seen, cursor = [], None
     while True:
         with database.read() as session:
-            page = base_watch.watched(session, None, cursor=cursor, limit=2)
+            page = base_watch.list_watched(session, None, cursor=cursor, limit=2)
         seen += [item.watch.name.tag for item in page.items]
         cursor = page.next_cursor
         if cursor is None:

@@ -22,7 +22,7 @@ def test_a_channel_without_a_secret_and_its_end(database: Database) -> None:
         )
         assert not channels.get(session, made).has_secrets
         assert channels.secrets(session, made, KEY) == {}
-        use_cases.subscribe(session, COMMAND_LINE, use_cases.Wanted(made))
+        use_cases.subscribe(session, COMMAND_LINE, use_cases.WantedSubscription(made))
         assert len(channels.subscriptions(session)) == 1
         channels.remove(session, made)
         assert channels.subscriptions(session) == ()

@@ -73,7 +73,7 @@ def test_deliveries_at_once_are_all_recorded(database: Database, hook: str) -> N
     own = intake.Intake(database, KEY)
     known = own.known()
     told = together(12, lambda number: own.record(known, arrival(hook, number)))
-    found = [one for one in told if isinstance(one, intake.Recorded)]
+    found = [one for one in told if isinstance(one, intake.RecordedDelivery)]
     assert len(found) == 12, told
     assert {one.delivery_id for one in found} == {row["id"] for row in rows(database, delivery)}
     assert {one.tickets[0].scan_id for one in found} == {row["id"] for row in rows(database, scan)}
@@ -84,11 +84,16 @@ def test_a_delivery_that_fails_does_not_affect_its_neighbours(database: Database
     own = intake.Intake(database, KEY)
     known = own.known()
 
-    def deliver(number: int) -> intake.Recorded:
+    def deliver(number: int) -> intake.RecordedDelivery:
         return own.record(known, arrival("no such webhook" if number == 2 else hook, number))
 
     told = together(5, deliver)
-    assert [type(one) for one in told] == [intake.Recorded, intake.Recorded, NotFoundError, *2 * [intake.Recorded]]
+    assert [type(one) for one in told] == [
+        intake.RecordedDelivery,
+        intake.RecordedDelivery,
+        NotFoundError,
+        *2 * [intake.RecordedDelivery],
+    ]
     assert len(rows(database, delivery)) == len(rows(database, scan)) == 4
 
 
@@ -98,7 +103,7 @@ def test_a_repeated_delivery_has_the_scans_of_the_first(database: Database, hook
     first = own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1"))
     again = together(6, lambda _: own.record(known, arrival(hook, 1, "mine.io/a:1", "mine.io/b:1")))
     for one in again:
-        assert isinstance(one, intake.Recorded), one
+        assert isinstance(one, intake.RecordedDelivery), one
         assert one.delivery_id == first.delivery_id
         assert [t.scan_id for t in one.tickets] == [t.scan_id for t in first.tickets]
         assert not any(t.created for t in one.tickets)
@@ -108,7 +113,7 @@ def test_two_deliveries_of_one_image_in_a_group_share_its_scan(database: Databas
     own = intake.Intake(database, KEY)
     known = own.known()
     told = together(6, lambda number: own.record(known, arrival(hook, number, "mine.io/shop:1")))
-    found = [one for one in told if isinstance(one, intake.Recorded)]
+    found = [one for one in told if isinstance(one, intake.RecordedDelivery)]
     assert len(found) == 6, told
     assert len({one.tickets[0].scan_id for one in found}) == 1
     assert sum(one.tickets[0].created for one in found) == 1
@@ -144,7 +149,7 @@ def test_what_has_changed_is_read_again_before_anything_is_written(
             registries.update(session, registries.list_registries(session)[0].id, KEY, aliases=["other:5000"])
         else:
             projects.create(session, "shop", patterns=["mine.io/shop/*"], engine="trivy")
-    with pytest.raises(intake.Outdated):
+    with pytest.raises(intake.OutdatedState):
         own.record(known, arrival(hook, 1, refused=refused))
     assert not any(rows(database, table) for table in (delivery, scan, idempotency))
     now = own.known()
@@ -246,7 +251,7 @@ def test_a_group_is_bounded_and_the_next_one_takes_the_rest(
     assert not own._waiting
 
 
-def waiting(own: intake.Intake, known: intake.Known, told: intake.Arrival) -> intake._Entry:
+def waiting(own: intake.Intake, known: intake.KnownState, told: intake.Arrival) -> intake._Entry:
     return intake._entry(told, known, lambda outcome: None, lambda: 0)
 
 

@@ -57,7 +57,7 @@ def scanned(database: Database, found: Any = None) -> str:
         scans.request(session, factories.request(f"{found.repository}:{found.tag}", force=True))
         held = scans.claim(session, "w", ["push"], 60)
         assert held
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+        made = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())
         images.record(session, held, found, evidence_digest(found), made)
     return str(found.digest)
 
@@ -264,7 +264,7 @@ def test_a_vulnerability_names_what_runs_with_it(database: Database) -> None:
     digest = scanned(database, found)
     report(database, named("a", "b", image=f"{factories.REPOSITORY}@{digest}"))
     with database.read() as session:
-        running, by_environment, total = store.affected(session, "CVE-2026-00001", None)
+        running, by_environment, total = store.affected_workloads(session, "CVE-2026-00001", None)
         where = store.running_in(session, [digest], None)
     assert {row.name for row in running} == {"a", "b"}
     assert (by_environment, total) == ({"production": 1}, 1)
@@ -289,8 +289,8 @@ def test_an_index_is_affected_where_one_of_its_platforms_is(database: Database) 
     scanned(database, replace(found, subject=index))
     report(database, named("a", image=f"{factories.REPOSITORY}@{index.digest}"))
     with database.read() as session:
-        _, images_affected = listings.affected(session, "CVE-2026-00001", None)
-        running, environments, total = store.affected(session, "CVE-2026-00001", None)
+        _, images_affected = listings.affected_images(session, "CVE-2026-00001", None)
+        running, environments, total = store.affected_workloads(session, "CVE-2026-00001", None)
         listed = listings.list_images(session, None, listings.Filter(running_in="production"))
     assert [each.digest for each in images_affected] == [str(index.digest)]
     assert ([each.name for each in running], environments, total) == (["a"], {"production": 1}, 1)
@@ -309,8 +309,8 @@ def test_other_environments_and_affected_workloads_are_of_the_projects_that_may_
         row = replace(row, digest="sha256:" + "1" * 64)
         assert store.other_digests(session, row, own) == {"staging": (other,)}
         assert store.other_digests(session, row, nobodys) == {}
-        seen = store.affected(session, "CVE-2026-00001", own)
-        hidden = store.affected(session, "CVE-2026-00001", nobodys)
+        seen = store.affected_workloads(session, "CVE-2026-00001", own)
+        hidden = store.affected_workloads(session, "CVE-2026-00001", nobodys)
     assert seen[2] == 1
     assert hidden == ((), {}, 0)
 
@@ -333,13 +333,13 @@ def test_an_image_that_is_mounted_counts_as_one_that_runs(database: Database) ->
     report(database, mounting(digest))
     search = components.Search(flaw.name, running=True)
     with database.read() as session:
-        running, by_environment, total = store.affected(session, "CVE-2026-00001", None)
+        running, by_environment, total = store.affected_workloads(session, "CVE-2026-00001", None)
         where = store.running_in(session, [digest], None)
         listed = listings.list_images(session, None, listings.Filter(running_in="production"))
         (holder,) = components.search(session, search, None).holders.items
         kept = session.execute(sa.union(*retention.IN_USE)).scalars().all()
         facets = store.facets(session, None)
-        assert store.affected(session, "CVE-2026-00001", frozenset({"another"}))[:2] == ((), {})
+        assert store.affected_workloads(session, "CVE-2026-00001", frozenset({"another"}))[:2] == ((), {})
         assert components.search(session, search, frozenset({"another"})).holders.items == ()
     assert {row.name for row in running} == {"mounts", "sidecar"}
     assert (by_environment, total) == ({"production": 1}, 1)

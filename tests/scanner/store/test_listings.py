@@ -18,12 +18,12 @@ def test_who_is_affected(database: Database) -> None:
     found = factories.report(packages=[package], vulnerabilities=[factories.vulnerability(1, package)])
     record(database, found)
     with database.read() as session:
-        advisory, touched = listings.affected(session, "CVE-2026-00001", None)
+        advisory, touched = listings.affected_images(session, "CVE-2026-00001", None)
         assert advisory["title"] == "flaw 1"
         assert [(one.digest, one.package, one.fixable) for one in touched] == [(found.digest, "lib1", True)]
         for name, projects in (("CVE-1999-1", None), ("CVE-2026-00001", frozenset({"foreign"}))):
             with pytest.raises(NotFoundError):
-                listings.affected(session, name, projects)
+                listings.affected_images(session, name, projects)
 
 
 def test_search_takes_no_wildcards(database: Database) -> None:

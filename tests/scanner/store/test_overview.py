@@ -36,9 +36,9 @@ def test_what_is_denied_in_production(database: Database) -> None:
     record(database, "allowed", decided("allowed", Verdict.ALLOW))
     record(database, "elsewhere", decided("elsewhere", Verdict.DENY, "staging"))
     with database.read() as session:
-        count, listed = overview.denied(session, OURS)
+        count, listed = overview.denied_tags(session, OURS)
         assert (count, [d.repository for d in listed]) == (1, ["registry.example.com/default/denied"])
-        assert overview.denied(session, THEIRS) == (0, ())
+        assert overview.denied_tags(session, THEIRS) == (0, ())
 
 
 def test_what_is_new_and_severe(database: Database) -> None:
@@ -93,7 +93,7 @@ def test_signatures_that_end_soon(database: Database) -> None:
         with database.session() as session:
             trust.note(session, found, "default")
     with database.read() as session:
-        count, ending = trust.ending(session, OURS, make.NOW + timedelta(days=30))
+        count, ending = trust.ending_signatures(session, OURS, make.NOW + timedelta(days=30))
         assert (count, [e.repository for e in ending]) == (1, ["registry.example.com/default/soon"])
         assert ending[0].expires_at == make.NOW + timedelta(days=9)
-        assert trust.ending(session, THEIRS, make.NOW + timedelta(days=30)) == (0, ())
+        assert trust.ending_signatures(session, THEIRS, make.NOW + timedelta(days=30)) == (0, ())

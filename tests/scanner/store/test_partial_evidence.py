@@ -151,8 +151,8 @@ def test_the_gate_means_only_the_very_same_request(database: Database, change: d
     asked = make.request(lane=Lane.GATE)
     transact(database, lambda s: scans.request(s, replace(asked, **change)))  # type: ignore[arg-type]
     with database.read() as session:
-        assert gate.resolved(session, asked, 60) is None
-        assert gate.resolved(session, replace(asked, **change), 60) is not None  # type: ignore[arg-type]
+        assert gate.recent_scan(session, asked, 60) is None
+        assert gate.recent_scan(session, replace(asked, **change), 60) is not None  # type: ignore[arg-type]
 
 
 def test_a_failed_scan_answers_the_gate_once(database: Database) -> None:
@@ -161,7 +161,7 @@ def test_a_failed_scan_answers_the_gate_once(database: Database) -> None:
     held = transact(database, lambda s: scans.claim(s, "w", ["gate"], 60))
     assert held is not None
     transact(database, lambda s: scans.fail(s, held, "registry_unreachable", "no answer"))
-    ask = lambda s: gate.resolved(s, asked, 60)  # noqa: E731
+    ask = lambda s: gate.recent_scan(s, asked, 60)  # noqa: E731
     assert transact(database, ask) is not None, "who polls learns of it"
     transact(database, lambda s: gate.note_failure_reported(s, scan_id))
     assert transact(database, ask) is None, "its cause may be gone"
@@ -173,14 +173,14 @@ def test_a_failed_push_does_not_answer_the_gate(database: Database) -> None:
     held = transact(database, lambda s: scans.claim(s, "w", ["push"], 60))
     assert held is not None
     transact(database, lambda s: scans.fail(s, held, "registry_unreachable", "no answer"))
-    assert transact(database, lambda s: gate.resolved(s, asked, 60)) is None
+    assert transact(database, lambda s: gate.recent_scan(s, asked, 60)) is None
 
 
 def test_a_done_scan_answers_for_as_long_as_it_may(database: Database) -> None:
     record(database, make.report(), Verdict.ALLOW)
     asked = make.request(lane=Lane.GATE)
-    assert transact(database, lambda s: gate.resolved(s, asked, 60)) is not None
-    assert transact(database, lambda s: gate.resolved(s, asked, 0)) is None
+    assert transact(database, lambda s: gate.recent_scan(s, asked, 60)) is not None
+    assert transact(database, lambda s: gate.recent_scan(s, asked, 0)) is None
 
 
 def test_partial_evidence_is_not_complete(database: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scanner.config import Secret
 from scanner.store import jobs, reconciliation, registries
-from scanner.store.reconciliation import Found
+from scanner.store.reconciliation import FoundKind
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 
@@ -18,7 +18,7 @@ def test_found_tags_are_narrowed_to_a_registry(database: Database) -> None:
         for host, project in (("one.example.com", "shop"), ("two.example.com", "bank")):
             made[host] = registries.add(session, host, KEY, project=project).id
             job = jobs.request(session, jobs.POLL, made[host], "schedule")
-            reconciliation.add(session, made[host], job, Found.LOST, (f"{host}/cart", "1", digest))
+            reconciliation.add(session, made[host], job, FoundKind.LOST, (f"{host}/cart", "1", digest))
     with database.read() as session:
         both = reconciliation.list_found_tags(session, None).items
         one = reconciliation.list_found_tags(session, None, registry_id=made["one.example.com"]).items

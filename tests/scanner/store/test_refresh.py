@@ -26,12 +26,12 @@ def recorded(database: Database) -> None:
         scans.request(session, make.request())
         held = scans.claim(session, "w", ["push"], 60)
         assert held is not None
-        made = decisions.decide_all(session, FOUND, catalog.known(), catalog.remedies())
+        made = decisions.decide_all(session, FOUND, catalog.known_names(), catalog.remedies())
         images.record(session, held, FOUND, evidence_digest(FOUND), made)
 
 
 def refresh(database: Database) -> int:
-    return decisions.refresh(database, catalog.known(), catalog.remedies(), seconds=30)
+    return decisions.refresh(database, catalog.known_names(), catalog.remedies(), seconds=30)
 
 
 def listed(database: Database) -> listings.ListedImage:
@@ -58,7 +58,7 @@ def test_a_decision_for_an_environment_that_no_policy_names_any_more_is_made_onc
     recorded(database)
     with database.session() as session:
         policies.put(session, "more", policy("more", environments="old"), "test")
-        made = decisions.decide_all(session, FOUND, catalog.known(), catalog.remedies())
+        made = decisions.decide_all(session, FOUND, catalog.known_names(), catalog.remedies())
         images.redecide(session, evidence_digest(FOUND).hex, FOUND, made, "default")
         policies.enable(session, "more", False)
         gate.invalidate(session)

@@ -271,7 +271,7 @@ def test_nothing_is_removed_while_a_scan_is_being_recorded(database: Database) -
     with database.read() as session:
         keys = retention.candidates(session, kind, cutoffs, after=None, limit=10)
     with database.session() as recording:
-        retention.recording(recording)
+        retention.block_pruning(recording)
         with database.session() as session:
             assert retention.remove(session, kind, cutoffs, keys) == retention.Batch({}, busy=True)
     with database.session() as session:

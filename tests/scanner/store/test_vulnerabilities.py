@@ -106,8 +106,8 @@ def test_what_is_exploited_or_new(database: Database) -> None:
 
 def test_an_export_has_every_finding_of_every_image_once(database: Database) -> None:
     with database.read() as session:
-        rows = list(vulnerabilities.exported(session, None))
-        mine = list(vulnerabilities.exported(session, frozenset({"shop"})))
+        rows = list(vulnerabilities.export_findings(session, None))
+        mine = list(vulnerabilities.export_findings(session, frozenset({"shop"})))
     assert {row["vulnerability"] for row in mine} == {f"CVE-2026-{n:05}" for n in range(4, 8)}
     assert len({(row["digest"], row["package"], row["vulnerability"]) for row in rows}) == len(rows) > len(mine)
     assert {row["project"] for row in mine} == {"shop"}

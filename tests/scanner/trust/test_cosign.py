@@ -24,7 +24,7 @@ from scanner.model.reference import Descriptor, Reference
 from scanner.policy.document import SignatureSelector, signatures_of
 from scanner.policy.signatures import RuleStatus, judge
 from scanner.trust._cosign import verification
-from scanner.trust._cosign.keyless import Who
+from scanner.trust._cosign.keyless import KeylessSigner
 from scanner.trust._cosign.payload import SIGNATURE_PREDICATE, Statement, flatten
 from scanner.trust._pki import key_id
 from scanner.trust._state import NoState
@@ -664,7 +664,7 @@ ACCEPTING: dict[str, tuple[str, Callable[..., Any], str]] = {
     "3 the certificate's log": ("check_sct", lambda *a: None, "keyless, not seen"),
     "3 the identity": (
         "check_identity",
-        lambda *a: Who("anybody", "anywhere"),
+        lambda *a: KeylessSigner("anybody", "anywhere"),
         "keyless, another subject",
     ),
     "3 the timestamp": (

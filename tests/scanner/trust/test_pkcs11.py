@@ -95,7 +95,7 @@ def test_a_receipt_that_a_token_signed_is_verified_like_any_other(token: Token) 
     (payload, *_) = signing.statements(facts()).values()
     envelope = signing.sign(payload, private, token)
     (signed,) = signing.parse(envelope.encode())
-    expected = signing.Expected(facts().issued_at, environment=facts().environment)
+    expected = signing.ExpectedReceipt(facts().issued_at, environment=facts().environment)
     found = signing.verify(signed, [load_public_key(public_pem)], expected)
     assert found is not None
     assert found.keyid == key_id
@@ -160,7 +160,7 @@ def test_the_next_key_is_created_in_the_token_and_former_ones_are_deleted_from_i
 ) -> None:
     plain = use_cases.Signer(settings, KEY)
     with database.session() as session:
-        use_cases.published(session, plain, SERVICE)  # before the token was configured
+        use_cases.published_keys(session, plain, SERVICE)  # before the token was configured
         second = use_cases.rotate_key(session, signer, SERVICE, overlap_hours=0)
         reference = receipts.private_key(session, second.id, KEY)
         assert is_reference(reference)
@@ -182,7 +182,7 @@ def test_a_token_that_is_gone_keeps_no_key_from_being_revoked(
     database: Database, signer: use_cases.Signer, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with database.session() as session:
-        (made,) = use_cases.published(session, signer, SERVICE)
+        (made,) = use_cases.published_keys(session, signer, SERVICE)
         gone = use_cases.Signer(replace(signer.settings, receipt_pkcs11_pin=Secret("wrong-pin-9")), KEY)
         use_cases._destroy(session, gone, made.id)
         assert use_cases.revoke_key(session, use_cases.Signer(settings, KEY), SERVICE, made.key_id) == 0

@@ -59,15 +59,15 @@ def envelope(found: receipts.Facts, kind: str = receipts.DECISION, key: Secret =
     return signed
 
 
-EXPECTED = receipts.Expected(NOW, DIGEST, NAME, "production", "linux/amd64")
+EXPECTED = receipts.ExpectedReceipt(NOW, DIGEST, NAME, "production", "linux/amd64")
 
 
-def verified(document: Any, expected: receipts.Expected = EXPECTED) -> receipts.Verified | None:
+def verified(document: Any, expected: receipts.ExpectedReceipt = EXPECTED) -> receipts.VerifiedReceipt | None:
     (signed,) = receipts.parse(orjson.dumps(document))
     return receipts.verify(signed, PUBLIC, expected)
 
 
-def refusal(document: Any, expected: receipts.Expected = EXPECTED) -> str:
+def refusal(document: Any, expected: receipts.ExpectedReceipt = EXPECTED) -> str:
     with pytest.raises(SignatureRefused) as refused:
         verified(document, expected)
     return refused.value.reason

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import scanner.trust._tuf
 from scanner.trust._tuf import documents
 from scanner.trust._tuf.anchors import anchor_of
-from scanner.trust._tuf.repository import Query, Seen, State, Want, drive, verify
+from scanner.trust._tuf.repository import Query, SeenDocument, State, Want, drive, verify
 from scanner.trust.base import SignatureRefused
 from tests.scanner.trust import attacks
 from tests.scanner.trust.attacks import Case, Step
@@ -140,7 +140,7 @@ def test_a_first_root_that_no_anchor_verifies_is_remembered_with_its_repository_
 
 
 def test_new_names_do_not_displace_the_version_of_targets() -> None:
-    crowd = {f"targets/old{number}": Seen(1, "x") for number in range(1000)}
+    crowd = {f"targets/old{number}": SeenDocument(1, "x") for number in range(1000)}
     state: list[State] = []
     assert said(Sim(version=5).publish(), state) == OLD
     state.append(replace(state[-1], roles={**state[-1].roles, **crowd}))
@@ -394,7 +394,7 @@ def test_every_kind_of_key_verifies_its_own_signatures_and_no_others() -> None:
         fitting = {
             method
             for method, value in made.items()
-            if documents.fits(public, documents.Signature("id", method, value), content)
+            if documents.signature_is_valid(public, documents.Signature("id", method, value), content)
         }
         assert fitting == {"rsa": {"rsapkcs1v15", "rsapss"}, "ed25519": {"eddsa"}}.get(kind, set())
 
@@ -418,7 +418,7 @@ def test_a_key_of_a_kind_that_nobody_knows_never_counts() -> None:
     ],
 )
 def test_a_remembered_state_of_another_form_is_not_taken_for_none(changed: dict[str, Any], why: str) -> None:
-    written = State(b"{}", Seen(1, "x"), None, frozenset({"targets"}), {"targets": Seen(2, "y")})
+    written = State(b"{}", SeenDocument(1, "x"), None, frozenset({"targets"}), {"targets": SeenDocument(2, "y")})
     assert State.load(written.dump()) == written
     with pytest.raises(SignatureRefused, match=why) as refused:
         State.load(json.dumps({**json.loads(written.dump()), **changed}).encode())

@@ -71,13 +71,13 @@ def due_again(database: Database) -> None:
 
 def events(database: Database) -> list[Event]:
     with database.read() as session:
-        rows = outbox.unrouted(session, limit=100)
+        rows = outbox.unrouted_events(session, limit=100)
     return [row.event for row in rows if row.event.kind.value == "base.newer"]
 
 
 def one(database: Database) -> base_watch.WatchedBase:
     with database.read() as session:
-        (found,) = base_watch.watched(session, None).items
+        (found,) = base_watch.list_watched(session, None).items
     return found
 
 

@@ -58,7 +58,7 @@ def record(database: Database, found: ScanReport, engine: str = "clair") -> str:
     found = replace(found, reference=f"{NAME}:1.0", repository=NAME, tag="1.0")
     with database.session() as session:
         scans.settle(session, claim, found.digest, "x")
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+        made = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())
         images.record(session, claim, found, evidence_digest(found), made)
     return str(found.digest)
 

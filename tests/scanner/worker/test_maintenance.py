@@ -224,7 +224,7 @@ def test_what_is_unchanged_is_as_fresh_as_what_confirmed_it(
             sa.select(listing.c.report_id).where(listing.c.repository == "r.example.com/shop/app1")
         ).one()
         found = images.evidence(session, row.report_id)
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())[0].decision
+        made = decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())[0].decision
     assert made.verdict == "allow", made.reasons
     assert made.valid_until is not None
     assert made.valid_until > datetime.now(UTC) + timedelta(days=6)

@@ -76,7 +76,7 @@ class Place:
     def keys(self, tmp_path: Path) -> Path:
         signer = use_cases.Signer(self.settings, KEY)
         with self.database.session() as session:
-            found = use_cases.published(session, signer, SERVICE)
+            found = use_cases.published_keys(session, signer, SERVICE)
         file = tmp_path / "keys.pem"
         file.write_text("".join(key.public_pem for key in use_cases.signing_first(found)))
         return file

@@ -20,7 +20,7 @@ from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, RegistryClient
 from scanner.services import reconciliation as use_cases
 from scanner.store import deliveries, jobs, reconciliation, registries, scans, tags
-from scanner.store.reconciliation import Found
+from scanner.store.reconciliation import FoundKind
 from scanner.store.schema import job, scan
 from scanner.store.session import Database
 from scanner.worker import reconciliation as slices
@@ -75,9 +75,9 @@ class Place:
             query = sa.select(scan.c.target).where(scan.c.source == source).order_by(scan.c.target)
             return [target.partition("@")[0] for target in session.execute(query).scalars()]
 
-    def found(self, *kinds: Found) -> list[reconciliation.FoundTag]:
+    def found(self, *kinds: FoundKind) -> list[reconciliation.FoundTag]:
         with self.database.read() as session:
-            return list(reconciliation.list_found_tags(session, None, kinds=kinds or tuple(Found)).items)
+            return list(reconciliation.list_found_tags(session, None, kinds=kinds or tuple(FoundKind)).items)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_lost_push_is_found_once_and_counted_against_its_webhook(place: Place)
     assert (now.source, now.previous, before.source) == ("poll", before.digest, "webhook:distribution")
     assert {s.request.lane for s in queued if s.request.source == "poll"} == {Lane.PUSH}
     moved = next(item for item in place.found() if item.tag == "1")
-    assert (moved.kind, moved.webhook, moved.former) == (Found.LOST, "pushes", before.digest)
+    assert (moved.kind, moved.webhook, moved.former) == (FoundKind.LOST, "pushes", before.digest)
     assert moved.scan_id
     assert digest_of(place, first) == moved.digest
 

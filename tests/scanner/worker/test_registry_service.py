@@ -153,7 +153,7 @@ def test_a_ca_file_is_never_half_written(server: server_scan.ServerServices, aut
     def load() -> int:
         loaded = 0
         while not over.is_set():
-            access, _ = server_scan.reached(settings, server.database, key, host)
+            access, _ = server_scan.registry_access(settings, server.database, key, host)
             tls_context(access.ca_file)
             loaded += 1
         return loaded
@@ -169,11 +169,11 @@ def test_a_ca_file_is_never_half_written(server: server_scan.ServerServices, aut
 def test_a_ca_that_changes_is_another_file(server: server_scan.ServerServices, authority: Authority) -> None:
     host, key, settings = "registry.example.com", server.key, server.services.settings
     registry_id = add(server, host, ca_pem=authority.file.read_text())
-    before, _ = server_scan.reached(settings, server.database, key, host)
+    before, _ = server_scan.registry_access(settings, server.database, key, host)
     kept = before.ca_file.read_bytes() if before.ca_file else b""
     with server.database.session() as session:
         registries.update(session, registry_id, key, ca_pem=authority.file.read_text() + "\n")
-    after, _ = server_scan.reached(settings, server.database, key, host)
+    after, _ = server_scan.registry_access(settings, server.database, key, host)
     assert after.ca_file != before.ca_file
     assert before.ca_file is not None
     assert before.ca_file.read_bytes() == kept, "a scan that runs keeps what it began with"

@@ -48,7 +48,7 @@ def evidence(database: Database, name: str) -> ScanReport:
 
 def decide(database: Database, found: ScanReport) -> Decision:
     with database.session() as session:
-        return decisions.decide_all(session, found, catalog.known(), catalog.remedies())[0].decision
+        return decisions.decide_all(session, found, catalog.known_names(), catalog.remedies())[0].decision
 
 
 def revoke(database: Database, what: Revoked) -> revocations.RevocationView:

@@ -17,7 +17,7 @@ from scanner.registry.cloud import access
 from scanner.registry.cloud.base import CloudAccess, Surroundings, Token
 from scanner.store import registries
 from scanner.store.session import Database
-from scanner.worker.server_scan import known_base, reached
+from scanner.worker.server_scan import known_base, registry_access
 from tests.scanner.store import factories as make
 from tests.servers import Registry, need
 
@@ -101,7 +101,7 @@ def test_a_cloud_registrys_credentials_are_obtained_when_they_are_used(
     with database.session() as session:
         registries.add(session, host, KEY, username="AKID", password=Secret("the-key"), credentials="ecr")
     # The setting is for registries without TLS; a cloud's token is not sent to one.
-    way, store = reached(replace(settings, insecure_registries=(host,)), database, KEY, host)
+    way, store = registry_access(replace(settings, insecure_registries=(host,)), database, KEY, host)
     assert not way.insecure
     assert asked == []
     assert store.find(host) == Credentials("AWS", Secret("the-password"))
@@ -112,8 +112,8 @@ def test_a_cloud_registrys_credentials_are_obtained_when_they_are_used(
     assert "the-key" not in f"{asked}"
     with database.session() as session:
         registries.add(session, "registry.example.com", KEY, token_service="gitlab.example.com")
-    assert reached(settings, database, KEY, "registry.example.com")[0].token_service == "gitlab.example.com"
+    assert registry_access(settings, database, KEY, "registry.example.com")[0].token_service == "gitlab.example.com"
     # Credentials that came with a request are used instead.
     sent = Credentials("robot", Secret("sent"))
-    assert reached(settings, database, KEY, host, credentials=sent)[1].find(host) == sent
+    assert registry_access(settings, database, KEY, host, credentials=sent)[1].find(host) == sent
     assert store.find("other.example.com") is None

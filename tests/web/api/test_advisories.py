@@ -21,7 +21,8 @@ def test_how_old_they_are_and_where_they_came_from(api: Api, settings: Settings,
     assert first["trivy-db"]["digest"] is None
     sources.import_file(settings, trivydb.build(samples.ADVISORIES, tmp_path / "db"))
     sources.note(
-        settings, replace(sources.known(settings)["kev"], failures=2, failure="mirror_unreachable: x", failed=1.0)
+        settings,
+        replace(sources.recorded_sources(settings)["kev"], failures=2, failure="mirror_unreachable: x", failed=1.0),
     )
     found = {s["source"]: s for s in api("GET", "/advisories").json["sources"]}
     assert found["trivy-db"]["origin"] == "file db"

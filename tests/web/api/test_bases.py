@@ -30,9 +30,9 @@ def asked(database: Database, comparison: base_watch.Comparison | None = None) -
     with database.session() as session:
         one = base_watch.get(session, BASE)
         assert one
-        base_watch.answered(session, one, str(Digest.of(b"new base")), (), 3600)
+        base_watch.record_answer(session, one, str(Digest.of(b"new base")), (), 3600)
         if comparison:
-            base_watch.looked(session, one, None, comparison=comparison)
+            base_watch.record_comparison(session, one, None, comparison=comparison)
 
 
 def test_before_the_registry_was_asked(api: Api) -> None:

@@ -192,7 +192,7 @@ def test_an_image_that_is_mounted_is_scanned_and_counts(
     with database.session() as session:
         policies.put(session, "all", POLICY.replace("[critical]", "[low]"), "test")
         gate.invalidate(session)
-    decisions.refresh(database, catalog.known(), catalog.remedies(), seconds=60)
+    decisions.refresh(database, catalog.known_names(), catalog.remedies(), seconds=60)
     use_cases.refresh(database, seconds=60)
     assert api("GET", "/workloads").json["items"][0]["overall"] == "allow"
 

@@ -13,7 +13,7 @@ from scanner.model.lineage import BaseImage
 from scanner.model.reference import Digest
 from tests.reports_factory import engine, failed, image_report, vulnerability
 from web.pages import findings
-from web.pages.findings import Asked, Rows
+from web.pages.findings import FindingQuery, Rows
 
 OLD = replace(vulnerability("CVE-2026-1", "zlib", "high"), published=datetime(2026, 1, 1, tzinfo=UTC))
 NEW = replace(vulnerability("CVE-2026-2", "curl", "high"), published=datetime(2026, 9, 1, tzinfo=UTC))
@@ -22,9 +22,9 @@ MORE = vulnerability("CVE-2026-4", "zlib", "low")
 ITEM = image_report([engine([OLD, NEW, WORST, MORE])])
 
 
-def asked(query: str) -> Asked:
+def asked(query: str) -> FindingQuery:
     pairs = [part.partition("=")[::2] for part in query.split("&") if part]
-    return Asked.of(MultiDict(pairs))
+    return FindingQuery.of(MultiDict(pairs))
 
 
 @pytest.mark.parametrize(

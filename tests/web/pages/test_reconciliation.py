@@ -14,7 +14,7 @@ from scanner.cli import cli
 from scanner.model.scan import ScanRequest
 from scanner.services import reconciliation as use_cases
 from scanner.store import deliveries, jobs, reconciliation, scans
-from scanner.store.reconciliation import Found
+from scanner.store.reconciliation import FoundKind
 from scanner.store.session import Database
 from tests.web.conftest import KEY, Api
 from tests.web.pages.test_exemptions import Somebody
@@ -75,11 +75,11 @@ def test_what_was_lost_is_shown_with_its_webhook_and_its_scan(admin: Somebody, p
         ticket = scans.request(session, ScanRequest("registry.example:5000/app:1", source="poll"))
         name = ("registry.example:5000/app", "1", DIGEST)
         reconciliation.add(
-            session, registry_id, "job", Found.LOST, name, former=FORMER, webhook_id=hook, scan_id=ticket.scan_id
+            session, registry_id, "job", FoundKind.LOST, name, former=FORMER, webhook_id=hook, scan_id=ticket.scan_id
         )
         counts = {"tags": 3, "repositories": 2, "lost": 1, "left": 4, "errors": 1}
         by = reconciliation.ListedBy("catalog", "the registry's catalog", "the API of Harbor is not used: <i>no</i>")
-        reconciliation.ended(session, registry_id, counts, ["<b>app</b>: no"], complete=False, listing=by)
+        reconciliation.record_poll(session, registry_id, counts, ["<b>app</b>: no"], complete=False, listing=by)
     seen = admin.see(place)
     assert "Repositories listed by the registry&#39;s catalog; the API" in seen
     assert "the API of Harbor is not used: &lt;i&gt;no" in seen
@@ -119,9 +119,9 @@ def test_the_api_polls_imports_and_lists(call: Callable[..., Api], place: str, d
         assert held is not None
         jobs.finish(session, held, "done it")
         name = ("registry.example:5000/app", "1", DIGEST)
-        reconciliation.add(session, place.split("/")[2], "job", Found.UNANNOUNCED, name)
+        reconciliation.add(session, place.split("/")[2], "job", FoundKind.UNANNOUNCED, name)
         by = reconciliation.ListedBy("harbor", "the API of Harbor")
-        reconciliation.ended(session, place.split("/")[2], {"tags": 1}, [], complete=True, listing=by)
+        reconciliation.record_poll(session, place.split("/")[2], {"tags": 1}, [], complete=True, listing=by)
     read = api("GET", f"{path}/poll").json
     assert (read["run"]["message"], read["last"]["tags"], read["last"]["lost"]) == ("done it", 1, 0)
     assert read["listed_by"] == {"id": "harbor", "title": "the API of Harbor", "note": ""}
@@ -160,7 +160,7 @@ def test_the_command_line_does_the_same(
     assert "last poll: unfinished" in run("poll", "--status")
     with database.session() as session:
         by = reconciliation.ListedBy("known", "the repositories that pushes have named", "the API is not used: no")
-        reconciliation.ended(session, place.split("/")[2], {"tags": 1}, [], complete=True, listing=by)
+        reconciliation.record_poll(session, place.split("/")[2], {"tags": 1}, [], complete=True, listing=by)
     shown = run("poll", "--status")
     assert "repositories listed by the repositories that pushes have named" in shown
     assert "note: the API is not used: no" in shown

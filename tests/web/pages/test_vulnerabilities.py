@@ -22,7 +22,7 @@ from tests.reports_factory import engine, image_report, report, vulnerability
 from tests.web.conftest import Worker
 from tests.web.pages.test_policies import Form
 from tests.web.people import PASSWORD, person
-from web.pages.vulnerabilities import Known
+from web.pages.vulnerabilities import VulnerabilityDetails
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -74,7 +74,7 @@ def test_what_touches_nothing_is_not_there(form: Form) -> None:
 
 
 def test_a_document_that_an_older_version_wrote() -> None:
-    assert Known.of({}) == Known(None, None, (), (), (), ())
+    assert VulnerabilityDetails.of({}) == VulnerabilityDetails(None, None, (), (), (), ())
 
 
 def test_what_runs_comes_before_what_is_stored_and_a_fix_is_a_version(form: Form) -> None:

@@ -499,7 +499,7 @@ def test_the_web_server_answers_a_delivery_after_its_commit(
     intake = app.extensions["dockwarden"].intake
     with monkeypatch.context() as patched:
         away = RemoteError("the database does not answer", reason="db_unavailable")
-        patched.setattr(intake, "_written", Mock(side_effect=away))
+        patched.setattr(intake, "_write_group", Mock(side_effect=away))
         status, failed = deliver(push(tag="2"))
         assert (status, failed["reason"]) == (503, "db_unavailable")
     with database.session() as session:

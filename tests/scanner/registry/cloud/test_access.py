@@ -76,7 +76,7 @@ def test_a_refused_token_is_dropped_once_it_is_old(monkeypatch: pytest.MonkeyPat
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "_MOST", 10)
+    monkeypatch.setattr(access_module, "_MAX_CACHED", 10)
     cloud, tokens = Cloud(), Tokens()
     for number in range(30):
         tokens.get(replace(ACCESS, host=f"h{number}"), cloud)

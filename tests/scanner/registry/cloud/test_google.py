@@ -24,7 +24,7 @@ from scanner.registry.auth import Credentials
 from scanner.registry.cloud import google
 from scanner.registry.cloud.base import CloudAccess, Surroundings
 from scanner.registry.cloud.google import Endpoints
-from scanner.registry.cloud.sigv4 import Keys, signed
+from scanner.registry.cloud.sigv4 import Keys, signed_headers
 from tests.scanner.registry.cloud.fakes import SECRET, hostile, surroundings
 
 HOST = "europe-docker.pkg.dev"
@@ -273,7 +273,7 @@ def test_a_machine_of_aws_proves_who_it_is_by_a_signed_request(
         assert headers["x-amz-security-token"] == "session+/=token"
         assert headers["x-goog-cloud-target-resource"] == FEDERATED["audience"]
         at = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        again = signed(
+        again = signed_headers(
             "POST",
             url,
             {"x-goog-cloud-target-resource": FEDERATED["audience"]},

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from scanner.config import Secret
-from scanner.registry.cloud.sigv4 import Keys, signed
+from scanner.registry.cloud.sigv4 import Keys, signed_headers
 
 KEYS = Keys("AKIDEXAMPLE", Secret("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"))
 SESSION = (
@@ -95,7 +95,7 @@ def test_published_vectors(
     names: str,
     signature: str,
 ) -> None:
-    found = signed(method, url, headers, body, keys, "us-east-1", service, AT)
+    found = signed_headers(method, url, headers, body, keys, "us-east-1", service, AT)
     assert found["authorization"] == (
         f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request, "
         f"SignedHeaders={names}, Signature={signature}"

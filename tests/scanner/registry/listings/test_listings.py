@@ -17,7 +17,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import NotFoundError, RefusedError, RemoteError, ScannerError
 from scanner.registry.auth import Credentials
 from scanner.registry.cloud.base import CloudAccess
-from scanner.registry.listings.base import Api, Asked, Listing, Place
+from scanner.registry.listings.base import Api, Listing, ListingRequest, Place
 from tests.scanner.registry.cloud.fakes import SECRET, hostile
 from tests.scanner.registry.cloud.test_google import FILE as ACCOUNT
 
@@ -37,7 +37,7 @@ def credentials(username: str) -> Credentials:
 class Case:
     """What is asked, what the fake answers by request line, and the names that follow."""
 
-    asked: Asked
+    asked: ListingRequest
     answers: Mapping[str, Answer]
     names: tuple[str, ...]
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def named(*names: str, member: str = "name", **more: Any) -> list[dict[str, Any]
 
 CASES = {
     "harbor": Case(
-        Asked("harbor.example", credentials("robot$ci")),
+        ListingRequest("harbor.example", credentials("robot$ci")),
         {
             "GET /api/v2.0/repositories?page=1&page_size=100": (
                 named("library/app", "shop/cart"),
@@ -61,7 +61,7 @@ CASES = {
         {"Authorization": "Basic cm9ib3QkY2k6" + "czNjcmV0LXRoYXQtbm9ib2R5LW1heS1zZWU="},
     ),
     "quay": Case(
-        Asked("quay.io", credentials("$oauthtoken"), namespaces=("shop", "infra")),
+        ListingRequest("quay.io", credentials("$oauthtoken"), namespaces=("shop", "infra")),
         {
             "GET /api/v1/repository?namespace=shop&public=true": (
                 {"repositories": named("cart", namespace="shop"), "next_page": "gAAA"},
@@ -74,7 +74,7 @@ CASES = {
         BEARER,
     ),
     "dockerhub": Case(
-        Asked("docker.io", credentials("Acme"), namespaces=("library", "shop")),
+        ListingRequest("docker.io", credentials("Acme"), namespaces=("library", "shop")),
         {
             "POST /v2/auth/token": ({"access_token": SECRET}, {}),
             "GET /v2/namespaces/shop/repositories?page=1&page_size=100": (
@@ -88,7 +88,7 @@ CASES = {
         BEARER,
     ),
     "ghcr": Case(
-        Asked("ghcr.io", credentials("Octo"), namespaces=("shop",)),
+        ListingRequest("ghcr.io", credentials("Octo"), namespaces=("shop",)),
         {
             "GET /orgs/shop/packages?package_type=container&per_page=100&page=1": (
                 named("Cart", "team/pay"),
@@ -101,7 +101,7 @@ CASES = {
         BEARER,
     ),
     "gitlab": Case(
-        Asked("registry.gitlab.com", credentials("ci")),
+        ListingRequest("registry.gitlab.com", credentials("ci")),
         {
             "GET /api/v4/projects?membership=true&order_by=id&sort=asc&pagination=keyset&per_page=100&id_after=0": (
                 [{"id": 3}, {"id": 7, "container_registry_access_level": "disabled"}, {"id": 9}, {"id": 11}],
@@ -123,7 +123,7 @@ CASES = {
         {"PRIVATE-TOKEN": SECRET},
     ),
     "ecr": Case(
-        Asked(ECR_HOST, cloud=CloudAccess("ecr", ECR_HOST, "AKIDEXAMPLE00000", Secret(SECRET))),
+        ListingRequest(ECR_HOST, cloud=CloudAccess("ecr", ECR_HOST, "AKIDEXAMPLE00000", Secret(SECRET))),
         {
             'POST / {"registryId": "123456789012", "maxResults": 1000}': (
                 {"repositories": named("shop/cart", member="repositoryName"), "nextToken": "t+/="},
@@ -138,7 +138,7 @@ CASES = {
         {"X-Amz-Target": "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories"},
     ),
     "gar": Case(
-        Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",)),
+        ListingRequest("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",)),
         {
             f"GET {PACKAGES}?pageSize=1000": (
                 {
@@ -183,7 +183,7 @@ def serve(server: HTTPServer, answer: Callable[[Request], Response]) -> None:
         server.expect_request(ANY_PATH, method=method).respond_with_handler(answer)
 
 
-def whole(listing: Listing, api: Api, asked: Asked, most: int = 20) -> tuple[str, ...]:
+def whole(listing: Listing, api: Api, asked: ListingRequest, most: int = 20) -> tuple[str, ...]:
     names: tuple[str, ...] = ()
     position = ""
     for _ in range(most):
@@ -302,16 +302,16 @@ def test_a_limit_that_comes_near_asks_for_a_pause(httpserver: HTTPServer, api: A
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
-        ("ghcr", Asked("ghcr.io")),
-        ("gitlab", Asked("registry.gitlab.com")),
-        ("quay", Asked("quay.io")),
-        ("dockerhub", Asked("docker.io", namespaces=("library",))),
-        ("ecr", Asked(ECR_HOST, credentials("AWS"))),
-        ("gar", Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"))),
-        ("gar", Asked("europe-docker.pkg.dev", credentials("_json_key"), namespaces=("shop-prod",))),
+        ("ghcr", ListingRequest("ghcr.io")),
+        ("gitlab", ListingRequest("registry.gitlab.com")),
+        ("quay", ListingRequest("quay.io")),
+        ("dockerhub", ListingRequest("docker.io", namespaces=("library",))),
+        ("ecr", ListingRequest(ECR_HOST, credentials("AWS"))),
+        ("gar", ListingRequest("europe-docker.pkg.dev", credentials("oauth2accesstoken"))),
+        ("gar", ListingRequest("europe-docker.pkg.dev", credentials("_json_key"), namespaces=("shop-prod",))),
     ],
 )
-def test_without_what_a_list_needs_no_request_is_sent(name: str, asked: Asked, api: Api) -> None:
+def test_without_what_a_list_needs_no_request_is_sent(name: str, asked: ListingRequest, api: Api) -> None:
     with pytest.raises(RemoteError) as refused:
         LISTINGS[name].read(api, asked, "")
     assert (refused.value.reason, api.requests) == ("listing_refused", 0)
@@ -323,10 +323,10 @@ def test_a_refused_namespace_does_not_hide_the_others(httpserver: HTTPServer, ap
         return Response(json.dumps({"repositories": named("x")}), 200 if allowed else 403)
 
     serve(httpserver, answer)
-    asked = Asked("quay.io", namespaces=("shop", "infra"))
+    asked = ListingRequest("quay.io", namespaces=("shop", "infra"))
     assert whole(LISTINGS["quay"], api, asked) == ("infra/x",)
     with pytest.raises(RemoteError) as refused:
-        whole(LISTINGS["quay"], api, Asked("quay.io", namespaces=("shop", "team")))
+        whole(LISTINGS["quay"], api, ListingRequest("quay.io", namespaces=("shop", "team")))
     assert refused.value.reason == "listing_refused"
 
 
@@ -339,7 +339,7 @@ def test_a_gcr_host_lists_the_repository_of_its_name(httpserver: HTTPServer, api
         return Response(json.dumps({"repositories": named(f"{at}/eu.gcr.io", f"{at}/images")}))
 
     serve(httpserver, answer)
-    asked = Asked("eu.gcr.io", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
+    asked = ListingRequest("eu.gcr.io", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
     assert whole(LISTINGS["gar"], api, asked) == ("shop-prod/cart",)
 
 
@@ -355,7 +355,7 @@ def test_without_a_pattern_the_project_of_the_service_account_is_listed(httpserv
         return Response("{}")  # the form of an empty list
 
     serve(httpserver, answer)
-    asked = Asked(
+    asked = ListingRequest(
         "europe-docker.pkg.dev",
         credentials("oauth2accesstoken"),
         service_account("ci@shop-prod.iam.gserviceaccount.com"),
@@ -374,7 +374,7 @@ def test_without_a_pattern_the_project_of_the_service_account_is_listed(httpserv
     ids=["an address of another domain", "no key file", "a role"],
 )
 def test_a_service_account_that_names_no_project_needs_a_pattern(cloud: CloudAccess, api: Api) -> None:
-    asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), cloud)
+    asked = ListingRequest("europe-docker.pkg.dev", credentials("oauth2accesstoken"), cloud)
     with pytest.raises(RemoteError, match="name a project"):
         whole(LISTINGS["gar"], api, asked)
 
@@ -389,7 +389,7 @@ def test_a_next_page_that_is_no_text_is_refused(following: object, httpserver: H
         return Response(json.dumps({"repositories": named(f"{at}/images")}))
 
     serve(httpserver, answer)
-    asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
+    asked = ListingRequest("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
     with pytest.raises(RemoteError, match="no text"):
         whole(LISTINGS["gar"], api, asked)
 
@@ -417,7 +417,7 @@ def test_a_robot_of_quay_lists_its_own_namespace(httpserver: HTTPServer, api: Ap
         return Response(json.dumps({"repositories": named("cart")}))
 
     serve(httpserver, answer)
-    assert whole(LISTINGS["quay"], api, Asked("quay.io", credentials("shop+robot"))) == ("shop/cart",)
+    assert whole(LISTINGS["quay"], api, ListingRequest("quay.io", credentials("shop+robot"))) == ("shop/cart",)
     assert seen == ["shop"]
 
 
@@ -429,15 +429,15 @@ def test_an_empty_repository_of_google_has_no_packages(httpserver: HTTPServer, a
         return Response("{}" if packages else json.dumps({"repositories": named(f"{at}/images", format="DOCKER")}))
 
     serve(httpserver, answer)
-    asked = Asked("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
+    asked = ListingRequest("europe-docker.pkg.dev", credentials("oauth2accesstoken"), namespaces=("shop-prod",))
     assert whole(LISTINGS["gar"], api, asked) == ()
 
 
 def test_a_stored_position_that_is_no_page_is_refused(httpserver: HTTPServer, api: Api) -> None:
     with pytest.raises(RemoteError, match="no number"):
-        LISTINGS["harbor"].read(api, Asked("harbor.example.com"), "seven")
+        LISTINGS["harbor"].read(api, ListingRequest("harbor.example.com"), "seven")
     serve(httpserver, lambda request: Response("[]", 403 if "Authorization" in request.headers else 200))
-    assert LISTINGS["harbor"].read(api, Asked("harbor.example.com"), "2").names == ()
+    assert LISTINGS["harbor"].read(api, ListingRequest("harbor.example.com"), "2").names == ()
 
 
 HARBOR = {"realm": "https://r.example/service/token", "service": "harbor-registry"}
@@ -487,7 +487,7 @@ def test_a_list_says_what_it_is(listing: Listing) -> None:
 
 
 def test_an_error_is_a_scanner_error_whatever_the_password_is(api: Api) -> None:
-    asked = Asked("ghcr.io", Credentials("a", Secret("two\nlines " + SECRET)), namespaces=("shop",))
+    asked = ListingRequest("ghcr.io", Credentials("a", Secret("two\nlines " + SECRET)), namespaces=("shop",))
     with pytest.raises(ScannerError) as refused:
         LISTINGS["ghcr"].read(api, asked, "")
     assert SECRET not in f"{refused.value}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scanner.registry.client import Names
-from scanner.registry.listings.base import Api, Asked, Listing, Place
+from scanner.registry.listings.base import Api, Listing, ListingRequest, Place
 
 
 class SampleListing(Listing):
@@ -20,6 +20,6 @@ class SampleListing(Listing):
         """See `Listing.origin`."""
         return place.base if place.host == "sample.example" else None
 
-    def page(self, api: Api, asked: Asked, position: str) -> Names:
+    def page(self, api: Api, asked: ListingRequest, position: str) -> Names:
         """See `Listing.page`."""
         return Names(())
