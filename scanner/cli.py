@@ -12,6 +12,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,30 @@ from scanner.config import Settings, load
 from scanner.errors import ScannerError
 
 _FIRST = ("scan", "gate", "serve", "demo")
+
+# Names that other tools, or our pages, have for a command. They are suggested, not accepted: one name for each command.
+_OTHER_NAMES = {
+    "apply": ("import", "edit"),
+    "cancel": ("disable", "revoke", "end"),
+    "create": ("add",),
+    "delete": ("remove", "revoke"),
+    "dry-run": ("simulate",),
+    "image": ("scan",),
+    "lint": ("check",),
+    "login": ("token",),
+    "ls": ("list",),
+    "new": ("create", "add"),
+    "password": ("credentials",),
+    "rm": ("remove", "revoke"),
+    "rotate": ("credentials",),
+    "search": ("query",),
+    "server": ("serve",),
+    "set": ("edit",),
+    "show": ("list", "inspect", "status"),
+    "start": ("serve",),
+    "update": ("edit", "upgrade"),
+    "validate": ("check",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -64,6 +89,10 @@ def _run(arguments: list[str], debug: bool) -> int:
     except click.exceptions.NoArgsIsHelpError as error:  # a group without a command: its message is the whole help
         tell(error.format_message())
         return Exit.USAGE
+    except click.exceptions.NoSuchCommand as error:
+        tell(error.ctx.get_usage() if error.ctx else "")
+        complain(f"there is no command {error.command_name!r}", _nearest(error))
+        return Exit.USAGE
     except click.UsageError as error:
         tell(error.ctx.get_usage() if error.ctx else "")
         complain(error.format_message(), f"{error.ctx.command_path if error.ctx else 'dockwarden'} --help")
@@ -90,6 +119,15 @@ def _run(arguments: list[str], debug: bool) -> int:
         message = f"internal error: {type(error).__name__}{': ' + text if text else ''}"
         hint = "run the command again with --debug, and report what it prints"
         return _refuse(ScannerError(message, hint=hint), error, debug)
+
+
+def _nearest(error: click.exceptions.NoSuchCommand) -> str:
+    """The hint for a command that does not exist: the commands with a name or a meaning like it."""
+    path, group = ("dockwarden", cli) if error.ctx is None else (error.ctx.command_path, error.ctx.command)
+    names = group.list_commands(error.ctx) if isinstance(group, click.Group) and error.ctx else []
+    typed = error.command_name.lower()
+    near = [name for name in _OTHER_NAMES.get(typed, ()) if name in names] or get_close_matches(typed, names)
+    return " or ".join(f"{path} {name}" for name in near) or f"{path} --help"
 
 
 def _refuse(shown: ScannerError, error: BaseException, debug: bool) -> Exit:

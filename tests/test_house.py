@@ -370,7 +370,6 @@ TESTED_IN = {
     "web/health.py": "tests/web/test_surroundings.py",
     "web/logs.py": "tests/web/test_surroundings.py",
     "web/pages/advisories.py": "tests/web/pages/test_pages.py",
-    "web/pages/base.py": "tests/web/pages/test_pages.py",
     "web/pages/export.py": "tests/web/pages/test_images.py",
     "web/pages/views.py": "tests/web/pages/test_images.py",
     "web/pages/forms.py": "tests/web/pages/test_settings.py",

@@ -100,10 +100,10 @@ def _table(package: str, found: Mapping[str, Any]) -> str:
         lines.append(
             f"{images} image{'' if images == 1 else 's'}" + (", and more (raise --most)" if found["more"] else "")
         )
-    else:
+    elif not found["truncated"]:  # otherwise the image may be among those that were not looked at
         lines.append(f"No scanned image has a package like {package!r}.")
     if found["truncated"]:
-        lines.append("Too many package versions match; type more of the name to see all images.")
+        lines.append("Too many package versions match, so images may be missing. Type more of the name to see all.")
     if unknown := found["incomplete_images"]:
         lines.append(f"{number_of(unknown, 'image')} could not be examined completely and may have it too.")
     return "\n".join(lines)

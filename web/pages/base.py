@@ -5,6 +5,7 @@ All values from images are escaped by Jinja; nothing here marks text as safe.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,15 +13,29 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import Response, current_app, g, render_template, request, url_for
+from werkzeug.exceptions import HTTPException
 
 from scanner import __version__
+from scanner.errors import RefusedError
 from scanner.model.actor import Actor
+from scanner.model.pem import holds_private_key
 from scanner.model.reasons import sentence
+from web.auth import check_origin
 
 PAGE_SIZE = 50
-
-
 THEMES = ("light", "dark")
+
+
+# Fields whose values are never sent back, and must be typed again. A channel's URL may hold its secret.
+_SECRET = re.compile(r"(?!token_service$).*(password|secret|token|key|url)|current|new")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a form sent that was not carried out: to submit it again. ``secret``: names of fields to type again."""
+
+    fields: tuple[tuple[str, str], ...]
+    secret: tuple[str, ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -69,16 +84,46 @@ def page(template: str, **values: Any) -> str:
 def error_page(document: Mapping[str, Any]) -> Response:
     """Show an error: what is wrong, what to do, and the request id to quote.
 
-    A caller who is not signed in is sent to the sign-in form first.
+    A caller who is not signed in is sent to the sign-in form first. What a form sent can be submitted again.
     """
-    # Only after a GET: the address of a form's POST cannot be opened afterwards.
+    part = "HX-Request" in request.headers
+    # Only after a GET: the address of a form's POST cannot be opened afterwards, and what was typed would be lost.
     if document["status"] == 401 and request.method == "GET":
-        target = request.full_path.rstrip("?")
+        shown = urlsplit(request.headers.get("HX-Current-URL", "")) if part else urlsplit(request.full_path.rstrip("?"))
+        target = shown._replace(scheme="", netloc="", fragment="").geturl()
         location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
-        return Response(status=303, headers={"Location": location})
+        # htmx would follow a redirect, and put the sign-in form where the answer belongs.
+        return Response(status=401, headers={"HX-Redirect": location}) if part else _see_other(location)
     # What a person may not do, the list of the same area may refuse as well.
-    rendered = page("error.html", problem=document, back=_list_of("/" if document["status"] == 403 else request.path))
+    back = _list_of("/" if document["status"] == 403 else request.path)
+    template = "error_part.html" if part else "error.html"
+    entries = _entries() if _can_pass(document) and not part else None
+    rendered = page(template, problem=document, back=back, entries=entries, passes=_can_pass(document))
     return Response(rendered, document["status"], mimetype="text/html")
+
+
+def _see_other(location: str) -> Response:
+    return Response(status=303, headers={"Location": location})
+
+
+def _can_pass(document: Mapping[str, Any]) -> bool:
+    """Whether the same request can succeed later: after signing in, with the form's new token, or when we are well."""
+    return document["status"] in (401, 429) or document["status"] >= 500 or document["reason"] == "csrf"
+
+
+def _entries() -> Entries | None:
+    """The fields of the form that was sent. None if there are none, or they did not come from one of our pages."""
+    if request.method != "POST":
+        return None
+    try:
+        # Another site must not have its entries shown here, with a button that submits them as this person.
+        check_origin()
+        sent = [(name, text) for name, text in request.form.items(multi=True) if name != "csrf_token"]
+    except (RefusedError, HTTPException):  # too large to be read, for example
+        return None
+    secret = {name for name, text in sent if _SECRET.match(name) or holds_private_key(text)}
+    shown = tuple((name, text) for name, text in sent if name not in secret)
+    return Entries(shown, tuple(sorted(secret))) if sent else None
 
 
 def _list_of(path: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scanner import cli
 from scanner.config import Settings
 from tests.servers import Registry, need
 from tests.test_end_to_end import dockwarden
@@ -77,7 +78,7 @@ def bad_inputs(tmp: Path, layouts: Path) -> dict[str, tuple[list[str], int, str]
             "there is no engine 'nmap'",
         ),
         "platform": (["scan", f"oci:{layouts / 'shop/good'}", "--platform", "nonsense"], 2, "not a platform"),
-        "no command": (["scam"], 2, "No such command"),
+        "no command": (["scam"], 2, "hint: dockwarden scan"),
         "nothing": ([], 2, "\n  scan "),
         "a group alone": (["trust", "root"], 2, "\n  add "),
         "gate without a server": (
@@ -123,6 +124,25 @@ def test_a_mistake_is_one_line_and_a_hint(settings: Settings, sample_layouts: Pa
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("scna image", "dockwarden scan"),
+        ("audti", "dockwarden audit"),
+        ("policy simulat file", "dockwarden policy simulate"),
+        ("policy dry-run file", "dockwarden policy simulate"),
+        ("trust root ls", "dockwarden trust root list"),
+        ("webhook rm", "dockwarden webhook remove"),
+        ("registry xyzzy", "dockwarden registry --help"),
+    ],
+)
+def test_a_typing_error_gets_the_nearest_command(arguments: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments.split())
+    assert ended.value.code == 2
+    assert f"  hint: {hint}\n" in capsys.readouterr().err
 
 
 def test_a_truncated_archive(settings: Settings, sample_layouts: Path, tmp_path: Path) -> None:

@@ -98,13 +98,18 @@ def test_views_are_kept_and_forgotten(form: Form, app: OpenAPI, make_token: Call
     assert "&lt;now&gt;" not in somebody_else.client.get("/images", headers=somebody_else.headers).text
     form("/views/remove", list="images", name="Denied <now>")
     assert "&lt;now&gt;" not in form.client.get("/images", headers=form.headers).text
-    assert form("/views", list="images", name=" ", query="").status_code == 422
+    assert form("/views", list="nothing", name="x", query="").status_code == 422
 
 
 def test_there_is_an_end_to_views(form: Form) -> None:
     for number in range(saved_views.MOST):
         assert form("/views", list="images", name=f"view {number}", query="").status_code == 303
-    assert form("/views", list="images", name="one more", query="").status_code == 409
+    refused = form("/views", list="images", name="one <more>", query="q=bad")
+    assert refused.headers["Location"] == "/images?q=bad#view"
+    shown = form.client.get("/images?q=bad", headers=form.headers).text
+    assert "you have 30 saved views, which is the maximum (remove one first)" in shown
+    assert 'value="one &lt;more&gt;" aria-invalid="true"' in shown  # the name is kept, and marked
+    assert "which is the maximum" not in form.client.get("/images?q=bad", headers=form.headers).text  # once
     assert form("/views", list="images", name="view 1", query="q=x").status_code == 303
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
+from scanner.store.schema import component
+from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.conftest import Api, Worker
 from tests.web.pages.test_policies import Form
@@ -41,3 +43,12 @@ def test_the_images_of_a_package(page: Callable[[str], str]) -> None:
 )
 def test_a_page_without_rows_says_why(page: Callable[[str], str], query: str, words: str) -> None:
     assert words in page(query)
+
+
+def test_nothing_among_the_first_of_many_is_not_nothing(page: Callable[[str], str], database: Database) -> None:
+    many = [{"purl": f"pkg:deb/x{n}", "name": "libx", "version": "1", "type": "deb"} for n in range(5001)]
+    with database.session() as session:
+        session.execute(component.insert(), many)
+    text = page("?q=libx")
+    assert "Too many packages match" in text
+    assert "No image has this package" not in text

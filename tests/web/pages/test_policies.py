@@ -28,7 +28,7 @@ class Form:
     """A browser that has signed in, and sends forms as our pages do."""
 
     def __init__(self, client: FlaskClient, token: str) -> None:
-        self.client = client
+        self.client, self.token = client, token
         self.headers = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
         assert client.post("/sign-in", data={"token": token}, headers=self.headers).status_code == 303
         page = client.get("/images", headers=self.headers).text
