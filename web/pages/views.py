@@ -10,7 +10,7 @@ from scanner.errors import UsageError
 from scanner.store import saved_views
 from web.auth import SIGNED_IN, permission, principal
 from web.pages import once
-from web.pages.forms import Refused, attempt
+from web.pages.forms import RefusedForm, attempt
 from web.resources import resources
 
 bp = Blueprint("views_page", __name__)
@@ -39,7 +39,7 @@ def save() -> Response:
 
     try:
         attempt(work)
-    except Refused as refused:
+    except RefusedForm as refused:
         # The form is a part of the list, which another page shows: it gets the name and the problem once.
         kept = {"view": name, "view_problem": refused.problems[0]}
         return once.carry(redirect(target + "#view", 303), kept)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def remove() -> Response:
 
 def refused_view() -> Mapping[str, str]:
     """For the form that saves a view: the name that was refused, and why. Empty if none was."""
-    found = once.carried()
+    found = once.carried_values()
     g.refused_view = "view_problem" in found
     return found if g.refused_view else {}
 
