@@ -158,9 +158,14 @@ class Distribution:
         # is the classic back door.
         if data is None or entry.mode & 0o7777 != (file.mode or entry.mode & 0o7777):
             return False
-        if not file.mode and entry.setuid and path.rpartition("/")[2] not in _SETUID:
-            return False  # dpkg stores no modes
+        if not file.mode and not _has_usual_bits(path.rpartition("/")[2], entry):
+            return False
         return hashlib.new(file.hash_name, data, usedforsecurity=False).hexdigest() == file.digest
+
+
+def _has_usual_bits(name: str, entry: FileEntry) -> bool:
+    """Whether a program has no other privileges than Debian gives it. dpkg stores no modes to compare with."""
+    return (name in _SETUID or not entry.setuid) and (name in _SETGID or not entry.setgid)
 
 
 def _dpkg(rootfs: Rootfs) -> Iterator[PackagedFile]:
@@ -224,7 +229,9 @@ def _is_installed(status: bytes, package: str) -> bool:
         return False
     # A package that was removed keeps its paragraph, with another status. Its list of files proves nothing any more.
     end = status.find(b"\n\n", found.start())
-    return b"\nStatus: install ok installed\n" in status[found.start() : end if end >= 0 else None] + b"\n"
+    paragraph = status[found.start() : end if end >= 0 else None]
+    # The first word is what the user wants, as `hold` of `apt-mark hold`; the last is the state.
+    return re.search(rb"(?m)^Status: \S+ ok installed$", paragraph) is not None
 
 
 def _md5sums(rootfs: Rootfs, package: str) -> list[tuple[str, str]]:

@@ -516,6 +516,9 @@ class Reader:
                 layer=self._layer(item),
                 path=as_text(item.get("FilePath"), _TEXT) or (target if language else ""),
                 module=as_text(item.get("Modularitylabel"), _SHORT),
+                # An SBOM in the image may name any file, also a packed program that nobody could read. Older versions
+                # of Trivy do not say what they read a package from.
+                stated=item.get("AnalyzedBy", "sbom" if language else "") == "sbom",
             )
 
     def _vulnerabilities(self, result: Mapping[str, Any]) -> Iterator[Vulnerability]:

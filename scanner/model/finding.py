@@ -96,6 +96,7 @@ NO_SYSTEM = Incomplete("unsupported_os", "the engine did not recognise an operat
 ONLY_PROGRAMS = Incomplete("nothing_to_scan", "the image contains programs, but no package that could be looked up")
 UNRECOGNISED = frozenset((NO_PACKAGE, NO_SYSTEM, ONLY_PROGRAMS))
 PROGRAM_UNREAD = "program_unread"  # reason of a gap: no package could be read in a program
+PACKAGE_UNREAD = "package_unread"  # reason of a gap: a package that the image lists was not looked up
 
 
 def is_unrecognised(gap: Incomplete) -> bool:
@@ -127,7 +128,8 @@ class CVSS:
 class Component:
     """A package found in the image.
 
-    ``purl`` identifies it. ``type``: the ecosystem (debian, alpine, python-pkg, jar …).
+    ``purl`` identifies it. ``type``: the ecosystem (debian, alpine, python-pkg, jar …). ``stated``: an SBOM file in the
+    image names it; nobody read it from the file at ``path``.
     """
 
     purl: str
@@ -140,6 +142,7 @@ class Component:
     layer: Digest | None = None  # diff_id
     path: str = ""
     module: str = ""  # the modularity label of an RPM: a module's advisories apply to its packages only
+    stated: bool = False
 
 
 # A distribution's statements about a vulnerability, as they are; none is merged with another.

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Set
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import Rootfs
 from scanner.model.release import Release
 from scanner.patterns import lazy
-from scanner.registry.places import APK, DPKG, DPKG_PARTS, RPM_DATABASES
+from scanner.registry.places import APK, DPKG, DPKG_PARTS, RPM_DATABASES, RPM_DIRECTORIES
 
 _OS_RELEASE = lazy(rb"""^(ID|ID_LIKE|VERSION_ID)=["']?([A-Za-z0-9._ :-]{0,64})["']?[ \t\r]*$""", re.MULTILINE)
 _INSTALLED = lazy(rb"^Status: \S+ \S+ installed[ \t]*$", re.MULTILINE)
 _DPKG_PACKAGE = lazy(rb"^Package: ", re.MULTILINE)
+_STANZA_END = lazy(rb"\n[ \t\r]*\n")
+# dpkg ignores the case of field names, and spaces around values (lib/dpkg/parse.c).
+_DPKG_FIELD = lazy(rb"^(Package|Status)[ \t]*:[ \t]*([^\n]*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
+_APK_NAME = lazy(rb"^P:([^\n]*?)[ \t\r]*$", re.MULTILINE)
+_REMOVED = frozenset((b"config-files", b"not-installed"))  # of these, no program is left: dpkg(1), "package states"
+# Package managers that engines do not read, by the directory of their packages.
+_OTHER_MANAGERS = {
+    "gnu/store": "Guix",
+    "nix/store": "Nix",
+    "var/db/pkg": "Portage",
+    "var/db/xbps": "XBPS",
+    "var/lib/opkg": "opkg",
+    "usr/lib/opkg": "opkg",
+    "var/lib/pacman/local": "pacman",
+}
+_DPKG_UPDATES = "var/lib/dpkg/updates/"
+_CONDA, _HOMEBREW = "conda-meta/", "/Cellar/"
 _APK_PACKAGE = lazy(rb"^P:", re.MULTILINE)
 _KINDS = {
     "apk": "alpine wolfi chainguard minimos postmarketos",
@@ -89,6 +107,49 @@ def _count(kind: str, data: bytes) -> int:
     if kind == "apk":
         return len(_APK_PACKAGE.findall(data))
     return len(_INSTALLED.findall(data)) if b"\nStatus: " in data else len(_DPKG_PACKAGE.findall(data))
+
+
+def installed_packages(rootfs: Rootfs) -> frozenset[str]:
+    """Names of the packages of which dpkg's or apk's database says that their files are in the image.
+
+    Entries that dpkg or apk would not accept count as well: it is their files that matter.
+    """
+    found: set[bytes] = set()
+    for path in (DPKG, *(path for path in rootfs.files if path.startswith(f"{DPKG_PARTS}/"))):
+        for stanza in _STANZA_END.split(rootfs.content(path) or b""):
+            fields = _DPKG_FIELD.findall(stanza)
+            states = [value.split()[-1:] for name, value in fields if name.lower() == b"status"]
+            if not states or not all(state and state[0].lower() in _REMOVED for state in states):
+                found.update(value for name, value in fields if name.lower() == b"package" and value)
+    for path in APK:
+        found.update(_APK_NAME.findall(rootfs.content(path) or b""))
+    return frozenset(name.decode("utf-8", "replace") for name in found)
+
+
+def unapplied_changes(rootfs: Rootfs) -> tuple[str, ...]:
+    """Return journals of package databases that hold changes. Package managers apply them first; engines do not."""
+    logs = (f"{directory}/rpmdb.sqlite-{log}" for directory in RPM_DIRECTORIES for log in ("wal", "journal"))
+    updates = (path for path in rootfs.files if path.startswith(_DPKG_UPDATES) and path[len(_DPKG_UPDATES) :].isdigit())
+    found = (path for name in (*logs, *updates) if (path := rootfs.resolve(name)) is not None)
+    return tuple(sorted(path for path in set(found) if rootfs.files[path].entry.size))
+
+
+def other_packages(rootfs: Rootfs, read: Set[str]) -> Mapping[str, str]:
+    """Return package managers beside the distribution's, each with a directory or file that holds packages of it.
+
+    ``read``: paths from which the engine read packages.
+    """
+    found = {manager: place for place, manager in _OTHER_MANAGERS.items() if place in rootfs.files}
+    wanted = tuple(f"{place}/" for place in found.values())
+    # A directory alone says nothing: images contain empty ones, for volumes.
+    filled = {place for path in rootfs.files if path.startswith(wanted) for place in wanted if path.startswith(place)}
+    found = {manager: place for manager, place in found.items() if f"{place}/" in filled}
+    for path in rootfs.files:
+        if _CONDA in path and path.endswith(".json") and path not in read:
+            found.setdefault("conda", path)
+        elif _HOMEBREW in path:
+            found.setdefault("Homebrew", path.partition(_HOMEBREW)[0] + _HOMEBREW.rstrip("/"))
+    return found
 
 
 def _rpm_databases(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:

@@ -41,7 +41,7 @@ _MAX_ANSWER = 128 << 10
 _MAX_CHAIN = 12
 _ANSWER_SECONDS = 5.0
 _EDWARDS = {SignatureAlgorithmOID.ED25519: "ed25519", SignatureAlgorithmOID.ED448: "ed448"}
-_MAX_NAMES, _MAX_PATHS = 100, 256
+_MAX_NAMES, _MAX_PATHS = 1000, 256
 _DNS_NAME, _IP_ADDRESS = 2, 7  # tags of GeneralName
 # Exceptions of the libraries for malformed certificates.
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)

@@ -401,7 +401,9 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
     from scanner.registry.manifest import layer_compression
 
     wanted = wants(store.kept)
-    known = store.facts.get(layer.diff_id, wanted.digest, layer.digest)
+    # With the announced size and type: a layer for which they are wrong is refused, also if another image has it.
+    key = f"{wanted.digest} {layer.size} {layer.media_type}"
+    known = store.facts.get(layer.diff_id, key, layer.digest)
     if known is not None and store.blobs.has(layer.diff_id):
         progress.add(layer.size)
         return known
@@ -434,7 +436,7 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
             if attempt == _TRIES or not error.retryable or stalled or time.monotonic() > ends:
                 raise
         else:
-            store.facts.put(facts, wanted.digest, layer.digest)
+            store.facts.put(facts, key, layer.digest)
             return facts
     raise AssertionError("unreachable")
 

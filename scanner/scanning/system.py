@@ -12,11 +12,26 @@ from dataclasses import replace
 
 from scanner.errors import ScannerError
 from scanner.model.filesystem import FileType, LayerFacts, PlacedFile, Rootfs
-from scanner.model.finding import NO_OS, NO_SYSTEM, PROGRAM_UNREAD, EngineReport, Incomplete
+from scanner.model.finding import (
+    NO_OS,
+    NO_SYSTEM,
+    PACKAGE_UNREAD,
+    PROGRAM_UNREAD,
+    Component,
+    EngineReport,
+    Incomplete,
+)
+from scanner.model.plurals import number_of
 from scanner.model.release import Release, disagreement, foreign_packages, os_id, release_number
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.patterns import lazy
-from scanner.registry.packages import package_databases, release_of
+from scanner.registry.packages import (
+    installed_packages,
+    other_packages,
+    package_databases,
+    release_of,
+    unapplied_changes,
+)
 from scanner.registry.places import (
     APK,
     APK_REPOSITORIES,
@@ -35,13 +50,21 @@ _MOST_MANIFEST = 1 << 20  # bytes
 _LEAST_ENTRY = 100  # bytes; no entry of a package database is shorter
 _DIGITS = 9  # longer numbers are no branch; int() raises for thousands of digits
 _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox", "toybox"))
+# Types of packages that engines read from an executable. Those of other types come from texts and archives, which a
+# program can contain or can be at the same time: a jar may follow an ELF program in one file.
+_PROGRAMS = frozenset(("gobinary", "rustbinary"))
+_NAMED = 5  # packages in a message
 _LIBRARY = lazy(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
 
 def compare_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
-    """Return the answer, incomplete if the engine may have used the advisories of another release."""
+    """Return the answer, incomplete if the engine may have used the advisories of another release, or did not look up
+    all packages that the image lists.
+    """
     family, version = answer.coverage.os_family, answer.coverage.os_version
-    if not any(os_id(component.type) == os_id(family) for component in answer.components):
+    own = [component for component in answer.components if os_id(component.type) == os_id(family)]
+    answer = _without_unlisted(answer, own, rootfs)
+    if not own:
         if not family or not answer.components:
             return answer
         # No package has the type of this distribution: Clair has no type for some. Only files can be compared.
@@ -51,23 +74,48 @@ def compare_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
     return _with_doubts(answer, doubts)
 
 
+def _without_unlisted(answer: EngineReport, own: Sequence[Component], rootfs: Rootfs) -> EngineReport:
+    """Return the answer, incomplete if the engine left out packages of the image, each of which may be vulnerable.
+
+    Trivy skips a package whose entry has no valid version, or that is marked for removal but still installed. The
+    number of packages proves nothing: those of languages, or of an SBOM in the image, make up for missing ones.
+    """
+    if not answer.components:
+        return answer  # a gap already says so
+    gaps = [Incomplete(PACKAGE_UNREAD, clean_text(detail, 500)) for detail in _unlisted(answer, own, rootfs)]
+    return replace(answer, incomplete=(*answer.incomplete, *gaps)) if gaps else answer
+
+
+def _unlisted(answer: EngineReport, own: Sequence[Component], rootfs: Rootfs) -> Iterator[str]:
+    system = [component for component in own or answer.components if not component.stated]
+    missing = sorted(installed_packages(rootfs) - {component.name for component in system})
+    if missing:
+        named = ", ".join(missing[:_NAMED]) + (" and others" if len(missing) > _NAMED else "")
+        yield f"the image lists {number_of(len(missing), 'package')} that the engine did not look up: {named}"
+    there = [database for database in package_databases(rootfs).databases if database.kind == "rpm"]
+    # 90 %: a package may be listed for several architectures, or in several versions.
+    if len(system) < (listed := sum(database.packages or 0 for database in there)) * 9 // 10:
+        yield f"rpm's database lists {number_of(listed, 'package')}, but the engine looked up only {len(system)}"
+    for path in unapplied_changes(rootfs):
+        yield f"{path} has changes of the package database, which the engine did not read"
+    read = {component.path.strip("/") for component in answer.components}
+    for manager, path in sorted(other_packages(rootfs, read).items()):
+        yield f"{path} has packages of {manager}, which the engine did not look up"
+
+
 def _without_system_packages(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
     """Return the answer, incomplete if the distribution's programs are there but none of its packages is listed.
 
     ``COPY --from=debian`` without the package database leaves vulnerable libraries of which no engine can know. The
     packages of a language say nothing about them.
     """
-    unread = next(_unread(rootfs, _read_paths(answer)), "")
+    unread = next(_unread(rootfs, answer), "")
     if not unread:
         return answer
     system = f"{answer.coverage.os_family} {answer.coverage.os_version}".strip()
     detail = f"the image is {system}, but none of its packages is listed, and no package could be read in "
     gap = Incomplete(PROGRAM_UNREAD, detail + clean_text(unread, 300))
     return replace(answer, incomplete=(*answer.incomplete, gap))
-
-
-def _read_paths(answer: EngineReport) -> set[str]:
-    return {component.path.strip("/") for component in answer.components if component.path}
 
 
 def _with_doubts(answer: EngineReport, doubts: Sequence[str]) -> EngineReport:
@@ -199,7 +247,7 @@ def without_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
     """
     if NO_SYSTEM not in answer.incomplete or answer.coverage.os_family or not answer.components:
         return answer
-    unread = next(_unread(rootfs, _read_paths(answer)), "")
+    unread = next(_unread(rootfs, answer), "")
     if unread:
         detail = f"{NO_SYSTEM.detail}, and no package could be read in {clean_text(unread, 300)}"
         return replace(answer, incomplete=(*answer.incomplete, Incomplete(PROGRAM_UNREAD, detail)))
@@ -220,10 +268,25 @@ def _is_distribution(rootfs: Rootfs) -> bool:
     return told or bool(package_databases(rootfs).databases)
 
 
-def _unread(rootfs: Rootfs, read: set[str]) -> Iterator[str]:
-    """Yield executables and libraries in which the engine found no package."""
+def _unread(rootfs: Rootfs, answer: EngineReport) -> Iterator[str]:
+    """Yield executables and libraries in which the engine found no package.
+
+    The layer of a package counts as well as its path: engines keep what they read in a lower layer, although a later
+    layer replaced the file by a program that they cannot read.
+    """
+    read = {
+        (component.path.strip("/"), component.layer)
+        for component in answer.components
+        if component.path and component.type in _PROGRAMS and not component.stated
+    }
+    contents = {
+        placed.origin or (placed.layer, path)
+        for path, placed in rootfs.files.items()
+        if (path, rootfs.layers[placed.layer].diff_id) in read or (path, None) in read
+    }
     for path, placed in rootfs.files.items():
-        if _runs(path, placed) and path not in read and placed.entry.link not in read:
+        # Hard links have the content of their target, which a later layer may have replaced under its own name only.
+        if _runs(path, placed) and (placed.origin or (placed.layer, path)) not in contents:
             yield path
 
 

@@ -117,6 +117,15 @@ def test_a_dns_name_that_is_an_address_is_no_address() -> None:
     assert fact.names == ("DNS:127.0.0.1", "a.example")
 
 
+def test_a_certificate_for_many_hosts_is_for_each_of_them() -> None:
+    """Content delivery networks have certificates with hundreds of names."""
+    names = [x509.DNSName(f"r{number}.example") for number in range(300)]
+    (fact,) = chain_facts(
+        [der(certify({"CN": "x"}, ec_key("a"), [(x509.SubjectAlternativeName(names), False)]))], [], NOW
+    )  # type: ignore[misc]
+    assert fact.names[-1] == "r299.example"
+
+
 def test_a_subject_that_is_no_text_cannot_be_read() -> None:
     """A BIT STRING, at which the library raises TypeError: OpenSSL and Go do not read it either."""
     found = chain_facts([der(LEAF), BIT_STRING.read_bytes()], [BIT_STRING.read_bytes()], NOW)

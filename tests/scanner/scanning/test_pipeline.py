@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -12,10 +13,14 @@ from scanner import catalog
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.checks.image.setuid_files import SetuidFiles
 from scanner.config import Settings
+from scanner.errors import ImageError
 from scanner.model.filesystem import ContentMatch, FileType
 from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, Outcome, Passed
+from scanner.model.image import Layer
 from scanner.model.scan import ScanReport, ScanRequest
 from scanner.model.untrusted import escaped
+from scanner.registry.sources import open_target
+from scanner.scanning import pipeline
 from scanner.scanning.pipeline import local_services, outcome_of, run
 from tests.scanner.checks.factory import entry, layer, subject
 
@@ -97,3 +102,19 @@ def test_a_scan_of_an_image_whose_setuid_file_is_named_ff(settings: Settings) ->
     with local_services(settings) as services:
         found = run(ScanRequest(f"archive:{archive}"), services, lambda progress: None)
     assert b"bin/\\\\xff is setuid" in TypeAdapter(ScanReport).dump_json(found)
+
+
+@pytest.mark.parametrize("other", [{"size": 1}, {"media_type": "application/vnd.oci.image.layer.v1.tar"}])
+def test_a_layer_that_is_known_is_refused_with_another_size_or_type(settings: Settings, other: dict[str, Any]) -> None:
+    """Runtimes refuse it, and so does a new installation: images that were scanned before change nothing."""
+    archive = Path(__file__).parents[2] / "data/hostile/setuid_ff.tar"
+    with local_services(settings) as services, open_target(f"archive:{archive}", settings) as source:
+        (layer,) = source.image(source.resolve())[0].layers
+
+        def read_again(layer: Layer) -> object:
+            progress = pipeline._Bytes(lambda done: None, 1)
+            return pipeline.read_one(source, layer, services.layers, progress, pipeline.Deadline.after(60))
+
+        assert read_again(layer) == read_again(layer)
+        with pytest.raises(ImageError):
+            read_again(replace(layer, **other))

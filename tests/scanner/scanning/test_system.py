@@ -23,7 +23,7 @@ from scanner.demo import samples
 from scanner.demo.samples import File, Sample, Step, debian
 from scanner.model.decision import Verdict
 from scanner.model.filesystem import FileType
-from scanner.model.finding import NO_SYSTEM, Component, Coverage, EngineReport, Severity
+from scanner.model.finding import NO_SYSTEM, PROGRAM_UNREAD, Component, Coverage, EngineReport, Severity
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
 from scanner.policy.rules import default_policy
 from scanner.registry.rootfs import merge
@@ -267,7 +267,8 @@ def test_whatever_the_files_hold_an_answer_is_judged(
     item = Component(f"pkg:generic/{package}", package, number, family)
     found = without_system(compare_system(answer(family, version, item), rootfs), rootfs)
     assert listed_packages(rootfs) >= 0
-    assert {gap.reason for gap in found.incomplete} <= {"release_disagrees", "unsupported_os", "program_unread"}
+    told = {"release_disagrees", "unsupported_os", "program_unread", "package_unread"}
+    assert {gap.reason for gap in found.incomplete} <= told
 
 
 def program(path: str = "server", mode: int = 0o755, name: str = "gobinary") -> Component:
@@ -391,6 +392,152 @@ def test_a_packed_program_is_never_clean(tmp_path: Path, advisories: Path, besid
     found = scan(tmp_path, advisories, {**beside, **real_program("audited-packed")})
     assert reasons(found.images[0]) & {"nothing_to_scan", "program_unread"}
     assert pipeline.decide(found, default_policy(catalog.known_names())).undecided
+
+
+SBOM = {
+    "bomFormat": "CycloneDX",
+    "specVersion": "1.6",
+    "version": 1,
+    "components": [
+        {
+            "bom-ref": "a",
+            "type": "application",
+            "name": "audited-packed",
+            "properties": [{"name": "aquasecurity:trivy:Type", "value": "rustbinary"}],
+        },
+        {
+            "bom-ref": "b",
+            "type": "library",
+            "name": "serde_json",
+            "version": "100.0.0",
+            "purl": "pkg:cargo/serde_json@100.0.0",
+            "properties": [{"name": "aquasecurity:trivy:FilePath", "value": "audited-packed"}],
+        },
+    ],
+    "dependencies": [{"ref": "a", "dependsOn": ["b"]}],
+}
+
+
+def test_an_sbom_in_the_image_reads_no_program(tmp_path: Path, advisories: Path) -> None:
+    """Trivy lists its packages with the path that the SBOM names, as if it had read them there."""
+    found = scan(tmp_path, advisories, {**real_program("audited-packed"), "x.cdx.json": json.dumps(SBOM).encode()})
+    (engine,) = found.images[0].engines
+    assert [(c.path, c.stated) for c in engine.components] == [("audited-packed", True)]
+    assert PROGRAM_UNREAD in reasons(found.images[0])
+    assert pipeline.decide(found, default_policy(catalog.known_names())).undecided
+
+
+def test_a_program_that_replaces_one_that_was_read_is_unread(tmp_path: Path, advisories: Path) -> None:
+    """Trivy keeps the packages of the file below."""
+    replaced = {"audited": real_program("audited-packed")["audited-packed"]}
+    found = scan(tmp_path, advisories, real_program("audited"), replaced)
+    assert PROGRAM_UNREAD in reasons(found.images[0])
+    assert pipeline.decide(found, default_policy(catalog.known_names())).undecided
+
+
+def test_a_hard_link_has_the_content_of_its_layer() -> None:
+    """The name that it links to is a program that was read, but only since the next layer."""
+    link = entry("packed", mode=0o755, kind=FileType.HARDLINK, link="server")
+    below, above = layer(entry("server", mode=0o755), link), layer(entry("server", mode=0o755), seed="2")
+    both = merge([below, above])
+    assert NO_SYSTEM not in without_system(bare(replace(program(), layer=below.diff_id)), merge([below])).incomplete
+    found = without_system(bare(replace(program(), layer=above.diff_id)), both)
+    assert [gap.reason for gap in found.incomplete] == ["unsupported_os", PROGRAM_UNREAD]
+
+
+@pytest.mark.parametrize("kind", ["jar", "npm", "python-pkg"])
+def test_a_program_that_is_an_archive_as_well_is_unread(kind: str) -> None:
+    rootfs = merge([layer(entry("server", mode=0o755))])
+    assert NO_SYSTEM in without_system(bare(program(name=kind)), rootfs).incomplete
+
+
+STATUS = "Package: %s\nStatus: %s\nVersion: 1\n\n"
+UNREAD = {
+    "to be removed": {"var/lib/dpkg/status": STATUS % ("libssl3", "deinstall ok installed")},
+    "to be purged": {"var/lib/dpkg/status": STATUS % ("libssl3", "purge ok half-installed")},
+    "without a version": {"var/lib/dpkg/status": "Package: libssl3\nStatus: install ok installed\n"},
+    "other spelling": {"var/lib/dpkg/status": "PACKAGE :\tlibssl3 \r\nSTATUS:install ok installed\n"},
+    "in a line that looks empty": {
+        "var/lib/dpkg/status": STATUS % ("a", "x ok config-files") + " \nPackage: libssl3\n"
+    },
+    "part of distroless": {"var/lib/dpkg/status.d/libssl3": "Package: libssl3\n"},
+    "part with the name of another file": {"var/lib/dpkg/status.d/ssl.md5sums": "Package: libssl3\nVersion: 1\n"},
+    "apk without a version": {"lib/apk/db/installed": "P:libssl3\nA:x86_64\n"},
+    "second database of apk": {"lib/apk/db/installed": "P:curl\n", "usr/lib/apk/db/installed": "P:libssl3\n"},
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_listed_package_that_an_engine_skips_is_a_gap(name: str) -> None:
+    rootfs = merge([layer(contents={**SYSTEM, **{path: text.encode() for path, text in UNREAD[name].items()}})])
+    listed = [Component(f"pkg:deb/debian/{n}@1", n, "1", "debian") for n in ("curl", *(f"p{i}" for i in range(99)))]
+    others = [Component("pkg:npm/libssl3@1", "libssl3", "1", "npm", path="libssl3/package.json")]
+    (gap,) = compare_system(answer("debian", "12.8", *listed, *others), rootfs).incomplete
+    assert (gap.reason, gap.detail[-7:]) == ("package_unread", "libssl3")
+
+
+@pytest.mark.parametrize("state", ["deinstall ok config-files", "purge ok not-installed"])
+def test_a_package_that_was_removed_need_not_be_looked_up(state: str) -> None:
+    status = (STATUS % ("curl", "hold ok installed") + STATUS % ("libssl3", state)).encode()
+    rootfs = merge([layer(contents={**SYSTEM, "var/lib/dpkg/status": status})])
+    curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
+    assert compare_system(answer("debian", "12.8", curl), rootfs).incomplete == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "opt/conda/conda-meta/openssl-3.0.9-0.json",
+        "nix/store/0abc-openssl-3.0.9/bin/openssl",
+        "home/linuxbrew/.linuxbrew/Cellar/openssl/3.0.9/bin/openssl",
+        "var/lib/pacman/local/openssl-3.0.9-1/desc",
+    ],
+)
+def test_packages_of_another_package_manager_are_unknown(path: str) -> None:
+    """No engine reads these; the advisories of the distribution say nothing about them."""
+    curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
+    found = compare_system(answer("debian", "12.8", curl), merge([layer(entry(path), contents=SYSTEM)]))
+    assert [gap.reason for gap in found.incomplete] == ["package_unread"]
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "gaps"),
+    [
+        ("var/lib/rpm/rpmdb.sqlite-wal", 4096, ["package_unread"]),
+        ("usr/lib/sysimage/rpm/rpmdb.sqlite-journal", 512, ["package_unread"]),
+        ("var/lib/dpkg/updates/0001", 90, ["package_unread"]),
+        ("var/lib/rpm/rpmdb.sqlite-wal", 0, []),
+        ("var/lib/dpkg/updates/tmp.i", 0, []),
+    ],
+)
+def test_changes_that_were_not_written_to_the_database_are_unknown(path: str, size: int, gaps: list[str]) -> None:
+    """rpm and dpkg would apply them first. Fedora's images have an empty log."""
+    curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
+    found = compare_system(answer("debian", "12.8", curl), merge([layer(entry(path, size=size), contents=SYSTEM)]))
+    assert [gap.reason for gap in found.incomplete] == gaps
+
+
+def test_packages_of_languages_do_not_make_up_for_those_of_rpm() -> None:
+    database = "var/lib/rpm/rpmdb.sqlite"
+    facts = layer(contents={"etc/os-release": b"ID=rocky\nVERSION_ID=9.4\n", database: b""})
+    rootfs = merge([replace(facts, rpm_packages={database: 20})])
+    listed = [Component(f"pkg:rpm/rocky/p{n}@1", f"p{n}", "1", "rocky") for n in range(20)]
+    others = [Component(f"pkg:npm/p{n}@1", f"p{n}", "1", "npm", path="p/package.json") for n in range(20)]
+    assert compare_system(answer("rocky", "9.4", *listed), rootfs).incomplete == ()
+    (gap,) = compare_system(answer("rocky", "9.4", *listed[:9], *others), rootfs).incomplete
+    assert gap.reason == "package_unread"
+
+
+@pytest.mark.parametrize("path", ["nix/store", "var/db/pkg", "opt/conda/conda-meta/history"])
+def test_a_place_for_packages_without_any_is_no_gap(path: str) -> None:
+    curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
+    kind = FileType.FILE if path.endswith("history") else FileType.DIRECTORY
+    assert (
+        compare_system(
+            answer("debian", "12.8", curl), merge([layer(entry(path, kind=kind), contents=SYSTEM)])
+        ).incomplete
+        == ()
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b'{"curated": true, "os": "debian", "os_version": "12"}'])

@@ -95,6 +95,12 @@ def base(path: str = "usr/bin/su", *, status: bytes = STATUS, listed: str = "bin
     return replace(made, contents={**made.contents, path: PROGRAM})
 
 
+def test_a_package_that_is_held_is_the_distributions_own() -> None:
+    """``apt-mark hold login``."""
+    made = base(status=STATUS.replace(b"login\nStatus: install", b"login\nStatus: hold"))
+    assert isinstance(SetuidFiles().examine(subject(made)), Passed)
+
+
 @pytest.mark.parametrize("listed", ["bin/su", "usr/bin/su"])
 def test_a_distributions_own_program_is_tolerated_and_listed(listed: str) -> None:
     made = subject(base(listed=listed))
@@ -112,6 +118,8 @@ def test_a_distributions_own_program_is_tolerated_and_listed(listed: str) -> Non
         base("usr/bin/backdoor", listed="usr/bin/backdoor"),
         base("usr/bin/wall", listed="usr/bin/wall"),
         base(mode=0o4777),
+        base(mode=0o6755),
+        base(mode=0o2755),
         base(uid=1000),
         base(
             status=STATUS.replace(
@@ -123,7 +131,7 @@ def test_a_distributions_own_program_is_tolerated_and_listed(listed: str) -> Non
     ],
 )
 def test_one_that_is_elsewhere_or_not_as_shipped_is_not(facts: LayerFacts) -> None:
-    """``wall`` is shipped setgid: setuid, it is somebody's own doing."""
+    """``wall`` is shipped setgid and ``su`` setuid: the other bit was added by somebody."""
     assert isinstance(SetuidFiles().examine(subject(facts)), Failed)
 
 
