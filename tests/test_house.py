@@ -353,6 +353,7 @@ TESTED_IN = {
     "scanner/workloads/base.py": "tests/scanner/workloads/test_sources.py",
     "web/__init__.py": "tests/web/test_closed.py",
     "web/api/__init__.py": "tests/web/test_closed.py",
+    "web/api/_members.py": "tests/web/test_surroundings.py",
     "web/api/account.py": "tests/web/test_permissions.py",
     "web/api/audit_log.py": "tests/web/api/test_administration.py",
     "web/api/base.py": "tests/web/api/test_administration.py",

@@ -22,6 +22,7 @@ from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.conftest import Api, Worker
 from web import create_app, logs
+from web.api import _members
 from web.api.base import Model
 
 
@@ -191,6 +192,16 @@ def test_every_operation_and_parameter_is_described(api: Api) -> None:
     parameters = [each for one in operations for each in one.get("parameters", [])]
     assert {each["name"] for each in parameters if not each.get("description")} == set()
     assert "next_cursor" in document["info"]["description"]
+
+
+def test_every_member_of_every_schema_is_described(api: Api) -> None:
+    schemas = api("GET", "/openapi.json").json["components"]["schemas"]
+    members = {
+        (name, each): value for name, one in schemas.items() for each, value in one.get("properties", {}).items()
+    }
+    assert [member for member, value in members.items() if not value.get("description")] == []
+    from_tables = [each for each, value in members.items() if value["description"] == _members.description(*each)]
+    assert _members.unused(from_tables) == [], "describe it once: in the table, or where the member is defined"
 
 
 @pytest.mark.parametrize(

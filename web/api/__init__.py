@@ -16,6 +16,7 @@ from flask_openapi3.openapi import OpenAPI
 from scanner.errors import UsageError
 from scanner.model.untrusted import load_untrusted_json
 from scanner.plugins import PluginError
+from web.api._members import description
 from web.api.base import PREFIX
 from web.auth import PUBLIC, permission
 from web.security import BODY_LIMIT
@@ -86,6 +87,10 @@ def describe(app: OpenAPI) -> dict[str, Any]:
             operation["security"] = [] if view.permission == PUBLIC else [{"token": []}, {"session": []}]
             for parameter in operation.get("parameters", []):
                 parameter.setdefault("description", _place_text(parameter["name"], parameter["in"]))
+    for name, schema in spec["components"]["schemas"].items():
+        for member, value in schema.get("properties", {}).items():
+            if text := value.get("description") or description(name, member):
+                value["description"] = text
     return spec
 
 
