@@ -229,6 +229,7 @@ OWN = {
     "Component.path": "The file that lists it. Empty: the system's package database.",
     "Component.source_name": "Name of the source package. Empty: the same.",
     "Component.source_version": "Version of the source package. Empty: the same.",
+    "Component.stated": "True: an SBOM file in the image names it. It was not read from the file at `path`.",
     "Component.version": "The installed version.",
     "ComponentOut.attached": "Digest of the attached SBOM that lists it. Null: an engine found it.",
     "ComponentOut.component": "The package.",
