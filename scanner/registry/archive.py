@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
@@ -32,16 +32,23 @@ from scanner.registry.manifest import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     INDEXES,
+    MANIFEST_MEMBERS,
     OCI_INDEX,
     TAR_GZIP,
     TAR_ZSTD,
+    ImageIndex,
+    Manifest,
     parse_descriptor,
+    parse_manifest,
+    parse_members,
 )
 from scanner.registry.tar import TarReader, Visitor
 
 _CHUNK = 1 << 20
 _REF_NAME = "org.opencontainers.image.ref.name"
 _IMAGE_NAME = "io.containerd.image.name"
+_SAVED = ("Config", "RepoTags", "Layers", "Parent", "LayerSources")
+_OTHER_COMPRESSIONS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 _DIFF_TAR = "application/vnd.docker.image.rootfs.diff.tar"
 
 
@@ -94,7 +101,7 @@ class OciLayout:
         """
         if self.subject is not None:
             return self.subject
-        items = self._index_entries()
+        items = self.index_entries()
         if not items:
             raise ImageError("the layout's index.json lists no image", reason="nothing_to_scan")
         if len(items) > self.limits.index_manifests:
@@ -112,11 +119,12 @@ class OciLayout:
 
     def lists_images(self) -> bool:
         """True if index.json lists anything. Raises ImageError if it cannot be read."""
-        return bool(self._index_entries())
+        return bool(self.index_entries())
 
-    def _index_entries(self) -> list[Any]:
-        document = load_untrusted_json(self._read_file("index.json", self.limits.manifest), limit=self.limits.manifest)
-        manifests = document.get("manifests") if isinstance(document, dict) else None
+    def index_entries(self) -> list[Any]:
+        document = load_untrusted_json(self.read_file("index.json", self.limits.manifest), limit=self.limits.manifest)
+        members = parse_members(document, "", MANIFEST_MEMBERS) if isinstance(document, dict) else {}
+        manifests = members.get("manifests")
         return manifests if isinstance(manifests, list) else []
 
     def _generate_index(self, items: list[Any]) -> Descriptor:
@@ -130,7 +138,7 @@ class OciLayout:
 
         Raises ImageError(reason="digest_mismatch"), MissingBlob.
         """
-        data = self.generated.get(digest) or self._read_file(self._place(digest), limit)
+        data = self.generated.get(digest) or self.read_file(self._place(digest), limit)
         if not digest.matches(data):
             raise ImageError(f"the content of {digest} does not match its digest", reason="digest_mismatch")
         return data
@@ -152,7 +160,7 @@ class OciLayout:
         except OSError as error:
             raise ImageError(f"{name} cannot be read: {error.strerror}", reason="malformed_archive") from error
 
-    def _read_file(self, name: str, limit: int) -> bytes:
+    def read_file(self, name: str, limit: int) -> bytes:
         with self._open_file(name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:
@@ -180,7 +188,7 @@ class _Index(Visitor):
         self.reader: TarReader
 
     def entry(self, entry: FileEntry) -> bool:
-        if entry.path in self.files:
+        if entry.path in self.files or entry.path in self.links:
             raise ImageError(f"{entry.path} is in the archive twice", reason="malformed_archive")
         if entry.type is FileType.FILE:
             self.files[entry.path] = (self.reader.offset, entry.size)
@@ -216,18 +224,33 @@ def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[]
 
         layout = OciLayout(read, settings.limits)
         is_layout = "index.json" in index.files and "oci-layout" in index.files
+        is_saved = "manifest.json" in index.files or "manifest.json" in index.links
         # Some versions of `docker save` write an index that lists nothing beside the older form that lists the image.
-        if is_layout and ("manifest.json" not in index.files or layout.lists_images()):
+        if is_layout and (not is_saved or layout.lists_images()):
+            if is_saved:
+                _require_same_images(layout)
             return layout, file.close
-        if "manifest.json" in index.files:
+        if is_saved:
             return _as_layout(layout, read, settings.limits), file.close
         raise UsageError(
             f"{path} is neither a docker save archive nor an OCI layout",
-            hint="it has no manifest.json and no index.json",
+            hint=_missing(index.files),
         )
     except BaseException:
         file.close()
         raise
+
+
+def _missing(names: Collection[str]) -> str:
+    """Return what an archive without an image lacks, and how to get it."""
+    beginning = next((name[: -len("index.json")] for name in names if name.endswith("/index.json")), "")
+    if "index.json" in names:
+        return "it has an index.json, but no oci-layout file beside it"
+    if "repositories" in names:
+        return "a Docker older than 1.10 saved it: load it and save it again with a newer one"
+    if beginning:
+        return f"its layout is in {beginning[:100]}: pack the content of that directory, with tar -C"
+    return "it has no manifest.json and no index.json"
 
 
 class _Part(io.RawIOBase):
@@ -293,10 +316,13 @@ def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:
             index.reader.feed(chunk)
         except ImageError as error:
             if first and not index.reader.entries and error.reason == "malformed_archive":
+                packed = next((name for magic, name in _OTHER_COMPRESSIONS.items() if chunk.startswith(magic)), "")
                 raise UsageError(
                     f"{path} is not a tar archive",
                     reason="malformed_archive",
-                    hint="docker save or skopeo copy … oci-archive: makes one",
+                    hint=f"it is compressed with {packed}: decompress it first"
+                    if packed
+                    else "docker save or skopeo copy … oci-archive: makes one",
                 ) from error
             raise
         first = False
@@ -306,28 +332,77 @@ def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:
     return index
 
 
+def _require_same_images(layout: OciLayout) -> None:
+    """Raise ImageError if manifest.json lists an image that index.json does not list.
+
+    containerd loads the images of index.json, and Docker's own store those of manifest.json: an archive could show one
+    to a scanner and another to a host. A config names the content of all layers, so equal configs are equal images.
+    """
+    pending = [parse_descriptor(item, f"/manifests/{i}") for i, item in enumerate(layout.index_entries())]
+    seen: set[Digest] = set()
+    configs: set[Digest] = set()
+    while pending:
+        descriptor = pending.pop()
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
+        document = _stored_document(layout, descriptor)
+        if isinstance(document, Manifest):
+            configs.add(document.config.digest)
+        elif document is not None:
+            pending.extend(document.manifests)
+    for name, _ in _saved_images(layout):
+        if Digest.of(layout.read_file(name, layout.limits.config)) not in configs:
+            raise ImageError(
+                f"manifest.json lists the image {name[:100]!r}, which index.json does not list: hosts would load "
+                "different images from this archive",
+                reason="malformed_archive",
+            )
+
+
+def _stored_document(layout: OciLayout, descriptor: Descriptor) -> Manifest | ImageIndex | None:
+    """Return a manifest or index. None: it is missing, as in archives that hold one platform of an index."""
+    try:
+        return parse_manifest(layout.blob(descriptor.digest, layout.limits.manifest), descriptor, layout.limits)
+    except MissingBlob:
+        return None
+
+
+def _saved_images(layout: OciLayout) -> list[tuple[str, list[str]]]:
+    """Return config and layers of each image in manifest.json, as paths in the archive."""
+    limit = layout.limits.manifest
+    document = load_untrusted_json(layout.read_file("manifest.json", limit), limit=limit)
+    if not isinstance(document, list) or not all(isinstance(item, dict) for item in document):
+        raise ImageError("manifest.json lists no image", reason="malformed_archive")
+    found = []
+    for number, item in enumerate(document):
+        members = parse_members(item, f"/{number}", _SAVED)
+        config, layers = members.get("Config"), members.get("Layers")
+        layers = layers if isinstance(layers, list) else []
+        if (
+            not isinstance(config, str)
+            or not all(isinstance(name, str) for name in layers)
+            or len(layers) > layout.limits.layers
+        ):
+            raise ImageError("manifest.json names no config or too many layers", reason="malformed_archive")
+        for name in (config, *layers):
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ImageError(f"manifest.json names {name[:100]!r}, outside the archive", reason="unsafe_archive")
+        found.append((config, layers))
+    return found
+
+
 def _as_layout(
     layout: OciLayout, read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]], limits: Limits
 ) -> OciLayout:
     """Read a ``docker save`` archive (Docker image specification 1.2) as a layout with a generated manifest."""
-    document = load_untrusted_json(layout._read_file("manifest.json", limits.manifest), limit=limits.manifest)
-    if not isinstance(document, list) or not document or not all(isinstance(item, dict) for item in document):
+    images = _saved_images(layout)
+    if not images:
         raise ImageError("manifest.json lists no image", reason="malformed_archive")
-    if len(document) > 1:
-        raise UsageError(f"the archive has {len(document)} images", hint="save one image into one archive")
-    item = document[0]
-    names = item.get("Layers") if isinstance(item.get("Layers"), list) else []
-    config_name = item.get("Config")
-    if (
-        not isinstance(config_name, str)
-        or not all(isinstance(name, str) for name in names)
-        or len(names) > limits.layers
-    ):
-        raise ImageError("manifest.json names no config or too many layers", reason="malformed_archive")
-    for name in (config_name, *names):
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ImageError(f"manifest.json names {name[:100]!r}, outside the archive", reason="unsafe_archive")
-    config = layout._read_file(config_name, limits.config)
+    if len(images) > 1:
+        raise UsageError(f"the archive has {len(images)} images", hint="save one image into one archive")
+    ((config_name, names),) = images
+    config = layout.read_file(config_name, limits.config)
     places: dict[Digest, str] = {Digest.of(config): config_name}
     layers = []
     for name in names:

@@ -67,7 +67,7 @@ _MAX_TIME = 1 << 63
 
 _DESCRIPTOR = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
-_DOCUMENT = (
+MANIFEST_MEMBERS = (
     "schemaVersion",
     "mediaType",
     "artifactType",
@@ -131,7 +131,9 @@ class ImageIndex:
 
 def parse_manifest(data: bytes, descriptor: Descriptor, limits: Limits) -> Manifest | ImageIndex:
     """Parse the document that ``descriptor`` names. Raises ImageError with a JSON pointer to the wrong member."""
-    document = _members(load_untrusted_json(data, limit=limits.manifest, depth=limits.json_depth), "", _DOCUMENT)
+    document = parse_members(
+        load_untrusted_json(data, limit=limits.manifest, depth=limits.json_depth), "", MANIFEST_MEMBERS
+    )
     declared = _text(document, "mediaType", "")
     kind = declared or descriptor.media_type
     if declared and descriptor.media_type in INDEXES | MANIFESTS and declared != descriptor.media_type:
@@ -184,7 +186,7 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
 
     A descriptor with ``urls`` is refused: the image would choose where we connect to.
     """
-    item = _members(value, pointer, _DESCRIPTOR)
+    item = parse_members(value, pointer, _DESCRIPTOR)
     size = item.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
         raise ImageError(f"{pointer}/size: not a valid size")
@@ -192,7 +194,7 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
         raise ImageError(f"{pointer}/urls: content outside the registry is not fetched", reason="foreign_layer_refused")
     platform = None
     if item.get("platform") is not None:
-        fields = _members(item["platform"], f"{pointer}/platform", _PLATFORM)
+        fields = parse_members(item["platform"], f"{pointer}/platform", _PLATFORM)
         platform = Platform(*(_text(fields, name, f"{pointer}/platform") for name in ("os", "architecture", "variant")))
     try:
         digest = Digest(_text(item, "digest", pointer))
@@ -299,7 +301,7 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
     Raises ImageError with a JSON pointer for a member of the wrong type.
     """
     loaded = load_untrusted_json(data, limit=limits.config, depth=limits.json_depth, mend_text=True)
-    document = _members(loaded, "", _CONFIG)
+    document = parse_members(loaded, "", _CONFIG)
     rootfs = _optional(document, "rootfs", "", ("type", "diff_ids"))
     diff_ids = []
     for i, value in enumerate(_strings(rootfs, "diff_ids", "/rootfs")):
@@ -337,7 +339,7 @@ def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ..
 
     If the counts differ, no entry is mapped: history is optional, and a guess would blame the wrong instruction.
     """
-    items = [_members(item, f"/history/{i}", _HISTORY) for i, item in enumerate(_list(document, "history", ""))]
+    items = [parse_members(item, f"/history/{i}", _HISTORY) for i, item in enumerate(_list(document, "history", ""))]
     making = [i for i, item in enumerate(items) if item.get("empty_layer") is not True]
     layer_of = {position: layer for layer, position in enumerate(making)} if len(making) == layers else {}
     return tuple(
@@ -357,7 +359,7 @@ def _healthcheck(value: Any) -> Healthcheck | None:
     if value is None:
         return None
     pointer = "/config/Healthcheck"
-    item = _members(value, pointer, _HEALTHCHECK)
+    item = parse_members(value, pointer, _HEALTHCHECK)
     return Healthcheck(
         test=_strings(item, "Test", pointer),
         interval=_seconds(item, "Interval", pointer),
@@ -407,7 +409,7 @@ def _object(value: Any, pointer: str) -> Mapping[str, Any]:
     return value
 
 
-def _members(value: Any, pointer: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+def parse_members(value: Any, pointer: str, known: tuple[str, ...]) -> Mapping[str, Any]:
     """Return an object with known member names.
 
     A name that differs from a known one only in case is refused: Go would accept it, and we would not.
@@ -425,7 +427,7 @@ def _members(value: Any, pointer: str, known: tuple[str, ...]) -> Mapping[str, A
 
 def _optional(item: Mapping[str, Any], name: str, pointer: str, known: tuple[str, ...] = ()) -> Mapping[str, Any]:
     value = item.get(name)
-    return {} if value is None else _members(value, f"{pointer}/{name}", known)
+    return {} if value is None else parse_members(value, f"{pointer}/{name}", known)
 
 
 def _list(item: Mapping[str, Any], name: str, pointer: str) -> list[Any]:

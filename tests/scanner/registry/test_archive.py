@@ -192,6 +192,77 @@ def test_a_layout_in_an_archive(layout: Path, settings: Settings) -> None:
     assert of_archive(archive(*files), settings) == "amd64"
 
 
+def both_forms(layout: Path, saved_images: object, *more: Member) -> bytes:
+    files = [(str(path.relative_to(layout)), path.read_bytes()) for path in layout.rglob("*") if path.is_file()]
+    return archive(*files, ("manifest.json", json.dumps(saved_images).encode()), *more)
+
+
+OTHER = ("other.json", json.dumps({**json.loads(CONFIG), "architecture": "arm64"}).encode())
+OWN = {"Config": f"blobs/sha256/{Digest.of(CONFIG).hex}", "Layers": [f"blobs/sha256/{Digest.of(LAYER).hex}"]}
+
+
+@pytest.mark.parametrize("images", [[OWN], [{**OWN, "Config": "c.json"}], []])
+def test_both_forms_of_one_image(images: object, layout: Path, settings: Settings) -> None:
+    assert of_archive(both_forms(layout, images, ("c.json", CONFIG)), settings) == "amd64"
+
+
+@pytest.mark.parametrize("images", [[{**OWN, "Config": "other.json"}], [OWN, {**OWN, "Config": "other.json"}]])
+def test_two_forms_of_different_images_are_refused(images: object, layout: Path, settings: Settings) -> None:
+    """containerd would load one, Docker's own store the other."""
+    with pytest.raises(ImageError, match=r"manifest\.json lists the image 'other\.json'"):
+        of_archive(both_forms(layout, images, OTHER), settings)
+
+
+def test_a_form_behind_a_link_counts(layout: Path, settings: Settings) -> None:
+    files = [(str(path.relative_to(layout)), path.read_bytes()) for path in layout.rglob("*") if path.is_file()]
+    images = ("images.json", json.dumps([{**OWN, "Config": "other.json"}]).encode())
+    with pytest.raises(ImageError, match="lists the image"):
+        of_archive(archive(*files, OTHER, images, ("manifest.json", "images.json")), settings)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("m.json", "c.json"), ("m.json", b"[]")],
+        [("m.json", b"[]"), ("m.json", "c.json")],
+        [("m.json", "a"), ("m.json", "b")],
+    ],
+)
+def test_a_name_twice_is_refused_also_for_links(members: list[Member], settings: Settings) -> None:
+    with pytest.raises(ImageError, match=r"m\.json is in the archive twice"):
+        of_archive(archive(*SAVED.items(), *members), settings)
+
+
+@pytest.mark.parametrize("member", ["config", "layers", "LAYERS"])
+def test_members_in_another_case_are_refused(member: str, settings: Settings) -> None:
+    """Docker, written in Go, would read them."""
+    with pytest.raises(ImageError, match="upper or lower case"):
+        of_archive(saved(manifest=[{**NAMES[0], member: "other"}]), settings)
+
+
+def test_an_index_with_a_member_in_another_case_is_refused(layout: Path, settings: Settings) -> None:
+    document = json.loads((layout / "index.json").read_bytes())
+    (layout / "index.json").write_text(json.dumps({**document, "Manifests": []}))
+    with pytest.raises(ImageError, match="upper or lower case"):
+        architecture(f"oci:{layout}", settings)
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (archive(("index.json", b"{}")), "no oci-layout"),
+        (archive(("repositories", b"{}"), ("a/layer.tar", LAYER)), "save it again"),
+        (archive(("image/index.json", b"{}"), ("image/oci-layout", b"{}")), "its layout is in image/"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 600, "compressed with zstd"),
+        (b"\xfd7zXZ\0" + b"x" * 600, "compressed with xz"),
+    ],
+)
+def test_the_hint_says_what_an_archive_lacks(data: bytes, hint: str, settings: Settings) -> None:
+    with pytest.raises(UsageError) as refused:
+        of_archive(data, settings)
+    assert hint in refused.value.hint
+
+
 @pytest.mark.parametrize("name", ["index.json", "blobs/sha256", "blobs/sha256/FIRST"])
 def test_a_link_in_a_layout_is_not_followed(name: str, layout: Path, settings: Settings, tmp_path: Path) -> None:
     """It would read the host's files into the image."""
