@@ -21,7 +21,7 @@ MAX_ID = (1 << 32) - 2
 _MAX_LINES = 100_000
 _INTEGER = lazy(r"[+-]?[0-9]{1,19}")
 _GLIBC_NUMBER = lazy(r"\s*\+?[0-9]{1,10}")
-_NIS = ("+", "-")
+_IGNORED = ("#", "+", "-")  # comments, and entries of NIS
 _LONGEST_NAME = 64
 
 
@@ -56,6 +56,23 @@ def accounts(rootfs: Rootfs) -> tuple[Account, ...] | None:
     """Return the image's accounts. None: no passwd file, or it could not be read (see ``is_unread``)."""
     lines = _lines(rootfs, PASSWD)
     return None if lines is None else tuple(_account(number, fields) for number, fields in lines)
+
+
+def uid_of_number(rootfs: Rootfs, number: str) -> int | None:
+    """Return the uid with which Docker starts ``USER number``. None: no passwd file, or it could not be read.
+
+    A user may have a number as name. Docker and BuildKit take the first line with this name or uid; lines that the C
+    library ignores count as well (moby/sys/user, ``GetExecUser``). containerd takes the number as it is.
+    """
+    lines = _lines(rootfs, PASSWD, ())
+    if lines is None:
+        return None
+    for _, fields in lines:
+        text = fields[2] if len(fields) > 2 else ""
+        uid = int(text) if _INTEGER.fullmatch(text) else 0
+        if number in (fields[0], str(uid)):
+            return uid % (1 << 32)
+    return runtime_id(number)
 
 
 def groups(rootfs: Rootfs) -> tuple[Group, ...] | None:
@@ -104,7 +121,7 @@ def runtime_id(text: str) -> int | None:
     return int(text) % (1 << 32)
 
 
-def _lines(rootfs: Rootfs, path: str) -> list[tuple[int, list[str]]] | None:
+def _lines(rootfs: Rootfs, path: str, ignored: tuple[str, ...] = _IGNORED) -> list[tuple[int, list[str]]] | None:
     data = rootfs.content(path)
     # Counted before the text is split: a passwd file of many megabytes would become millions of lists.
     if data is None or data.count(b"\n") > _MAX_LINES:
@@ -112,7 +129,7 @@ def _lines(rootfs: Rootfs, path: str) -> list[tuple[int, list[str]]] | None:
     found = []
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
         text = line.strip()
-        if text and not text.startswith(("#", *_NIS)):
+        if text and not text.startswith(ignored):
             found.append((number, text.split(":")))
     return found
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from scanner.checks._passwd import MAX_ID, PASSWD, accounts, is_unread, is_windows, runtime_id
+from scanner.checks._passwd import MAX_ID, PASSWD, accounts, is_unread, is_windows, runtime_id, uid_of_number
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
 
 
 class RootUser(ImageCheck):
     """Recognises root in every form that runtimes accept: name, number, ``0:0``, ``00``, ``+0``, a number that
-    overflows to 0 (CVE-2024-40635), a name with uid 0 in the image's passwd. A user that cannot be resolved
-    counts as root.
+    overflows to 0 (CVE-2024-40635), a name with uid 0 in the image's passwd (a number may be such a name). A user that
+    cannot be resolved counts as root.
     """
 
     id = "root-user"
@@ -44,6 +44,9 @@ class RootUser(ImageCheck):
             return self._root(subject, f"USER {user} is uid 0{how}")
         if not 0 < int(name) <= MAX_ID:
             return self._root(subject, f"USER {user} is not a valid uid; a user that cannot be resolved counts as root")
+        if subject.rootfs is not None and uid_of_number(subject.rootfs, name) == 0:
+            message = f"a user with uid 0 has the name {name} in the image's etc/passwd, and Docker starts that user"
+            return self._root(subject, message)
         return Passed()
 
     def _on_windows(self, subject: ImageSubject, name: str) -> Outcome:

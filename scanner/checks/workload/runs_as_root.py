@@ -59,16 +59,20 @@ class RunsAsRoot(ContainerCheck):
             uid = int(user[:20]) & 0xFFFFFFFF  # runtimes wrap around at 32 bits: a huge uid becomes 0 (CVE-2024-40635)
             if uid == 0:
                 return self.failed(workload, evidence(workload, f"runs as user {user}, which is root", "user"))
+            if workload.pod is None and _is_root_account(user, image):
+                # Docker looks for a user with this name first. Kubernetes passes on a number.
+                message = f"runs as {user}, and a user of its image with this name and uid 0"
+                return self.failed(workload, evidence(workload, message, "user"))
             return Passed()
         if user in _ROOT:
             return self.failed(workload, evidence(workload, f"runs as {user}", "user"))
-        accounts = image.results.get("extra-root-accounts") if image is not None else None
+        accounts = _root_accounts(image)
         if accounts is None or isinstance(accounts, Incomplete):
             # Any name may have uid 0 in the image's passwd.
             return Incomplete(
                 "image_unknown", f"{workload.name}: runs as {user}; its uid in the image is unknown, use a number"
             )
-        if isinstance(accounts, Failed) and any(user == each.name for each in accounts.evidence):
+        if _is_root_account(user, image):
             return self.failed(workload, evidence(workload, f"runs as {user}, which is root in its image", "user"))
         return Passed()
 
@@ -80,3 +84,12 @@ class RunsAsRoot(ContainerCheck):
             why = found.evidence[0].message if found.evidence else "the image runs as root"
             return self.failed(workload, evidence(workload, f"no user is set, and {why}", "user"))
         return Incomplete("image_unknown", f"{workload.name}: the user of its image is unknown")
+
+
+def _root_accounts(image: ImageSubject | None) -> Outcome | None:
+    return image.results.get("extra-root-accounts") if image is not None else None
+
+
+def _is_root_account(user: str, image: ImageSubject | None) -> bool:
+    accounts = _root_accounts(image)
+    return isinstance(accounts, Failed) and any(user == each.name for each in accounts.evidence)

@@ -47,6 +47,30 @@ def test_a_name_that_the_image_itself_maps_to_root() -> None:
     assert isinstance(RootUser().examine(subject(layer(contents={"etc/passwd": passwd}), user="toor")), Failed)
 
 
+@pytest.mark.parametrize(
+    ("user", "line"),
+    [
+        ("10002", b"10002:x:0:0::/root:/bin/sh"),
+        ("10002:10002", b"10002:x::0::/root:/bin/sh"),
+        ("+10002", b"+10002:x:0:0:::"),  # an entry of NIS for the C library, a user for Docker
+        ("10002", b"10002"),
+    ],
+)
+def test_a_number_that_is_the_name_of_root(user: str, line: bytes) -> None:
+    """Docker looks for a user with this name before it takes the number as it is."""
+    outcome = RootUser().examine(subject(layer(contents={"etc/passwd": PASSWD + line + b"\n"}), user=user))
+    assert isinstance(outcome, Failed)
+    assert "Docker starts that user" in outcome.evidence[0].message
+
+
+@pytest.mark.parametrize(
+    "line", [b"x:x:10002:0::/:/bin/sh\n10002:x:0:0::/:/bin/sh", b"10002:x:5:5::/:/bin/sh", b"x:x:0:0"]
+)
+def test_the_first_line_of_a_number_counts(line: bytes) -> None:
+    made = subject(layer(contents={"etc/passwd": PASSWD + line + b"\n"}), user="10002")
+    assert isinstance(RootUser().examine(made), Passed)
+
+
 @pytest.mark.parametrize("user", ["app", "10001", "10001:0", "app:app", "+10001", "65534"])
 def test_another_user_passes(user: str) -> None:
     assert isinstance(RootUser().examine(subject(user=user)), Passed)

@@ -552,3 +552,12 @@ def test_a_user_by_name_is_judged_by_the_accounts_of_its_image(accounts: Outcome
 
 def test_a_user_by_name_is_unknown_without_its_image() -> None:
     assert isinstance(CONTAINER_CHECKS["runs-as-root"].examine_container(service("user: app"), None), Incomplete)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("1000", "failed"), ("1001", "passed")])
+def test_a_user_by_number_may_be_the_name_of_a_root_account(name: str, kind: str) -> None:
+    """Docker looks for the name first."""
+    stored = {"extra-root-accounts": Failed((Evidence("uid 0", name=name),))}
+    image = replace(subject(), results=stored)
+    found = CONTAINER_CHECKS["runs-as-root"].examine_container(service("user: '1000'"), image)
+    assert found.kind == kind
