@@ -18,6 +18,7 @@ from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineRep
 from scanner.model.image import Image
 from scanner.model.matching import Package
 from scanner.model.reference import Digest
+from scanner.registry.excerpts import EngineFiles
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class EngineJob:
 
     ``layout``: a private OCI layout with exactly this image and uncompressed layers (same diff_ids). ``work``: an empty
     directory for temporary files, removed by the caller. ``cache``: a directory of this worker slot alone, because
-    Trivy's cache is trusted for unverified diff_ids. ``deadline``: seconds from now.
+    Trivy's cache is trusted for unverified diff_ids. ``deadline``: seconds from now. ``files``: the layers are excerpts
+    with these files only, as the engine asked (``Engine.files``).
     """
 
     image: Image
@@ -37,6 +39,7 @@ class EngineJob:
     deadline: float
     secrets: bool = False  # also look for secrets by content
     cancelled: Callable[[], bool] = lambda: False
+    files: EngineFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ class Engine(ABC):
 
     def binary(self, settings: Settings) -> Digest | None:
         """Digest of the engine's program, if it runs on this machine."""
+        return None
+
+    def files(self, settings: Settings) -> EngineFiles | None:
+        """The files of an image that this engine reads, if others can be left out of its layers.
+
+        None: all of them. A file that is left out must not be able to change the engine's answer. Raises EngineError.
+        """
         return None
 
     def look_up(self, job: MatchJob) -> MatchReport:

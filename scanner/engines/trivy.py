@@ -20,7 +20,7 @@ import orjson
 from scanner.advisories import database
 from scanner.advisories.database import Holdings
 from scanner.config import Limits, Settings
-from scanner.engines import _trivy_sources
+from scanner.engines import _trivy_files, _trivy_sources
 from scanner.engines._answers import as_dict, as_exact_text, as_link, as_list, as_score, as_severity, as_text, at_most
 from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError
@@ -42,6 +42,7 @@ from scanner.model.image import Image
 from scanner.model.matching import Package
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.excerpts import EngineFiles
 from scanner.registry.manifest import parse_time
 from scanner.sealed import derived_files
 
@@ -94,6 +95,8 @@ class TrivyEngine(Engine):
 
         binary = find_trivy(job.settings)
         version, digest = _identity(binary, job.settings)
+        if job.files is not None and self.files(job.settings) != job.files:
+            raise EngineError("Trivy was replaced during the scan", reason="scanner_failed", retryable=True)
         generation = database.current(job.settings)
         status = generation.status()
         _prepare_cache(job.cache, generation)
@@ -112,6 +115,11 @@ class TrivyEngine(Engine):
     def binary(self, settings: Settings) -> Digest:
         """See `Engine.binary`."""
         return _identity(find_trivy(settings), settings)[1]
+
+    def files(self, settings: Settings) -> EngineFiles | None:
+        """See ``Engine.files``. Another version of Trivy may read other files, so it gets whole layers."""
+        version = self.version(settings)
+        return _trivy_files.FILES if version in _trivy_files.VERSIONS else None
 
     def package_of(self, stated: Component) -> Package | None:
         """See ``Engine.package_of``. Language packages only.
@@ -307,6 +315,8 @@ def _command(binary: Path, job: EngineJob) -> list[str]:
         "--disable-telemetry",
         "--offline-scan",
         *(f"--skip-files={path}" for path in _UNREAD),
+        # Trivy's cache is keyed by these patterns: what it knows of an excerpt is not used for another kind of excerpt.
+        *([f"--skip-files={job.files.version}"] if job.files else []),
         "--no-progress",
         "--quiet",
         "--timeout",

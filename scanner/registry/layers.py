@@ -30,6 +30,7 @@ from scanner.model.filesystem import (
 from scanner.model.reference import Digest
 from scanner.registry import rpm
 from scanner.registry.decompress import Readable, decompress
+from scanner.registry.excerpts import EngineFiles, Excerpt
 from scanner.registry.manifest import TAR, layer_compression
 from scanner.registry.places import (
     APK_REPOSITORIES,
@@ -316,11 +317,13 @@ def read_layer(
     diff_id: Digest,
     limits: Limits,
     wants: ContentWants,
-    sink: Callable[[bytes], object] | None = None,
+    sink: Callable[[bytes | memoryview], object] | None = None,
+    files: EngineFiles | None = None,
     deadline: float | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> LayerFacts:
-    """Read the facts of a layer from its transported bytes. ``sink`` receives all uncompressed bytes.
+    """Read the facts of a layer from its transported bytes. ``sink`` receives all uncompressed bytes, or with
+    ``files`` the excerpt that an engine reads.
 
     ``deadline``: a time.monotonic() value. ``advance``: called with the number of bytes read. Raises ImageError:
     digest_mismatch (either digest, or the size), malformed_archive, malformed_image (media type and content disagree),
@@ -328,10 +331,11 @@ def read_layer(
     """
     facts, compression = _Facts(wants), layer_compression(media_type)
     source = _TransportedBytes(stream, digest, size, limits, deadline)
-    reader = TarReader(facts, limits)
+    excerpt = Excerpt(files, sink) if files is not None and sink is not None else None
+    reader = TarReader(facts, limits, excerpt)
     plain, told = hashlib.new(diff_id.algorithm), 0
     hashed = compression != TAR or digest.algorithm != diff_id.algorithm  # otherwise both digests cover the same bytes
-    kept = [*([plain.update] if hashed else ()), *([sink] if sink is not None else ())]
+    kept = [*([plain.update] if hashed else ()), *([sink] if sink is not None and excerpt is None else ())]
     alone = size < _READ_AHEAD
     try:
         with (_in_turn if alone else read_ahead)(_uncompressed(source, compression, limits), _each(kept)) as pieces:
@@ -341,6 +345,8 @@ def read_layer(
                     told = source.size
                 reader.feed(piece)
         reader.close()
+        if excerpt is not None:
+            excerpt.close()
     except ImageError as error:
         if error.reason.startswith("malformed"):
             source.verify()  # bytes that were changed in transit are not the image's fault

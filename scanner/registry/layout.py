@@ -16,13 +16,17 @@ import orjson
 from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.registry.blobs import BlobStore
+from scanner.registry.excerpts import EngineFiles, blob_name
 from scanner.registry.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 
 _TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
-def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
-    """Create the layout at ``destination``, which must not exist, and return it. Raises KeyError for a missing blob."""
+def lay_out(image: Image, store: BlobStore, destination: Path, files: EngineFiles | None = None) -> Path:
+    """Create the layout at ``destination``, which must not exist, and return it. Raises KeyError for a missing blob.
+
+    ``files``: the layers are the excerpts for an engine that reads these only, under names that are no digests.
+    """
     blobs = destination / "blobs"
     for algorithm in ("sha256", "sha512"):
         (blobs / algorithm).mkdir(parents=True)
@@ -30,9 +34,10 @@ def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
     _place(config, blobs / image.config.digest.algorithm / image.config.digest.hex)
     layers = []
     for layer in image.layers:
-        source = store.path(layer.diff_id)
-        _place(source, blobs / layer.diff_id.algorithm / layer.diff_id.hex)
-        layers.append({"mediaType": _TAR, "digest": layer.diff_id, "size": source.stat().st_size})
+        name = blob_name(layer.diff_id, files)
+        source = store.path(name)
+        _place(source, blobs / name.algorithm / name.hex)
+        layers.append({"mediaType": _TAR, "digest": name, "size": source.stat().st_size})
     manifest = orjson.dumps(
         {
             "schemaVersion": 2,

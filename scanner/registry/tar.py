@@ -12,12 +12,16 @@ from __future__ import annotations
 import re
 import zlib
 from abc import ABC, abstractmethod
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
 from scanner.model.filesystem import FileEntry, FileType
 from scanner.patterns import lazy
+
+if TYPE_CHECKING:
+    from scanner.registry.excerpts import Excerpt
 
 BLOCK: Final = 512
 # First bytes of gzip, zstd, bzip2 and xz; a zstd stream may also begin with a skippable frame (RFC 8878, 3.1.2).
@@ -107,11 +111,12 @@ class TarReader:
     """Feed it the archive's bytes in pieces of any size, then call ``close``.
 
     Raises ImageError or LimitExceeded, never anything else. ``offset``: position of the next byte in the archive, so
-    that a visitor can record where an entry's data begins.
+    that a visitor can record where an entry's data begins. ``excerpt`` gets the bytes of the archive.
     """
 
-    def __init__(self, visitor: Visitor, limits: Limits) -> None:
-        self._visitor, self._limits = visitor, limits
+    def __init__(self, visitor: Visitor, limits: Limits, excerpt: Excerpt | None = None) -> None:
+        self._visitor, self._limits, self._excerpt = visitor, limits, excerpt
+        self._copy: Callable[[memoryview], None] | None = None  # gets the current body as well
         self._header = bytearray()
         self._left = 0  # bytes of the current body still to come, padding included
         self._padding = 0
@@ -132,6 +137,8 @@ class TarReader:
         while position < end:
             if self._left:
                 take = min(self._left, end - position)
+                if self._copy is not None:
+                    self._copy(view[position : position + take])
                 if self._body is not None and take == self._left and not self._body:
                     # All of it in one piece, as most files are: copied once, without the padding.
                     data = bytes(view[position : position + take - self._padding])
@@ -181,6 +188,8 @@ class TarReader:
             return
         mode, uid, gid, size, mtime = _numbers(block)
         kind = block[156]
+        if self._excerpt is not None:
+            self._excerpt.header(block)
         if kind in _SPECIAL:
             self._special(kind, size)
         else:
@@ -199,7 +208,7 @@ class TarReader:
         _, _, _, size, _ = _numbers(block)
         if size > self._limits.file_size:
             raise LimitExceeded(f"a file is too large: {size} bytes")
-        self._has_index, self._zeros = True, 2
+        self._has_index, self._zeros, self._copy = True, 2, None
         self._expect(size)
 
     def _special(self, kind: int, size: int) -> None:
@@ -216,6 +225,7 @@ class TarReader:
                 self._overrides = _Overrides()
             self._overrides.kinds += (kind,)
         self._kind, self._body = kind, []
+        self._copy = self._excerpt.content if self._excerpt is not None else None
         self._expect(size)
 
     def _plain(self, block: bytes, kind: int, mode: int, uid: int, gid: int, size: int, mtime: int) -> None:
@@ -263,6 +273,8 @@ class TarReader:
         whole = self._visitor.entry(entry)
         self._body = [] if whole and has_body else None
         self._pieces = self._visitor.pieces(entry) if has_body and not whole else None
+        if self._excerpt is not None:
+            self._copy = self._excerpt.content if self._excerpt.wants(entry, size + -size % BLOCK) else None
         self._expect(size)
 
     def _path(self, name: bytes) -> str:

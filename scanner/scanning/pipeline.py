@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from scanner.model.release import Release
     from scanner.model.workload import Workload
     from scanner.registry.blobs import BlobStore
+    from scanner.registry.excerpts import EngineFiles
     from scanner.registry.facts import FactsCache
     from scanner.registry.layers import ContentWants
 
@@ -101,6 +102,7 @@ class LayerStore:
     facts: FactsCache
     limits: Limits
     kept: Path  # compiled patterns
+    files: EngineFiles | None = None  # what is stored of a layer; None: all of it
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class EngineHost:
     blobs: BlobStore
     slot: str  # of the worker; engines cannot share a cache directory
     cancelled: Callable[[], bool]
+    files: EngineFiles | None = None  # what is stored of a layer
 
 
 @dataclass(frozen=True)
@@ -327,14 +330,17 @@ def examine_content(
 
     from scanner.checks._secrets import image_without_secrets
     from scanner.registry.attached import read_attached_sboms
+    from scanner.registry.excerpts import blob_name
     from scanner.registry.packages import release_of
     from scanner.registry.read_ahead import start
     from scanner.scanning.system import listed_packages
 
-    with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
+    files = files_for(request.engine, services.settings)
+    host = replace(services.engines, files=files)
+    with services.blobs.pin((image.config.digest, *(blob_name(layer.diff_id, files) for layer in image.layers))):
         services.blobs.put(config)
         try:
-            image, rootfs = read_layers(source, image, services.layers, report, deadline)
+            image, rootfs = read_layers(source, image, replace(services.layers, files=files), report, deadline)
         except ImageError as error:
             # A layer that differs from its digest or breaks a limit may be crafted to hide files from engines. Engines
             # are not run: their answer could not be trusted.
@@ -347,7 +353,7 @@ def examine_content(
         with ThreadPoolExecutor(1, "checks") as threads:
             # Checks need an answer only where engines search for secrets. Otherwise they run while the engine does.
             checking = None if services.settings.engine_secrets else start(threads, partial(check, ()))
-            answers = ask_engines(image, request.engine, services.engines, deadline, listed_packages(rootfs))
+            answers = ask_engines(image, request.engine, host, deadline, listed_packages(rootfs))
             report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
             found = [secret for answer in answers for secret in answer.secrets]
             results = check(found) if checking is None or found else checking.result()
@@ -357,6 +363,18 @@ def examine_content(
         return ImageReport(
             image_without_secrets(image), answers, results, incomplete=about_image, base=base, attached=attached
         )
+
+
+def files_for(choice: str, settings: Settings) -> EngineFiles | None:
+    """Return the files of which alone the chosen engines read something; None if they get whole layers."""
+    if settings.engine_secrets:
+        return None
+    engines = catalog.engines()
+    try:
+        found = {engines[name].files(settings) for name in catalog.chosen_engines(choice)}
+    except EngineError:  # one that is missing says so when it is asked to scan
+        return None
+    return found.pop() if len(found) == 1 else None
 
 
 def read_layers(
@@ -397,6 +415,7 @@ def read_layers(
 
 def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, deadline: Deadline) -> LayerFacts:
     """Return a layer's facts from the cache, or read the layer and stream it into the blob store."""
+    from scanner.registry.excerpts import blob_name
     from scanner.registry.layers import read_layer
     from scanner.registry.manifest import layer_compression
 
@@ -404,7 +423,8 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
     # With the announced size and type: a layer for which they are wrong is refused, also if another image has it.
     key = f"{wanted.digest} {layer.size} {layer.media_type}"
     known = store.facts.get(layer.diff_id, key, layer.digest)
-    if known is not None and store.blobs.has(layer.diff_id):
+    blob = blob_name(layer.diff_id, store.files)
+    if known is not None and store.blobs.has(blob):
         progress.add(layer.size)
         return known
     limits = store.limits
@@ -416,7 +436,7 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
             layer_compression(layer.media_type)
             with (
                 source.open(Descriptor(layer.media_type, layer.digest, layer.size)) as stream,
-                store.blobs.writer(layer.diff_id, limits.layer_uncompressed, verified_by_caller=True) as sink,
+                store.blobs.writer(blob, limits.layer_uncompressed, verified_by_caller=True) as sink,
             ):
                 facts = read_layer(
                     stream,
@@ -427,6 +447,7 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
                     limits=limits,
                     wants=wanted,
                     sink=sink.write,
+                    files=store.files,
                     deadline=ends,
                     advance=progress.add,
                 )
@@ -543,12 +564,20 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
     cache = settings.home.absolute() / "cache" / f"{engine_id}-{host.slot}"
     try:
         with telemetry.span(f"engine {engine_id}") as traced, work_directory(settings, "scan") as work:
-            layout = lay_out(image, host.blobs, work / "layout")
+            layout = lay_out(image, host.blobs, work / "layout", host.files)
             scratch = work / "scratch"
             scratch.mkdir()
             seconds = deadline.share(settings.limits.engine_seconds)
             job = EngineJob(
-                image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=host.cancelled
+                image,
+                layout,
+                scratch,
+                cache,
+                settings,
+                seconds,
+                settings.engine_secrets,
+                cancelled=host.cancelled,
+                files=host.files,
             )
             answer = engine.scan(job)
             traced.note(version=answer.version, packages=answer.coverage.packages, complete=not answer.incomplete)
