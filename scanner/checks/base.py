@@ -249,10 +249,12 @@ class WorkloadCheck(Check):
 class ContainerCheck(WorkloadCheck):
     """A check of containers. Not applicable to engines."""
 
+    inapplicable: ClassVar[str] = "this is a container engine, not a container"
+
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``WorkloadCheck.examine``."""
         if workload.engine is not None:
-            return NotApplicable("this is a container engine, not a container")
+            return NotApplicable(self.inapplicable)
         return self.examine_container(workload, image)
 
     @abstractmethod
@@ -267,10 +269,12 @@ class ContainerCheck(WorkloadCheck):
 class EngineCheck(WorkloadCheck):
     """A check of a container engine's own settings (CIS Docker sections 2, 6 and 7)."""
 
+    inapplicable: ClassVar[str] = "this is a container, not a container engine"
+
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``WorkloadCheck.examine``."""
         if workload.engine is None:
-            return NotApplicable("this is a container, not a container engine")
+            return NotApplicable(self.inapplicable)
         return self.examine_engine(workload, workload.engine)
 
     @abstractmethod

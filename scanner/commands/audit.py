@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -122,7 +122,6 @@ def audit(
             raise UsageError(f"the format {name} describes the content of images, not how they run", hint=hint)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
-    now = datetime.now(UTC)
     answers: _Answers
     if scan_images:
         answers = _ScannedHere(replace(settings, ca_file=ca_file or settings.ca_file), policy)
@@ -130,16 +129,39 @@ def audit(
         answers = _Server(server, token, ca_file, environment, wait)
     else:
         answers = _Answers()
-    # A scan makes garbage; reading documents and judging them makes none before the report is written.
+    # A scan makes garbage; an audit makes none.
     with nullcontext() if scan_images else without_garbage_collection():
-        builds, found = _read_targets(targets, version)
-        reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
-        with answers as asked:
-            images = [asked.answer(workload) for workload in found]
-            checked = [workloads.check(each, subject) for each, (_, subject) in zip(found, images, strict=True)]
-            for each, results, (image, _) in zip(found, asked.joined(found, checked), images, strict=True):
-                reports.append(replace(workloads.decide(each, results, policy, now, environment), image=image))
-    report = AuditReport(targets, tuple(reports), policy.name, now, __version__, environment)
+        # Nothing holds the report after its last use: it is gone before the garbage collector, which would visit all
+        # of it, runs again.
+        return _write_report(
+            _audited(targets, policy, environment, version, answers), renderer, output, files, show_all=show_all
+        )
+
+
+def _audited(
+    targets: tuple[str, ...], policy: Policy, environment: str, version: str, answers: _Answers
+) -> AuditReport:
+    now = datetime.now(UTC)
+    builds, found = _read_targets(targets, version)
+    reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
+    with answers as asked:
+        images = [asked.answer(workload) for workload in found]
+        shared = workloads.Checked()
+        # One after the other, unless a server is asked: what was just made is still in the processor's cache.
+        checked = (shared.check(each, subject) for each, (_, subject) in zip(found, images, strict=True))
+        for each, results, (image, _) in zip(found, asked.joined(found, checked), images, strict=True):
+            reports.append(workloads.decide(each, results, policy, now, environment, image))
+    return AuditReport(targets, tuple(reports), policy.name, now, __version__, environment)
+
+
+def _write_report(
+    report: AuditReport,
+    renderer: ReportFormat,
+    output: Path | None,
+    files: Sequence[tuple[str, Path]],
+    *,
+    show_all: bool,
+) -> Exit:
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     titles = {identifier: check.title for identifier, check in catalog.checks().items()}
     shown = AuditSubject(report, titles, catalog.remedies(), color=color, show_all=show_all)
@@ -185,16 +207,33 @@ def _kubernetes_version(text: str | None) -> str:
 
 
 class _Answers(nullcontext["_Answers"]):
-    """No image verdicts. Subclasses look up each image once, even if several workloads run it."""
+    """No image verdicts."""
 
     def __init__(self) -> None:
         super().__init__(self)
-        self._known: dict[str, tuple[ImageAnswer | None, ImageSubject | None]] = {}
 
     def answer(self, workload: Workload) -> tuple[ImageAnswer | None, ImageSubject | None]:
         """Return the verdict of the worst image that the workload uses, and its own image's evidence if it was scanned
         here.
         """
+        return None, None
+
+    def joined(
+        self, found: Sequence[Workload], checked: Iterable[tuple[CheckResult, ...]]
+    ) -> Iterable[tuple[CheckResult, ...]]:
+        """Return the results of the checks with what is known elsewhere."""
+        return checked
+
+
+class _ImageAnswers(_Answers):
+    """Verdicts of images. Each image is looked up once, even if several workloads run it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, tuple[ImageAnswer | None, ImageSubject | None]] = {}
+
+    def answer(self, workload: Workload) -> tuple[ImageAnswer | None, ImageSubject | None]:
+        """See ``_Answers.answer``."""
         # What runs, where the source knows it: the tag in the configuration may have been moved since.
         image = workload.running_digest or workload.image
         own, subject = self._lookup(image) if image else (None, None)
@@ -203,12 +242,6 @@ class _Answers(nullcontext["_Answers"]):
             if (found := self._lookup(named)[0]) is not None:
                 own = _joined_answer(own, use, found)
         return own, subject
-
-    def joined(
-        self, found: Sequence[Workload], checked: Sequence[tuple[CheckResult, ...]]
-    ) -> Sequence[tuple[CheckResult, ...]]:
-        """Return the results of the checks with what is known elsewhere."""
-        return checked
 
     def _lookup(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
         if image not in self._known:
@@ -240,7 +273,7 @@ def _joined_answer(own: ImageAnswer | None, use: ImageUse, mounted: ImageAnswer)
     return ImageAnswer(worst, undecided, own.digest, own.message, reasons)
 
 
-class _ScannedHere(_Answers):
+class _ScannedHere(_ImageAnswers):
     """Verdicts from scans in this process, by the policy of the audit."""
 
     def __init__(self, settings: Settings, policy: Policy) -> None:
@@ -265,7 +298,7 @@ class _ScannedHere(_Answers):
         return answer, workloads.image_subject(report)
 
 
-class _Server(_Answers):
+class _Server(_ImageAnswers):
     """Verdicts from the gate of a server."""
 
     def __init__(self, url: str, token: str | None, ca_file: Path | None, environment: str, wait: int) -> None:
@@ -286,9 +319,10 @@ class _Server(_Answers):
         return ImageAnswer(verdict, answer.undecided, digest if isinstance(digest, str) else "", reasons=reasons), None
 
     def joined(
-        self, found: Sequence[Workload], checked: Sequence[tuple[CheckResult, ...]]
-    ) -> Sequence[tuple[CheckResult, ...]]:
+        self, found: Sequence[Workload], checked: Iterable[tuple[CheckResult, ...]]
+    ) -> Iterable[tuple[CheckResult, ...]]:
         """See ``_Answers.joined``. The server knows the images' evidence and what other environments run."""
+        checked = tuple(checked)
         documents = {number: workload_documents.document(each) for number, each in enumerate(found)}
         asked = [number for number, each in documents.items() if _is_accepted(each)]
         if len(asked) < len(found):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.reference import Digest
@@ -29,7 +29,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """For sorting and thresholds. Unknown counts as critical, because no source rated it lower."""
-        return {"none": 0, "low": 1, "medium": 2, "high": 3, "critical": 4, "unknown": 4}[self.value]
+        return _RANKS[self._value_]
+
+
+_RANKS: Final = {"none": 0, "low": 1, "medium": 2, "high": 3, "critical": 4, "unknown": 4}
 
 
 @dataclass(frozen=True, slots=True)

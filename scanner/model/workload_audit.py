@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from scanner.lazy_dataclasses import dataclass
-from scanner.model.decision import Decision, Verdict
+from scanner.model.decision import Decision, Reason, Verdict, is_undecided
 from scanner.model.finding import CheckResult
 from scanner.model.workload import Workload
 
@@ -25,28 +26,30 @@ class ImageAnswer:
 class WorkloadReport:
     """The evaluation of one workload.
 
-    ``decision`` is about how it runs. ``image`` None: the image was not evaluated.
+    ``own_verdict`` and ``reasons`` are about how it runs, and ``decision`` makes the decision that contains them: its
+    digests take as long as the checks, and few reports show them. ``image`` None: the image was not evaluated.
     """
 
     workload: Workload
     checks: tuple[CheckResult, ...]
-    decision: Decision
+    own_verdict: Verdict
+    reasons: tuple[Reason, ...]
+    decision: Callable[[], Decision]
     image: ImageAnswer | None = None
 
     @property
     def verdict(self) -> Verdict:
         """The worse verdict of workload and image. An image that should be evaluated but is unknown denies."""
-        own = [self.decision.verdict]
-        if self.image is not None:
-            own.append(self.image.verdict or Verdict.DENY)
-        return max(own, key=lambda verdict: verdict.rank)
+        if self.image is None:
+            return self.own_verdict
+        return max(self.own_verdict, self.image.verdict or Verdict.DENY, key=lambda verdict: verdict.rank)
 
     @property
     def undecided(self) -> bool:
         """True if it is denied only because evidence is missing."""
         if self.verdict is not Verdict.DENY:
             return False
-        own_denies = self.decision.verdict is Verdict.DENY and not self.decision.undecided
+        own_denies = self.own_verdict is Verdict.DENY and not is_undecided(self.own_verdict, self.reasons)
         image_denies = self.image is not None and self.image.verdict is Verdict.DENY and not self.image.undecided
         return not own_denies and not image_denies
 

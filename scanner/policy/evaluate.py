@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model import agreement
 from scanner.model.decision import EVIDENCE_STALE, RESCAN_TELLS, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
@@ -21,6 +22,7 @@ from scanner.model.finding import (
     Evidence,
     Failed,
     Incomplete,
+    Passed,
     Vulnerability,
     is_unrecognised,
 )
@@ -44,6 +46,7 @@ _EVIDENCE_KEPT = 5  # per reason; the report has all
 # KEV gets entries only when an exploit is confirmed, so a week without a new edition is normal.
 _FEED_AGE = timedelta(days=14)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_KINDS = (ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED, ReasonKind.SATISFIED)
 
 
 def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
@@ -74,7 +77,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     if not report.images:
         findings.append(_incomplete("image", "nothing_to_scan", "no image was examined", policy.incomplete))
     findings = _merge_equal(findings)
-    reasons = tuple(sorted((f.reason for f in findings), key=_order))
+    reasons = _sorted_reasons(findings)
     changing = [f.worse_at for f in findings if f.worse_at and f.worse_at > context.now]
     if any(reason.slug in RESCAN_TELLS for reason in reasons):
         changing.append(context.now)  # valid for no time: the next request decides again
@@ -114,7 +117,34 @@ def worst(decisions: Sequence[Decision]) -> Decision:
 
 def results_json(results: Sequence[CheckResult]) -> bytes:
     """Return the results as JSON, of which a workload's decision keeps the digest."""
-    return to_json(tuple(results))
+    # Most results of a workload are objects that all workloads share (services.workloads.check): their JSON is made
+    # once. The object is kept beside its JSON, so that no other object can have its id.
+    return b"[%b]" % b",".join(
+        [
+            known[1] if (known := _json.get(id(result))) is not None and known[0] is result else _result_json(result)
+            for result in results
+        ]
+    )
+
+
+_KEPT_JSON: Final = 4096
+_json: dict[int, tuple[CheckResult, bytes]] = {}
+
+
+def _result_json(result: CheckResult) -> bytes:
+    found = to_json(result)
+    if not _is_telling(result) and len(_json) < _KEPT_JSON:
+        _json[id(result)] = (result, found)
+    return found
+
+
+_QUIET: Final = frozenset(("passed", "not-applicable"))
+
+
+def _is_telling(result: CheckResult) -> bool:
+    """Whether a rule can have a reason of it with some parameters."""
+    outcome = result.outcome
+    return outcome.kind not in _QUIET or (isinstance(outcome, Passed) and bool(outcome.tolerated))
 
 
 def evaluate_workload(
@@ -125,22 +155,57 @@ def evaluate_workload(
     ``subject`` and ``evidence`` are digests of the workload and of the results. ``evidence``: their JSON, where the
     caller has made it already.
     """
+    return evaluated_workload(workload, results, policy, context).decision(evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedWorkload:
+    """Verdict and reasons. An audit of thousands of workloads shows no more, and the rest takes as long again."""
+
+    workload: Workload
+    results: Sequence[CheckResult]
+    policy: Policy
+    context: Context
+    findings: Sequence[Candidate]
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+
+    def decision(self, evidence: bytes = b"") -> Decision:
+        """Return the decision, with digests and changes. See ``evaluate_workload``."""
+        subject = Digest.of(self.workload.facts_json())
+        found = Digest.of(evidence or results_json(self.results))
+        return _decision(self.findings, self.policy, self.context, subject, found)
+
+
+def evaluated_workload(
+    workload: Workload, results: Sequence[CheckResult], policy: Policy, context: Context
+) -> EvaluatedWorkload:
+    """Evaluate the rules about workloads. See ``evaluate_workload``."""
     context = replace(context, workloads=(workload,), workload_results=tuple(results))
-    by_check = _by_check(results)
-    findings: list[Candidate] = []
+    # An audit decides about thousands of workloads, and nine in ten results are quiet: they are left out here, once.
+    by_check = _by_check([result for result in results if result.outcome.kind not in _QUIET or _is_telling(result)])
+    quiet = {result.check for result in results}.difference(by_check)
+    found: list[Candidate] = []
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
         if rule.when is not None and expressions.uses_variable(rule.when, "workload"):
             # Without its image there is nothing to evaluate such a rule on. It is evaluated where the image is
             # decided.
             if not expressions.uses_variable(rule.when, "image") and not expressions.uses_variable(rule.when, "counts"):
-                findings.extend(_expression_reasons(rule, rule.when, {}, {}, workload, unknown))
-        elif selected := [name for name in policy.checks[rule.id] if name in policy.workload_checks]:
-            findings.extend(_check_reasons(rule, selected, policy, by_check, None, context, unknown))
-    names = names_of_workload(workload)
-    findings = _merge_equal(apply_exemptions(finding, names, context) for finding in findings)
-    subject = Digest.of(workload.facts_json())
-    return _decision(findings, policy, context, subject, Digest.of(evidence or results_json(results)))
+                found.extend(_expression_reasons(rule, rule.when, {}, {}, workload, unknown))
+        elif selected := [n for n in policy.checks[rule.id] if n not in quiet and n in policy.workload_checks]:
+            found.extend(_check_reasons(rule, selected, policy, by_check, None, context, unknown))
+    if context.exemptions:
+        names = names_of_workload(workload)
+        found = [apply_exemptions(finding, names, context) for finding in found]
+    findings = _merge_equal(found)
+    return EvaluatedWorkload(
+        workload, results, policy, context, findings, _verdict(findings), _sorted_reasons(findings)
+    )
+
+
+def _sorted_reasons(findings: Iterable[Candidate]) -> tuple[Reason, ...]:
+    return tuple(sorted([finding.reason for finding in findings], key=_order))
 
 
 def evaluate_build(image: Image, results: Sequence[CheckResult], policy: Policy, context: Context) -> Decision:
@@ -163,7 +228,7 @@ def _decision(
     """Return the decision about something that is not an image."""
     return Decision(
         verdict=_verdict(findings),
-        reasons=tuple(sorted((f.reason for f in findings), key=_order)),
+        reasons=_sorted_reasons(findings),
         policy=policy.name,
         policy_version=context.version,
         policy_digest=policy.digest,
@@ -502,9 +567,9 @@ def _check_reasons(
     """Yield the reasons from the selected checks, evaluated with the rule's parameters."""
     judges = policy.judges.get(rule.id, {})
     for identifier in selected:
-        if identifier not in by_check and identifier in policy.workload_checks and not context.workloads:
-            continue  # a rule about workloads does not apply to a scan without one
         if identifier not in by_check:
+            if identifier in policy.workload_checks and not context.workloads:
+                continue  # a rule about workloads does not apply to a scan without one
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
         judge = judges.get(identifier)
         for result in by_check.get(identifier, ()):
@@ -668,8 +733,7 @@ def _merge_equal(findings: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _order(reason: Reason) -> tuple[object, ...]:
-    kinds = [ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED, ReasonKind.SATISFIED]
-    return (-reason.action.rank, kinds.index(reason.kind), reason.rule, reason.subject, reason.message)
+    return (-reason.action.rank, _KINDS.index(reason.kind), reason.rule, reason.subject, reason.message)
 
 
 def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:

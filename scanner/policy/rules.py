@@ -154,7 +154,7 @@ class Policy:
     posture_max_age: timedelta = timedelta(hours=168)
     accepts_attached: bool = False  # SBOMs attached to the image are used
     evidence_max_age: timedelta | None = None  # maximum age of the evidence; None: no limit
-    workload_checks: frozenset[str] = frozenset()  # ids of the selected workload checks
+    workload_checks: frozenset[str] = frozenset()  # ids of all workload checks
     immutable_tags: tuple[str, ...] = ()  # patterns of tags that must keep naming what they named first
     moved_tag: Action = Verdict.DENY  # action for an immutable tag that names something else
 

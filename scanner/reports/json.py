@@ -89,7 +89,7 @@ def _workload_document(report: WorkloadReport) -> dict[str, Any]:
         "undecided": report.undecided,
         "workload": {**workload, "file": place.file, "line": place.line, "column": place.column},
         "image": None if image is None else _answer().dump_python(image, mode="json"),
-        "decision": decision_document(report.decision),
+        "decision": decision_document(report.decision()),
         "checks": _checks().dump_python(report.checks, mode="json"),
     }
 

@@ -64,7 +64,8 @@ def judge(dockerfile: Dockerfile, policy: Policy, now: datetime, environment: st
     )
     name, place = dockerfile.file, Place(dockerfile.file, line=dockerfile.build.line)
     workload = Workload(name=name, image="", source=SOURCE, kind="Dockerfile", origin=_FixedPlace(place))
-    return WorkloadReport(workload, results, replace(decision, reasons=reasons))
+    shown = replace(decision, reasons=reasons)
+    return WorkloadReport(workload, results, shown.verdict, shown.reasons, lambda: shown)
 
 
 class _FixedPlace(Origin):

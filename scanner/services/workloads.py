@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache, lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scanner import catalog
-from scanner.checks.base import ImageSubject, WorkloadCheck
+from scanner.checks.base import ContainerCheck, EngineCheck, ImageSubject, WorkloadCheck
 from scanner.errors import UsageError
 from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome, Passed, Severity
 from scanner.model.reference import Reference
 from scanner.model.scan import ScanReport
 from scanner.model.workload import ImageUse, Workload
-from scanner.model.workload_audit import WorkloadReport
+from scanner.model.workload_audit import ImageAnswer, WorkloadReport
 from scanner.policy.context import Context
-from scanner.policy.evaluate import evaluate_workload
+from scanner.policy.evaluate import evaluated_workload
 from scanner.policy.rules import Policy
 from scanner.workloads._documents import parse
 from scanner.workloads.base import Files, LocalFiles, NoFiles, WorkloadSource, read_file
@@ -182,23 +183,88 @@ def image_subject(found: ScanReport) -> ImageSubject | None:
 
 def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
     """Run every workload check on one workload. The outcome of a check for other platforms is ``NotApplicable``."""
-    return tuple(_result(each, _outcome(each, workload, subject)) for each in _checks())
+    return tuple([_result(each, workload, subject) for each in _checks(is_engine=workload.engine is not None)])
 
 
-def _result(asked: WorkloadCheck, outcome: Outcome) -> CheckResult:
+class Checked:
+    """Runs every workload check on many workloads, each check once on those that are equal to it.
+
+    Checks are pure. One that reads only fields in which two workloads are equal has one result for both, and the
+    thousands of workloads of a cluster differ in few fields but their names and images.
+    """
+
+    def __init__(self) -> None:
+        self._shared: dict[object, tuple[list[CheckResult], list[tuple[int, _Prepared]]]] = {}
+
+    def check(self, workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
+        """See ``check``."""
+        if subject is not None:
+            return check(workload, subject)
+        key = _COMPARED(workload)
+        known = self._shared.get(key)
+        if known is None:
+            results, own = self._first(workload)
+            if len(self._shared) < _MOST_SHARED:
+                self._shared[key] = results, own
+            return tuple(results)
+        results = known[0].copy()
+        for number, each in known[1]:
+            results[number] = _result(each, workload, None)
+        return tuple(results)
+
+    def _first(self, workload: Workload) -> tuple[list[CheckResult], list[tuple[int, _Prepared]]]:
+        """Return the results, and the checks that have to be run on each equal workload."""
+        results: list[CheckResult] = []
+        own: list[tuple[int, _Prepared]] = []
+        for number, each in enumerate(_checks(is_engine=workload.engine is not None)):
+            watched = _Watched(workload)
+            results.append(_result(each, cast("Workload", watched), None))
+            if not watched.read <= _COMPARED_FIELDS:
+                own.append((number, each))
+        return results, own
+
+
+_MOST_SHARED = 10_000
+# What nearly every workload has for itself: its name and its place, what it runs, and what is known of it elsewhere.
+_OWN_FIELDS = frozenset(
+    (
+        *("name", "image", "pointer", "namespace", "unit", "container", "labels"),
+        *("running_digest", "started_at", "elsewhere", "origin"),
+    )
+)
+_COMPARED_FIELDS = frozenset(each.name for each in fields(Workload)) - _OWN_FIELDS
+_COMPARED = attrgetter(*sorted(_COMPARED_FIELDS))
+
+
+class _Watched:
+    """A workload that records what is read of it."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self._workload, name)
+
+
+def _result(asked: _Prepared, workload: Workload, subject: ImageSubject | None) -> CheckResult:
     """Return the result. Those without evidence are shared by all workloads, which are thousands in an audit: otherwise
     the garbage collector visits millions of equal objects, and takes longer than the checks.
     """
+    if asked.inapplicable is not None:
+        return asked.inapplicable
+    try:
+        outcome = asked.examine(workload, subject)
+    except Exception as error:
+        # A stage boundary. A failed check makes the workload undecided instead of stopping the gate.
+        logging.getLogger(__name__).exception("a workload check failed", extra={"check": asked.id})
+        outcome = Incomplete("check_failed", f"{asked.id} failed on this workload ({type(error).__name__})")
     if isinstance(outcome, Passed) and not outcome.tolerated:
-        return _passed_result(asked.id, asked.severity)
+        return asked.passed
     if isinstance(outcome, NotApplicable):
         return _not_applicable(asked.id, asked.severity, outcome.reason)
     return CheckResult(asked.id, outcome, asked.severity)
-
-
-@lru_cache(maxsize=1024)
-def _passed_result(identifier: str, severity: Severity) -> CheckResult:
-    return CheckResult(identifier, Passed(), severity)
 
 
 @lru_cache(maxsize=1024)
@@ -206,10 +272,46 @@ def _not_applicable(identifier: str, severity: Severity, reason: str) -> CheckRe
     return CheckResult(identifier, NotApplicable(reason), severity)
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A check with what does not depend on the workload. An audit runs each on thousands of workloads, and a look-up by
+    id costs as much as a check. ``inapplicable``: the result for every workload of this kind.
+    """
+
+    id: str
+    severity: Severity
+    examine: Callable[[Workload, ImageSubject | None], Outcome]
+    passed: CheckResult
+    inapplicable: CheckResult | None
+
+
 @cache
-def _checks() -> tuple[WorkloadCheck, ...]:
-    """All workload checks. An audit runs them on thousands of workloads; a look-up by id costs as much as a check."""
-    return tuple(catalog.workload_checks().values())
+def _checks(*, is_engine: bool) -> tuple[_Prepared, ...]:
+    """All workload checks, for container engines or for containers."""
+    return tuple(
+        _Prepared(
+            each.id,
+            each.severity,
+            _examine_of(each, is_engine=is_engine),
+            CheckResult(each.id, Passed(), each.severity),
+            _of_others(each, is_engine=is_engine),
+        )
+        for each in catalog.workload_checks().values()
+    )
+
+
+def _examine_of(asked: WorkloadCheck, *, is_engine: bool) -> Callable[[Workload, ImageSubject | None], Outcome]:
+    # Whether a workload is an engine is known here, and a call costs as much as what most checks do.
+    if not is_engine and isinstance(asked, ContainerCheck) and type(asked).examine is ContainerCheck.examine:
+        return asked.examine_container
+    return asked.examine
+
+
+def _of_others(asked: WorkloadCheck, *, is_engine: bool) -> CheckResult | None:
+    other: type[ContainerCheck | EngineCheck] = ContainerCheck if is_engine else EngineCheck
+    if isinstance(asked, other) and type(asked).examine is other.examine:
+        return _not_applicable(asked.id, asked.severity, other.inapplicable)
+    return None
 
 
 def judge(
@@ -220,16 +322,24 @@ def judge(
 
 
 def decide(
-    workload: Workload, results: tuple[CheckResult, ...], policy: Policy, now: datetime, environment: str = ""
+    workload: Workload,
+    results: tuple[CheckResult, ...],
+    policy: Policy,
+    now: datetime,
+    environment: str = "",
+    image: ImageAnswer | None = None,
 ) -> WorkloadReport:
-    """Decide about a workload that was checked, by the rules about workloads."""
+    """Decide about a workload that was checked, by the rules about workloads. ``image``: the verdict on its image."""
     context = Context(now, environment=environment, remedies=catalog.remedies())
-    return WorkloadReport(workload, results, evaluate_workload(workload, results, policy, context))
+    found = evaluated_workload(workload, results, policy, context)
+    return WorkloadReport(workload, results, found.verdict, found.reasons, found.decision, image)
 
 
 def with_kubernetes_version(workload: Workload, version: str) -> Workload:
     """Return the workload with a Kubernetes version (``1.34``), whose Pod Security Standards then apply."""
-    return replace(workload, pod=replace(workload.pod, kubernetes_version=version)) if workload.pod else workload
+    if workload.pod is None or workload.pod.kubernetes_version == version:
+        return workload  # copying it costs as much as many checks
+    return replace(workload, pod=replace(workload.pod, kubernetes_version=version))
 
 
 def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
@@ -250,12 +360,3 @@ def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]
     if not rest:
         raise UsageError(f"{target}: the file is missing", hint=f"write {name}:FILE, or {name}:- for standard input")
     return source.load(rest, stdin)
-
-
-def _outcome(asked: WorkloadCheck, workload: Workload, subject: ImageSubject | None) -> Outcome:
-    try:
-        return asked.examine(workload, subject)
-    except Exception as error:
-        # A stage boundary. A failed check makes the workload undecided instead of stopping the gate.
-        logging.getLogger(__name__).exception("a workload check failed", extra={"check": asked.id})
-        return Incomplete("check_failed", f"{asked.id} failed on this workload ({type(error).__name__})")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -102,24 +102,36 @@ class Positions:
 
     def _child(self, index: int, value: Any, step: str) -> int | None:
         """Return the index of a member or an item of ``value``, which is the one at ``index``."""
-        place: str | int = step
-        keys: Mapping[str, Any] | range
         if isinstance(value, dict) and step in value:
-            keys = value
-        elif isinstance(value, list) and (number := item_number(step, len(value))) is not None:
-            place, keys = number, range(len(value))
-        else:
-            return None
-        if len(keys) > _MANY:
-            if index not in self._indexes:
-                self._indexes[index] = dict(zip(keys, self._starts(index), strict=False))
-            return self._indexes[index][place]
-        start = index + 1
-        for key in keys:
-            if key == place:
+            return self.member(index, value, step)
+        if isinstance(value, list) and (number := item_number(step, len(value))) is not None:
+            return self.item(index, value, number)
+        return None
+
+    def member(self, index: int, value: Mapping[str, Any], key: str) -> int:
+        """Return the index of a member, which exists, of the mapping at ``index``."""
+        if len(value) > _MANY:
+            return self._indexed(index, value, key)
+        start, sizes = index + 1, self._sizes
+        for each in value:
+            if each == key:
                 break
-            start += self._sizes[start]
+            start += sizes[start]
         return start
+
+    def item(self, index: int, value: Sequence[Any], number: int) -> int:
+        """Return the index of an item, which exists, of the list at ``index``."""
+        if len(value) > _MANY:
+            return self._indexed(index, range(len(value)), number)
+        start, sizes = index + 1, self._sizes
+        for _ in range(number):
+            start += sizes[start]
+        return start
+
+    def _indexed(self, index: int, keys: Iterable[Any], place: str | int) -> int:
+        if index not in self._indexes:
+            self._indexes[index] = dict(zip(keys, self._starts(index), strict=False))
+        return self._indexes[index][place]
 
     def _starts(self, index: int) -> Iterator[int]:
         """Yield where the children of the value at ``index`` start."""

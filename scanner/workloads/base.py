@@ -225,22 +225,22 @@ class _Start:
 
     def place(self, route: Sequence[str]) -> Place | None:
         """Return the position of a value below it, or None if it does not exist."""
-        value, way = self.value, []
+        value, index, pointer = self.value, self.index, self.pointer
         for step in route:
             if isinstance(value, dict) and step in value:
-                value = value[step]
+                index = self.positions.member(index, value, step)
+                value, pointer = value[step], f"{pointer}/{escape_step(step)}"
             elif isinstance(value, list):
                 number = item_number(step, len(value))
                 if number is None:
                     number = _number_called(value, step)
                 if number is None:
                     return None
-                value, step = value[number], str(number)
+                index = self.positions.item(index, value, number)
+                value, pointer = value[number], f"{pointer}/{number}"
             else:
                 return None
-            way.append(step)
-        index, _, _ = self.positions.walk(self.index, self.value, way)
-        return self.document.recorded(index, self.pointer + "".join(f"/{escape_step(each)}" for each in way))
+        return self.document.recorded(index, pointer)
 
 
 _MOST_CALLED = 1000  # items of a list that are looked through for a name
@@ -297,8 +297,15 @@ class Node:
 
         Values that were merged from several documents are Nodes themselves and keep their document.
         """
-        value = self.value.get(key) if isinstance(self.value, dict) else None
-        return value if isinstance(value, Node) else self._member(key, value)
+        own = self.value
+        value = own.get(key) if isinstance(own, dict) else None
+        if isinstance(value, Node):
+            return value
+        # ``_member``, written out: reading a workload asks for some sixty members, of which it has ten.
+        node = _new(Node)
+        node.document, node.value = self.document, value
+        node._parent, node._step, node._pointer = self, key, None
+        return node
 
     def _member(self, step: str, value: Any) -> Node:
         node = Node.__new__(Node)
@@ -395,6 +402,9 @@ class Node:
         """Return an error with this node's position: ``web.yaml:12:7: spec.containers must be a list``."""
         path = ".".join(part.replace("~1", "/").replace("~0", "~") for part in self.pointer.split("/")[1:])
         return self.document.error(f"{path or 'the document'} {message}", self.pointer)
+
+
+_new = Node.__new__
 
 
 def targets_of(sources: Iterable[WorkloadSource]) -> tuple[tuple[str, str], ...]:

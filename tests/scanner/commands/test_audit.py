@@ -12,7 +12,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from scanner.cli import main
-from scanner.commands.audit import _Answers
+from scanner.commands.audit import _ImageAnswers
 from scanner.config import Settings
 from scanner.model.decision import Verdict
 from scanner.model.workload import Mount, Workload
@@ -172,9 +172,9 @@ def test_the_engine_that_does_not_run_is_one_line(
     assert "Traceback" not in done.stderr
 
 
-def answered(*answers: tuple[str, Verdict | None, bool]) -> _Answers:
+def answered(*answers: tuple[str, Verdict | None, bool]) -> _ImageAnswers:
     """Answers that are known already, as after a scan or an answer of a server."""
-    found = _Answers()
+    found = _ImageAnswers()
     for image, verdict, undecided in answers:
         found._known[image] = (ImageAnswer(verdict, undecided, reasons=(f"the reason of {image}",)), None)
     return found

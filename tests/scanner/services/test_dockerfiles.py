@@ -57,7 +57,7 @@ metadata: {name: ports}
 rules: [{id: ports, check: risky-ports, parameters: {allow: ["9229"]}, action: deny}]
 """
     policy = parse_policy(text, known=catalog.known_names())
-    (reason,) = judged("FROM x\nEXPOSE 9229 2375\n", policy).decision.reasons
+    (reason,) = judged("FROM x\nEXPOSE 9229 2375\n", policy).reasons
     assert (reason.evidence[0].path, reason.evidence[0].line) == ("standard input", 2)
 
 

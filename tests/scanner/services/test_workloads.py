@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from scanner import catalog
 from scanner.errors import UsageError
-from scanner.model.reference import Reference
+from scanner.model.records import to_json
+from scanner.model.reference import Digest, Reference
+from scanner.policy.evaluate import results_json
+from scanner.policy.rules import default_policy
 from scanner.services import workloads
 from tests.scanner.workloads import sins
 
@@ -67,3 +72,38 @@ def test_a_target_is_a_source_or_a_file(tmp_path: Path) -> None:
     for target, said in (("nomad:job.hcl", "unknown source"), ("compose:", "the file is missing")):
         with pytest.raises(UsageError, match=said):
             workloads.read_target(target, nothing)
+
+
+EQUAL = """\
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {space}}}
+spec:
+  containers:
+    - {{name: app, image: "{image}", securityContext: {{privileged: true, procMount: Unmasked}}}}
+"""
+
+
+def test_checks_of_equal_workloads_have_the_results_of_each() -> None:
+    pods = [("a", "x", "one:1"), ("b", "x", "two:latest"), ("c", "default", "postgres:17"), ("d", "y", "one")]
+    text = "---\n".join(EQUAL.format(name=name, space=space, image=image) for name, space, image in pods)
+    found = catalog.workload_sources()["kubernetes"].parse(text + "---\n" + sins.KUBERNETES_BAD, "f.yaml")
+    shared = workloads.Checked()
+    assert [shared.check(each, None) for each in found] == [workloads.check(each, None) for each in found]
+
+
+def test_the_json_of_shared_results_is_that_of_all_results() -> None:
+    (workload,) = workloads.for_target(sins.KUBERNETES_BAD, "f.yaml", "./image.tar").containers
+    results = workloads.check(workload, None)
+    for _ in range(2):  # made, then kept
+        assert results_json(results) == to_json(results)
+
+
+def test_a_decision_is_made_of_the_reasons_that_a_report_shows() -> None:
+    (workload,) = workloads.for_target(sins.KUBERNETES_BAD, "f.yaml", "./image.tar").containers
+    policy = default_policy(catalog.known_names())
+    report = workloads.judge(workload, policy, None, datetime(2026, 5, 1, tzinfo=UTC))
+    decision = report.decision()
+    assert (decision.verdict, decision.reasons) == (report.own_verdict, report.reasons)
+    assert decision.evidence == Digest.of(to_json(report.checks))
+    assert decision.changes
