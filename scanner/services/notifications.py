@@ -277,7 +277,7 @@ def subscribe(session: Connection, actor: Actor, wanted: WantedSubscription) -> 
     Raises UsageError naming the field, NotFoundError, RefusedError.
     """
     _check(wanted)
-    channel = channels.get(session, wanted.channel_id)
+    channel = _channel_of(session, actor, wanted)
     _check_rights(session, actor, wanted, channel)
     person = actor.person
     values = {
@@ -300,7 +300,7 @@ def change_subscription(
     if found.channel_id != wanted.channel_id or bool(found.owner_id) != wanted.personal:
         raise fields.invalid("channel", "a subscription keeps its channel and its owner", "make another one")
     _check(wanted)
-    _check_rights(session, actor, wanted, channels.get(session, wanted.channel_id))
+    _check_rights(session, actor, wanted, _channel_of(session, actor, wanted))
     channels.change_subscription(session, identifier, _values(wanted))
     audit.record(session, actor, Action.SUBSCRIPTION_CHANGE, identifier, detail={"channel": found.channel})
     return channels.subscription(session, identifier)
@@ -386,10 +386,18 @@ def _check_condition(condition: str) -> None:
         raise fields.invalid("condition", f"the condition is refused: {problem}", "see docs/notifications.md")
 
 
+def _channel_of(session: Connection, actor: Actor, wanted: WantedSubscription) -> channels.ChannelView:
+    # Before the channel is looked up: one that the actor does not see must look like one that does not exist.
+    if wanted.personal and not actor.user_id:
+        raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
+    try:
+        return channels.get(session, wanted.channel_id)
+    except NotFoundError as error:
+        raise NotFoundError(str(error), field="channel") from error
+
+
 def _check_rights(session: Connection, actor: Actor, wanted: WantedSubscription, channel: channels.ChannelView) -> None:
     if wanted.personal:
-        if not actor.user_id:
-            raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
         if channel.id not in {one.id for one in open_to_people(session, actor)}:
             raise NotFoundError("there is no such channel", field="channel")
         fields.text("recipient", wanted.recipient, RECIPIENT_LENGTH, shortest=1)

@@ -34,6 +34,9 @@ def to_edit(session: Connection, actor: Actor, name: str, project: str = "") -> 
     ``project`` owns a new policy; empty: it applies to every project. Raises RefusedError, NotFoundError.
     """
     current = next((policy for policy in policies.list_policies(session) if policy.name == name), None)
+    # First what a new policy takes: another project's policy must look like one that does not exist.
+    if not project and not (current and actor.sees(current.project)):
+        actor.require_every_project()
     owner = current.project if current else projects.visible_name(session, actor, project) if project else ""
     _require_author(actor, owner)
     return current

@@ -323,6 +323,135 @@ def test_nothing_of_another_projects_is_on_a_page(app: OpenAPI, database: Databa
         assert CANARY not in text, (path, text[max(0, text.find(CANARY) - 200) :][:400])
 
 
+@pytest.fixture
+def shared(database: Database, world: World, worker: Worker) -> str:
+    """The digest of an image that both projects have, each under a name of its own."""
+    found = make.report("app", packages=[make.package(2)], repository="ours.example/app")
+    with database.session() as session:
+        registries.add(session, "ours.example", KEY, project="ours")
+    for target, project in (("ours.example/app:1", "ours"), (f"{HOST_B}/canary-app:canary-tag", world.project)):
+        with database.session() as session:
+            scans.request(session, make.request(target, project=project, requested_by=f"{project}-asker"))
+        worker.finish(found)
+    return str(found.digest)
+
+
+def test_of_a_shared_image_a_project_sees_its_own_names_only(
+    call: Callable[..., Api], world: World, shared: str
+) -> None:
+    """Every answer that names the digest, and every list that the image is in."""
+    caller = call(projects=["ours"])
+    for (method, rule), (needed, _) in TABLE.items():
+        if method != "GET" or needed == PUBLIC or rule.endswith("/events"):
+            continue
+        path = path_of(rule, {**world.ids, "digest": shared, "name": "canary-policy"})
+        accept = "application/json" if rule.startswith("/api/") else "text/html"
+        headers = {"Authorization": f"Bearer {caller.token}", "Accept": accept}
+        text = caller.client.get(path, headers=headers).text.replace(path, "").replace(path.rpartition("/")[2], "")
+        assert CANARY not in text, (path, text[max(0, text.find(CANARY) - 200) :][:400])
+    assert caller("GET", f"/images/{shared}").json["names"][0]["repository"] == "ours.example/app"
+
+
+def test_a_filter_by_what_is_another_projects_finds_nothing(
+    call: Callable[..., Api], world: World, shared: str
+) -> None:
+    """It answers as for what is nowhere. The parameters are those of the API's document."""
+    caller, asked = call(projects=["ours"]), 0
+    own = {"digest": shared, "name": "ours", "vulnerability_id": "CVE-2026-77777"}
+    identifiers = [value for value in world.ids.values() if re.fullmatch("[0-9a-f-]{36}", value)]
+    texts = [f"{HOST_B}/canary-repo", world.project, world.ids["digest"], CANARY]
+    for path, item in caller("GET", "/openapi.json").json["paths"].items():
+        named = re.sub(r"{(\w+)}", lambda match: own.get(match[1], MISSING["uuid"]), path)
+        for parameter in item.get("get", {}).get("parameters", []):
+            if parameter["in"] != "query" or parameter["name"] in ("limit", "cursor") or path.endswith("/receipt"):
+                continue
+            is_identifier = "uuid" in orjson.dumps(parameter["schema"]).decode()
+            for value in identifiers if is_identifier else texts:
+                missing = MISSING["uuid"] if is_identifier else value.replace(CANARY, "nobody")
+                if value.startswith("sha256:"):
+                    missing = MISSING["digest"]
+                theirs = caller("GET", named, query_string={parameter["name"]: value})
+                nowhere = caller("GET", named, query_string={parameter["name"]: missing})
+                status, text = without_id(theirs)
+                assert (status, text.replace(value, missing)) == without_id(nowhere), (path, parameter["name"], value)
+                asked += 1
+    assert asked > 50
+
+
+def test_a_cursor_of_another_project_shows_nothing_of_it(
+    api: Api, call: Callable[..., Api], world: World, shared: str
+) -> None:
+    caller, pages = call(projects=["ours"]), 0
+    for path, item in api("GET", "/openapi.json").json["paths"].items():
+        names = [parameter["name"] for parameter in item.get("get", {}).get("parameters", [])]
+        if "{" in path or "cursor" not in names:
+            continue
+        cursor = (api("GET", path, query_string={"limit": 1}).json or {}).get("next_cursor")
+        if cursor:
+            pages += 1
+            assert CANARY not in caller("GET", path, query_string={"cursor": cursor}).text, path
+    assert pages > 2
+
+
+def test_what_a_body_names_of_another_project_is_not_there(api: Api, call: Callable[..., Api], world: World) -> None:
+    """By identifier, name or host: the answer is the one for what does not exist."""
+    address = {"url": "https://192.0.2.1/x"}
+    channel = api(
+        "POST",
+        "/notifications/channels",
+        {"name": "canary-channel", "format": "cloudevents", "project": world.project, "settings": address},
+    )
+    assert channel.status_code == 201, channel.text
+    caller = call(projects=["ours"])
+    subscription = {"channel": channel.json["id"], "name": "x"}
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/notifications/subscriptions", subscription),
+        ("POST", "/notifications/subscriptions", subscription | {"project": "ours"}),
+        ("POST", "/notifications/subscriptions", subscription | {"personal": True}),
+        ("POST", "/webhooks", {"registry": world.ids["registry_id"], "format": "distribution", "name": "x"}),
+        ("POST", "/webhooks", {"registry": HOST_B, "format": "distribution", "name": "x"}),
+        ("POST", "/tokens", {"name": "t", "scopes": ["read"], "projects": [world.project]}),
+        (
+            "POST",
+            "/notifications/channels",
+            {"name": "z", "format": "cloudevents", "project": world.project, "settings": address},
+        ),
+        ("POST", "/scans", {"image": "ours.example/app:1", "project": world.project}),
+        ("POST", "/gate", {"image": "ours.example/app:1", "project": world.project}),
+        ("PUT", "/policies/mine", {"text": policy("mine"), "project": world.project}),
+        ("PUT", "/policies/canary-policy", {"text": policy("canary-policy")}),
+    ]
+    replaced = {value: MISSING["uuid"] for value in world.ids.values() if re.fullmatch("[0-9a-f-]{36}", value)}
+    replaced |= {channel.json["id"]: MISSING["uuid"], CANARY: "nobody"}
+
+    def elsewhere(text: str) -> str:
+        for value, missing in replaced.items():
+            text = text.replace(value, missing)
+        return text
+
+    for method, path, body in asked:
+        theirs = caller(method, path, body)
+        nowhere = caller(method, elsewhere(path), orjson.loads(elsewhere(orjson.dumps(body).decode())))
+        status, text = without_id(theirs)
+        assert (status, elsewhere(text)) == without_id(nowhere), (path, body)
+        assert status in (403, 404), (path, body, theirs.text)
+
+
+def test_a_write_to_what_is_another_projects_looks_like_one_to_what_is_nowhere(
+    call: Callable[..., Api], world: World
+) -> None:
+    caller = call(projects=["ours"])
+    for (method, rule), (needed, reach) in TABLE.items():
+        if method == "GET" or "<" not in rule or reach != "own" or needed == PUBLIC or not rule.startswith("/api/"):
+            continue
+        if rule.endswith(("/simulate", "/simulate/workloads", "/dry-runs")):
+            continue  # of a text that is sent; the name may be new
+        body = BODIES.get((method, rule))
+        theirs = send(caller, method, filled(rule, world), body)
+        nowhere = send(caller, method, path_of(rule, {"version": "1", "name": "canary-policy-2"}), body)
+        assert without_id(theirs) == without_id(nowhere), (method, rule)
+
+
 def without_id(answer: TestResponse) -> tuple[int, str]:
     return answer.status_code, re.sub(r'"request_id":"[^"]*"', "", answer.text)
 
