@@ -193,6 +193,7 @@ class Settings:
     receipt_pkcs11_module: Path | None = None  # library of a PKCS#11 token that holds the keys; unset: in the database
     receipt_pkcs11_token: str = ""  # the token's label
     receipt_pkcs11_pin: Secret = Secret("")
+    receipt_kms_key: str = ""  # the key in a key management service that signs, such as awskms:///alias/NAME
     rematch_per_second: float = 20  # limit of decisions recomputed per second after an advisory update
     bases_interval_hours: float = 6  # how often registries are asked for the tags of base images; 0: never
     posture_max_age_hours: float = 24  # an older check of a registry is repeated

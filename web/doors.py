@@ -15,9 +15,9 @@ from scanner.store import gate as store_gate
 from scanner.store.gate import GateLookup
 from web import tls
 from web.auth import bearer, gate_caller
-from web.resources import resources
+from web.resources import resources, take_new_scan
 from web.security import admission
-from web.throttle import DOOR_SCANS, SCANS, Rate
+from web.throttle import Rate
 from web.waiting import wait_for_end
 
 TOKEN_PREFIX = "dw_"  # noqa: S105  how every token begins
@@ -67,16 +67,6 @@ def door(source: str, client: str = "") -> doors.DoorServices:
     """
     token_hash = g.token_hash
 
-    def count_scan() -> None:
-        # Clients that may pull from a registry or create Pods name images: without a limit, one that asks for tags
-        # that do not exist would fill the queue, and no new image would be scanned.
-        if resources().settings.rate_limits:
-            throttle = resources().throttle
-            # First: a bucket for each forged client would push those of failed sign-ins out of memory.
-            throttle.check("door-scans-all", source, DOOR_SCANS)
-            throttle.take("door-scans", f"{source}|{client[:253]}", SCANS)
-            throttle.take("door-scans-all", source, DOOR_SCANS)
-
     def ask(digest: str, repository: str, environment: str) -> GateLookup | None:
         if token_hash is None:  # authenticated by a certificate
             with resources().database.read() as session:
@@ -92,7 +82,7 @@ def door(source: str, client: str = "") -> doors.DoorServices:
         lambda scan_id: queue.enqueue(resources().celery, scan_id, Lane.GATE),
         wait_for_end,
         source,
-        count_scan,
+        lambda: take_new_scan(source, client),
     )
 
 

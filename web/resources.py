@@ -18,7 +18,7 @@ from scanner.store.intake import Intake
 from scanner.store.session import Database
 from web.oidc import Provider
 from web.sender_keys import SenderKeys
-from web.throttle import SCANS, Throttle
+from web.throttle import DOOR_SCANS, SCANS, Throttle
 
 GATE_WAITERS = 8  # of the 16 threads that answer the gate: the other half keeps answering while callers wait for scans
 
@@ -47,6 +47,20 @@ def take_scan(project: str) -> None:
     """Count a requested scan against its project. Raises RefusedError(reason="rate_limited")."""
     if resources().settings.rate_limits:
         resources().throttle.take("scans", project, SCANS)
+
+
+def take_new_scan(source: str, client: str) -> None:
+    """Count a scan that a question about an unknown image begins. Raises RefusedError(reason="rate_limited").
+
+    ``source``: the gate or a door. ``client``: who asks there; a door's client may be forged. Without a limit, a client
+    that asks for tags that do not exist would fill the queue, and no new image would be scanned.
+    """
+    if resources().settings.rate_limits:
+        throttle = resources().throttle
+        # First: a bucket for each forged client would push those of failed sign-ins out of memory.
+        throttle.check("door-scans-all", source, DOOR_SCANS, "too many requests")
+        throttle.take("door-scans", f"{source}|{client[:253]}", SCANS)
+        throttle.take("door-scans-all", source, DOOR_SCANS)
 
 
 def engine_for(project: str) -> str:

@@ -36,7 +36,7 @@ SIGN_IN_FAILURES = Rate(300, 5)  # all accounts, from all addresses together
 BAD_TOKEN_ADDRESS = Rate(60, 1)
 API = Rate(1200, 20)
 SCANS = Rate(300, 5)
-DOOR_SCANS = Rate(1000, 20)  # new scans that all doors ask for; those of one client have the rate SCANS
+DOOR_SCANS = Rate(1000, 20)  # new scans by the gate, or by one kind of door; those of one client have the rate SCANS
 WEBHOOK = Rate(500, 100)
 PULL = Rate(10_000, 1000)  # one proxy's token. An image is a manifest and dozens of blobs
 HARBOR = Rate(5000, 100)  # one Harbor's token. High, because Harbor fails a scan whose request is refused once
@@ -81,15 +81,13 @@ class Throttle:
                 )
             self._buckets[name, source] = (level - cost, self._clock())
 
-    def check(self, name: str, source: str, rate: Rate) -> None:
+    def check(self, name: str, source: str, rate: Rate, message: str = "too many failed attempts") -> None:
         """Raise as ``take`` would, without taking: for limits on failures, which are counted after the fact."""
         with self._lock:
             level = self._level(name, source, rate)
         if level < 1:
             wait = (1 - level) / rate.per_second
-            raise RefusedError(
-                "too many failed attempts", reason="rate_limited", hint=f"wait {wait:.0f} seconds", retry_after=wait
-            )
+            raise RefusedError(message, reason="rate_limited", hint=f"wait {wait:.0f} seconds", retry_after=wait)
 
     def spend(self, name: str, source: str, rate: Rate) -> None:
         """Take one token, not below zero. Never raises."""

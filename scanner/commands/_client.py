@@ -25,6 +25,7 @@ from scanner.reports._decision_text import DecisionText, group_reasons
 # The largest answer is a policy simulation of 200 images; a larger one is not from a Dockwarden server.
 _MAX_ANSWER = 8 << 20
 _MAX_REPORTS = 256 << 20  # an image of 100,000 findings, in several formats
+_LIMITED_SECONDS = 5.0  # between questions that the server refuses because there are too many
 _POLL_SECONDS = 30
 # Longer than one poll: the server may hold the request open for _POLL_SECONDS before it answers.
 _ASK_SECONDS = 120.0
@@ -103,7 +104,15 @@ class Client:
                 body["workload"] = workload
             if reports:
                 body["reports"] = list(reports)
-            status, document = self.post("/api/v1/gate", body, limit=_MAX_REPORTS if reports else _MAX_ANSWER)
+            try:
+                status, document = self.post("/api/v1/gate", body, limit=_MAX_REPORTS if reports else _MAX_ANSWER)
+            except RemoteError as error:
+                # A storm of pipelines: the server takes this image a little later. Without --wait, say so at once.
+                if error.reason != "rate_limited" or time.monotonic() >= ends:
+                    raise
+                progress(f"{error}; asking again")
+                time.sleep(min(_LIMITED_SECONDS, max(0.0, ends - time.monotonic())))
+                continue
             if status == httpx.codes.OK:
                 return Answer(document, pending=False)
             if time.monotonic() >= ends:

@@ -364,12 +364,19 @@ def keys(settings: Settings, format_: str) -> None:
 )
 @pass_settings
 def rotate_key(settings: Settings, overlap: float) -> None:
-    """Create the next signing key. The current key stays published until its last receipt expires."""
+    """Create the next signing key. The current key stays published until its last receipt expires.
+
+    With DOCKWARDEN_RECEIPT_KMS_KEY, no key is created: the one that it names now is tried, and signs from then on.
+    """
     from scanner.services import receipts as use_cases
 
     signer = use_cases.Signer(settings, secret_key(settings))
-    with database_at_head(settings).session() as session:
-        made = use_cases.rotate_key(session, signer, COMMAND_LINE, overlap_hours=overlap)
+    database = database_at_head(settings)
+    fetched = use_cases.fetch_key(signer)  # before the transaction: a service may take seconds
+    with database.session() as session:
+        made = use_cases.rotate_key(session, signer, COMMAND_LINE, overlap_hours=overlap, fetched=fetched)
+    if fetched is not None:
+        tell(f"took {fetched.address}")
     begins = datetime.fromtimestamp(made.signs_from, UTC)
     tell(f"key {made.key_id[:16]} signs from {begins:%Y-%m-%d %H:%M} UTC on; fetch the keys again in every verifier")
 

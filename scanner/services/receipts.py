@@ -7,7 +7,7 @@ the latest. A newer one for the same image, repository and environment revokes i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,9 +26,13 @@ from scanner.services import _fields as fields
 from scanner.services import decisions, gate
 from scanner.store import audit, images
 from scanner.store import receipts as store
-from scanner.store.session import epoch, moment, take_lock
+from scanner.store.session import Database, epoch, moment, take_lock
 from scanner.trust import _receipts as signing
+from scanner.trust._kms import services as kms
+from scanner.trust._kms.base import KmsKey
 from scanner.trust._pkcs11 import Token, is_reference
+from scanner.trust._pki import key_id as key_id_of
+from scanner.trust._pki import load_public_key
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ ENVIRONMENT = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"
 ENVIRONMENT_LENGTH = 64
 OVERLAP_HOURS = 24.0  # a new key is published this long before it signs, so that verifiers can fetch it
 _LEFT = 0.25  # a receipt with less than this part of its life left is renewed when it is asked for
+_TRIES = 3
 _LOCK = 0x0D0C4A0D21
 FORMS = ("bundle", "dsse")
 SHORT_NAMES = {"summary": signing.SUMMARY, "decision": signing.DECISION}
@@ -55,8 +60,15 @@ class Signer:
 
     @property
     def token(self) -> Token | None:
-        """The PKCS#11 token in which new keys are created; None: they are stored in the database."""
-        return Token.of(self.settings)
+        """The PKCS#11 token in which new keys are created; None: they are stored in the database.
+
+        Raises UsageError for half a configuration, or for two.
+        """
+        found = Token.of(self.settings)
+        if found is not None and self.settings.receipt_kms_key:
+            message = "DOCKWARDEN_RECEIPT_KMS_KEY and DOCKWARDEN_RECEIPT_PKCS11_MODULE are both set"
+            raise UsageError(message, hint="set only the one in which new keys are")
+        return found
 
     @property
     def verifier(self) -> str:
@@ -64,15 +76,88 @@ class Signer:
         return self.settings.public_url.rstrip("/") or "urn:dockwarden:verifier"
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A receipt that a key management service must sign. ``address``: of the key there.
+
+    ``about``: digest, repository and environment.
+    """
+
+    about: tuple[str, str, str]
+    statements: Mapping[str, bytes]
+    issued: datetime
+    until: datetime
+    key_id: str
+    address: str
+    public_pem: str
+
+
+@dataclass(frozen=True)
+class SignedDraft:
+    """A draft with its envelopes by predicate type."""
+
+    draft: Draft
+    envelopes: Mapping[str, str]
+
+
+class SignatureNeeded(ScannerError):
+    """A key management service must sign this draft, outside of the transaction: it may take seconds, and SQLite has
+    one writer.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__("the receipt must be signed by a key management service", reason="signature_needed")
+        self.draft = draft
+
+
+def sign_drafts(signer: Signer, drafts: Sequence[Draft]) -> list[SignedDraft]:
+    """Have drafts signed by the service that holds their key. Raises RemoteError, UsageError."""
+    found = []
+    for address in dict.fromkeys(draft.address for draft in drafts):
+        own = [draft for draft in drafts if draft.address == address]
+        payloads = [payload for draft in own for payload in draft.statements.values()]
+        key = KmsKey(address, own[0].public_pem)
+        signatures = iter(kms.sign(signer.settings, key, [signing.signed_bytes(payload) for payload in payloads]))
+        for draft in own:
+            envelopes = {kind: signing.enveloped(text, next(signatures)) for kind, text in draft.statements.items()}
+            found.append(SignedDraft(draft, envelopes))
+    return found
+
+
 def issue(
-    session: Connection, signer: Signer, actor: Actor, digest: str, *, repository: str = "", environment: str = ""
+    database: Database, signer: Signer, actor: Actor, digest: str, *, repository: str = "", environment: str = ""
 ) -> store.ReceiptView:
     """Return the receipt for the current decision, signed now if there is none that still holds.
 
     An outdated decision is made again first, as the gate does. ``repository`` may be empty if the image is known in
-    one only. Run it in ``Database.uncrossed``. Raises NotFoundError (reason ``not_decided`` without a decision),
-    UsageError.
+    one only. Raises NotFoundError (reason ``not_decided`` without a decision), UsageError, and as `sign_drafts`.
     """
+    ready: SignedDraft | None = None
+    for _ in range(_TRIES):
+
+        def work(session: Connection, ready: SignedDraft | None = ready) -> store.ReceiptView | Draft:
+            try:
+                return _issue(session, signer, actor, digest, repository, environment, ready)
+            except SignatureNeeded as needed:
+                # Not raised further: the transaction keeps a decision that was made again, which the draft is about.
+                return needed.draft
+
+        found = database.uncrossed(work)
+        if isinstance(found, store.ReceiptView):
+            return found
+        (ready,) = sign_drafts(signer, [found])
+    raise ConflictError("the decision changed while it was signed", reason="not_decided", hint="ask again in a moment")
+
+
+def _issue(
+    session: Connection,
+    signer: Signer,
+    actor: Actor,
+    digest: str,
+    repository: str,
+    environment: str,
+    ready: SignedDraft | None,
+) -> store.ReceiptView:
     fields.check_pattern("environment", environment, ENVIRONMENT, ENVIRONMENT_LENGTH)
     repository = _repository(session, actor, digest, repository)
     reference = Reference.parse(f"{repository}@{digest}")
@@ -82,7 +167,7 @@ def issue(
     found = store.in_force(session, digest, repository, environment if environment in named else "")
     if answer is None or found is None:
         raise _undecided_error()
-    return sign(session, signer, actor, found, environment)
+    return sign(session, signer, actor, found, environment, ready=ready)
 
 
 def _repository(session: Connection, actor: Actor, digest: str, named: str) -> str:
@@ -105,9 +190,20 @@ def _undecided_error() -> NotFoundError:
 
 
 def sign(
-    session: Connection, signer: Signer, actor: Actor, found: store.InForce, environment: str, margin: float = _LEFT
+    session: Connection,
+    signer: Signer,
+    actor: Actor,
+    found: store.InForce,
+    environment: str,
+    margin: float = _LEFT,
+    *,
+    ready: SignedDraft | None = None,
 ) -> store.ReceiptView:
-    """Return a receipt for this decision: the current one if it holds for long enough, or a new one."""
+    """Return a receipt for this decision: the current one if it holds for long enough, or a new one.
+
+    ``ready``: a draft of this receipt, signed by a key management service. Raises SignatureNeeded if such a service
+    must sign, and ``ready`` is not what would be signed now.
+    """
     take_lock(session, _LOCK)  # two at once would both sign, and the second would revoke the first
     now = moment(session)
     ends = min(now.timestamp() + signer.life, found.valid_until or float("inf"))
@@ -123,8 +219,13 @@ def sign(
     former = [
         each.issued_at for each in store.of_image(session, found.digest, None) if _is_current(each, found, environment)
     ]
-    issued = max([issued, *(each + timedelta(seconds=1) for each in former)])
+    after_former = max((each + timedelta(seconds=1) for each in former), default=issued)
     until = datetime.fromtimestamp(int(ends), UTC)
+    # A draft is some seconds old. Its statements are compared below with those that are written now for its times.
+    if ready is not None and ready.draft.until <= until and (not former or ready.draft.issued >= after_former):
+        issued, until = ready.draft.issued, ready.draft.until
+    else:
+        issued = max(issued, after_former)
     if until <= issued:
         raise ConflictError("the decision ends now", reason="not_decided", hint="ask again in a moment")
     own = _signing_key(session, signer, actor)
@@ -143,9 +244,17 @@ def sign(
         issued,
         until,
     )
+    statements = signing.statements(facts)
     private = store.private_key(session, own.id, signer.key)
-    token = signer.token
-    envelopes = {kind: signing.sign(text, private, token) for kind, text in signing.statements(facts).items()}
+    if kms.is_address(private.reveal()):
+        about = (found.digest, found.repository, environment)
+        draft = Draft(about, statements, issued, until, own.key_id, private.reveal(), own.public_pem)
+        if ready is None or ready.draft != draft:
+            raise SignatureNeeded(draft)
+        envelopes = dict(ready.envelopes)
+    else:
+        token = signer.token
+        envelopes = {kind: signing.sign(text, private, token) for kind, text in statements.items()}
     made = store.add(
         session,
         found,
@@ -232,10 +341,9 @@ def record_push(session: Connection, actor: Actor, push: store.PushView, attesta
 
 def _signing_key(session: Connection, signer: Signer, actor: Actor) -> store.KeyView:
     """Return the newest key whose time has come, and erase those before it. The first one is created on first use."""
-    now, known = epoch(session), store.keys(session)
-    usable = [each for each in known if not each.revoked_at and not each.erased and each.signs_from <= now]
+    usable = _usable(session)
     if not usable:
-        return _create(session, signer, actor, now)
+        return _create(session, signer, actor, epoch(session))
     # A private key that signs no more is only a risk. Its public key stays, for receipts that still hold.
     for former in usable[1:]:
         _destroy(session, signer, former.id)
@@ -243,8 +351,17 @@ def _signing_key(session: Connection, signer: Signer, actor: Actor) -> store.Key
     return usable[0]
 
 
+def _usable(session: Connection) -> list[store.KeyView]:
+    """Return the keys that may sign now, the newest first."""
+    now = epoch(session)
+    return [each for each in store.keys(session) if not each.revoked_at and not each.erased and each.signs_from <= now]
+
+
 def _destroy(session: Connection, signer: Signer, identifier: str) -> None:
-    """Delete a key in its token. A token that is gone must not keep a key from being revoked: that is only logged."""
+    """Delete a key in its token. A token that is gone must not keep a key from being revoked: that is only logged.
+
+    A key in a key management service was created by its administrator, who alone deletes it.
+    """
     try:
         private = store.private_key(session, identifier, signer.key)
         if is_reference(private) and (token := signer.token) is not None:
@@ -253,15 +370,30 @@ def _destroy(session: Connection, signer: Signer, identifier: str) -> None:
         log.warning("a former key of receipts was not deleted from its token: %s", error)
 
 
-def _create(session: Connection, signer: Signer, actor: Actor, signs_from: float) -> store.KeyView:
-    token = signer.token
-    private, key_id, public = signing.create_key(token)
+def _create(
+    session: Connection, signer: Signer, actor: Actor, signs_from: float, fetched: KmsKey | None = None
+) -> store.KeyView:
+    """Create the next key, or take ``fetched`` of a key management service."""
+    token, detail = signer.token, {"signs_from": datetime.fromtimestamp(signs_from, UTC).isoformat()}
+    if fetched is not None:
+        private, public = Secret(fetched.address), fetched.public_pem
+        key_id = key_id_of(load_public_key(public))
+        detail["kms"] = fetched.address
+    elif signer.settings.receipt_kms_key:
+        # Only a command of an administrator takes a key: this may run for a stranger who reads the public keys, and in
+        # a transaction, where no service is asked.
+        raise ConflictError(
+            "no key of the key management service signs receipts yet",
+            reason="no_signing_key",
+            hint="run: dockwarden receipt rotate-key",
+        )
+    else:
+        private, key_id, public = signing.create_key(token)
+        if token is not None:
+            detail["token"] = token.label
     number = max((each.number for each in store.keys(session)), default=0) + 1
     store.add_key(session, number, key_id, public, private, signer.key, signs_from)
     made = next(each for each in store.keys(session) if each.number == number)
-    detail = {"signs_from": datetime.fromtimestamp(signs_from, UTC).isoformat()}
-    if token is not None:
-        detail["token"] = token.label
     audit.record(session, actor, Action.RECEIPT_KEY_CREATE, made.key_id, detail=detail)
     return made
 
@@ -298,12 +430,25 @@ def signing_first(found: Sequence[store.KeyView]) -> list[store.KeyView]:
     return sorted(found, key=lambda key: (key.signs_from > now, -key.number))
 
 
-def rotate_key(
-    session: Connection, signer: Signer, actor: Actor, *, overlap_hours: float = OVERLAP_HOURS
-) -> store.KeyView:
-    """Create the next key. It is published at once and signs after the overlap.
+def fetch_key(signer: Signer) -> KmsKey | None:
+    """Return the key that ``receipt_kms_key`` leads to now; None if it is not set. Asks the service, so it runs before
+    the transaction of `rotate_key`. Raises RemoteError, UsageError.
+    """
+    return kms.fetch_key(signer.settings) if signer.settings.receipt_kms_key and not signer.token else None
 
-    The present key stays published until its last receipt has ended. Raises ConflictError while a next key waits.
+
+def rotate_key(
+    session: Connection,
+    signer: Signer,
+    actor: Actor,
+    *,
+    overlap_hours: float = OVERLAP_HOURS,
+    fetched: KmsKey | None = None,
+) -> store.KeyView:
+    """Create the next key, or take ``fetched`` (see `fetch_key`). It is published at once and signs after the overlap.
+
+    The present key stays published until its last receipt has ended. Raises ConflictError while a next key waits, and
+    for a fetched key that is known already.
     """
     actor.require_every_project()
     if not 0 <= overlap_hours <= 720:
@@ -314,8 +459,25 @@ def rotate_key(
     if waiting:
         begins = datetime.fromtimestamp(waiting[0].signs_from, UTC)
         raise ConflictError(f"a new key waits already; it signs from {begins:%Y-%m-%d %H:%M} UTC on", reason="rotating")
-    _signing_key(session, signer, actor)
-    return _create(session, signer, actor, now + overlap_hours * 3600)
+    if fetched is not None:
+        _require_new(session, fetched)
+    if fetched is None or _usable(session):
+        _signing_key(session, signer, actor)
+    else:
+        overlap_hours = 0  # there is no key yet that could sign meanwhile
+    return _create(session, signer, actor, now + overlap_hours * 3600, fetched)
+
+
+def _require_new(session: Connection, fetched: KmsKey) -> None:
+    key_id = key_id_of(load_public_key(fetched.public_pem))
+    known = next((each for each in store.keys(session) if each.key_id == key_id), None)
+    if known is not None:
+        raise ConflictError(
+            f"the key {fetched.address} {'was revoked' if known.revoked_at else 'is in use, or was'}",
+            reason="key_known",
+            hint="create a new key or version in the service, set DOCKWARDEN_RECEIPT_KMS_KEY if its name changes, "
+            "and rotate again",
+        )
 
 
 def revoke_key(session: Connection, signer: Signer, actor: Actor, key_id: str) -> int:
@@ -332,5 +494,9 @@ def revoke_key(session: Connection, signer: Signer, actor: Actor, key_id: str) -
     _destroy(session, signer, found[0].id)
     count = store.revoke_key(session, found[0].id)
     audit.record(session, actor, Action.RECEIPT_KEY_REVOKE, found[0].key_id, detail={"receipts": count})
-    _signing_key(session, signer, actor)
+    try:
+        _signing_key(session, signer, actor)
+    except ScannerError as error:
+        # A token or service without a next key must not keep a leaked one valid.
+        log.warning("the key of receipts was revoked, and there is no other yet: %s", error)
     return count

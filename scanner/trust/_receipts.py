@@ -177,9 +177,10 @@ def public_of(pem: Secret) -> tuple[str, str]:
 def sign(payload: bytes, private: Secret, token: Token | None = None) -> str:
     """Return a DSSE envelope (github.com/secure-systems-lab/dsse) with one signature, as JSON.
 
-    ``private``: see `create_key`. Raises UsageError if it is in a token and none is given, and as `Token`.
+    ``private``: see `create_key`; not the address of a key in a key management service, which signs `signed_bytes`.
+    Raises UsageError if it is in a token and none is given, and as `Token`.
     """
-    signed = Envelope(IN_TOTO, payload, ()).signed_bytes
+    signed = signed_bytes(payload)
     if not is_reference(private):
         signature = _private(private).sign(signed, ec.ECDSA(hashes.SHA256()))
     elif token is not None:
@@ -190,6 +191,16 @@ def sign(payload: bytes, private: Secret, token: Token | None = None) -> str:
             reason="token_unavailable",
             hint="set DOCKWARDEN_RECEIPT_PKCS11_MODULE and _TOKEN, or: dockwarden receipt rotate-key --overlap 0",
         )
+    return enveloped(payload, signature)
+
+
+def signed_bytes(payload: bytes) -> bytes:
+    """Return what is signed for a statement: its type and the statement (DSSE, PAE)."""
+    return Envelope(IN_TOTO, payload, ()).signed_bytes
+
+
+def enveloped(payload: bytes, signature: bytes) -> str:
+    """Return a DSSE envelope as JSON."""
     envelope = {
         "payloadType": IN_TOTO,
         "payload": base64.b64encode(payload).decode(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy.engine import Connection
 
@@ -47,9 +47,16 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[
     signer = use_cases.Signer(settings, secret_key(settings))
     ends = time.monotonic() + _SECONDS
     signed, pushed, failed = 0, 0, 0
+    problem: ScannerError | None = None
     while time.monotonic() < ends:
         report(Progress(Stage.RECORD, "signing receipts", signed))
-        made = database.uncrossed(lambda session: _sign_some(session, job, signer))
+        # First, and on its own: where no key can be used, registries must still drop the receipts of former decisions.
+        made = database.uncrossed(lambda session: _supersede(session, job))
+        if problem is None:
+            try:
+                made += _sign_some(database, job, signer)
+            except ScannerError as error:
+                problem = error
         signed += made
         with database.read() as session:
             due = store.due(session)
@@ -63,6 +70,8 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[
                 break
         if not made and not due:
             break
+    if problem is not None:
+        raise problem
     with database.session() as session:
         jobs.finish(
             session,
@@ -72,14 +81,42 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[
         )
 
 
-def _sign_some(session: Connection, job: jobs.Job, signer: use_cases.Signer) -> int:
-    """Supersede receipts of former decisions, and sign a batch of decisions. Returns the number of both."""
+def _supersede(session: Connection, job: jobs.Job) -> int:
     jobs.check(session, job)
-    count = store.supersede_outdated(session)
-    for found in store.without_receipt(session, MARGIN * signer.life):
-        use_cases.sign(session, signer, SERVICE, found, found.environment, MARGIN)
-        count += 1
+    return store.supersede_outdated(session)
+
+
+def _sign_some(database: Database, job: jobs.Job, signer: use_cases.Signer) -> int:
+    """Sign a batch of decisions. Returns their number."""
+    count, drafts = database.uncrossed(lambda session: _sign_or_draft(session, job, signer, {}))
+    if drafts:
+        # Between two transactions: a key management service may take seconds for each, and SQLite has one writer.
+        ready = {each.draft.about: each for each in use_cases.sign_drafts(signer, drafts)}
+        count += database.uncrossed(lambda session: _sign_or_draft(session, job, signer, ready))[0]
     return count
+
+
+def _sign_or_draft(
+    session: Connection,
+    job: jobs.Job,
+    signer: use_cases.Signer,
+    ready: Mapping[tuple[str, str, str], use_cases.SignedDraft],
+) -> tuple[int, list[use_cases.Draft]]:
+    """Return the number of decisions that were signed, and what a key management service must sign first.
+
+    ``ready``: what it has signed.
+    """
+    jobs.check(session, job)
+    count, drafts = 0, list[use_cases.Draft]()
+    for found in store.without_receipt(session, MARGIN * signer.life):
+        own = ready.get((found.digest, found.repository, found.environment))
+        try:
+            use_cases.sign(session, signer, SERVICE, found, found.environment, MARGIN, ready=own)
+        except use_cases.SignatureNeeded as needed:
+            drafts.append(needed.draft)
+        else:
+            count += 1
+    return count, drafts
 
 
 def _push(job: jobs.Job, push: store.PushView, signer: use_cases.Signer, database: Database) -> bool:

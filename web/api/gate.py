@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 from flask import Response, g, request
 from pydantic import Field, StringConstraints
+from sqlalchemy.engine import Connection
 
 from scanner import queue
 from scanner.errors import NotFoundError, UsageError
@@ -33,7 +34,7 @@ from scanner.store import scans
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
 from web.api.scans import location, parse_image, project_of
 from web.auth import bearer, current_principal, gate_caller, permission, principal
-from web.resources import engine_for, resources
+from web.resources import engine_for, resources, take_new_scan
 from web.security import admission
 from web.waiting import wait_for_end
 
@@ -168,6 +169,9 @@ def ask(body: GateIn) -> Response:
 
     200 with a decision: `allow`, `warn` or `deny`, with reasons. 202 while there is none. A tag is resolved at its
     registry first; deploy the digest in the answer.
+
+    429 if one caller asks for many images that are not known: 300 new scans at once, then 5 a second; 1,000 and 20 for
+    all callers together. Known images are not counted.
     """
     reference = parse_image(body.image)
     gate_reports.check(body.reports)
@@ -255,8 +259,16 @@ class _Question(GateRequest):
 
     def scan_for(self, project: str) -> scans.ScanView:
         """See ``GateRequest.scan``."""
-        engine, who = engine_for(project), principal().name
-        ticket, view = resources().database.uncrossed(lambda s: self.scan(s, project, engine, who, "gate"))
+        engine, caller = engine_for(project), principal()
+        who = caller.name
+
+        def request_scan(session: Connection) -> tuple[scans.Ticket, scans.ScanView]:
+            ticket, view = self.scan(session, project, engine, who, "gate")
+            if ticket.created:
+                take_new_scan("gate", caller.id)  # here, so that a refusal takes the scan back
+            return ticket, view
+
+        ticket, view = resources().database.uncrossed(request_scan)
         if ticket.created:
             queue.enqueue(resources().celery, ticket.scan_id, Lane.GATE)
         return view

@@ -96,13 +96,12 @@ def get(path: ReceiptPath, query: ReceiptQuery) -> Response:
     """
     who, signer = principal(), use_cases.Signer(resources().settings, resources().secret_key)
 
-    def work(session: Connection) -> Response:
-        found = use_cases.issue(
-            session, signer, who, path.digest, repository=query.repository, environment=query.environment
-        )
+    database = resources().database
+    found = use_cases.issue(
+        database, signer, who, path.digest, repository=query.repository, environment=query.environment
+    )
+    with database.read() as session:
         return answer(_show(session, found))
-
-    return resources().database.uncrossed(work)
 
 
 def _show(session: Connection, found: store.ReceiptView) -> ReceiptOut:
@@ -135,12 +134,13 @@ def _show(session: Connection, found: store.ReceiptView) -> ReceiptOut:
     )
 
 
-@api.get("/receipts/keys", responses={"200": KeySet})
+@api.get("/receipts/keys", responses={"200": KeySet, **problems(409)})
 @permission(PUBLIC)
 def keys() -> Response:
     """Read the public keys that verify receipts
 
-    Public. A new key appears here before it signs, and a former one stays until its last receipt has ended.
+    Public. A new key appears here before it signs, and a former one stays until its last receipt has ended. 409 if
+    keys are in a key management service and none was taken yet.
     """
     return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(_published_keys())]))
 
@@ -148,7 +148,8 @@ def keys() -> Response:
 @api.get(
     "/receipts/keys.pem",
     responses={
-        "200": {"description": "the keys", "content": {"application/x-pem-file": {"schema": {"type": "string"}}}}
+        "200": {"description": "the keys", "content": {"application/x-pem-file": {"schema": {"type": "string"}}}},
+        **problems(409),
     },
 )
 @permission(PUBLIC)

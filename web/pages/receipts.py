@@ -64,11 +64,7 @@ def create(digest: str) -> Response:
     """Sign the current decision, and show the receipts."""
     signer = use_cases.Signer(resources().settings, resources().secret_key)
     repository, environment = request.form.get("repository", ""), request.form.get("environment", "").strip()
-    resources().database.uncrossed(
-        lambda session: use_cases.issue(
-            session, signer, principal(), digest, repository=repository, environment=environment
-        )
-    )
+    use_cases.issue(resources().database, signer, principal(), digest, repository=repository, environment=environment)
     return redirect(url_for("images_page.one", digest=digest, tab="receipts"), 303)  # type: ignore[return-value]
 
 

@@ -60,13 +60,7 @@ class Endpoints:
 def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None = None) -> Token:
     """Return a refresh token of the registry. Raises RemoteError, UsageError."""
     places = endpoints or Endpoints.of(access.host)
-    tenant = access.tenant
-    if not access.machine_role:
-        secret = {"client_id": access.username, "client_secret": access.password.reveal()}
-        hint = "check the registry's tenant, user name (client ID) and password (client secret)"
-        granted = _from_entra(around, places, tenant, secret, "the client secret", hint)
-    else:
-        granted, tenant = _from_machine(access, around, places)
+    granted, tenant = entra_token(access, around, places, _RESOURCE)
     form = {"grant_type": "access_token", "service": access.host, "access_token": granted.reveal()}
     if tenant:
         form["tenant"] = tenant
@@ -78,19 +72,28 @@ def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None
     return Token(Credentials("", Secret(""), refresh), _seconds_left(refresh, who))
 
 
+def entra_token(access: CloudAccess, around: Surroundings, places: Endpoints, resource: str) -> tuple[Secret, str]:
+    """Return an access token for ``resource`` only, and the tenant if it is known. Raises as `token`."""
+    if access.machine_role:
+        return _from_machine(access, around, places, resource)
+    secret = {"client_id": access.username, "client_secret": access.password.reveal()}
+    hint = "check the registry's tenant, user name (client ID) and password (client secret)"
+    return _from_entra(around, places, resource, access.tenant, secret, "the client secret", hint), access.tenant
+
+
 def _from_entra(
-    around: Surroundings, places: Endpoints, tenant: str, proof: Mapping[str, str], what: str, hint: str
+    around: Surroundings, places: Endpoints, resource: str, tenant: str, proof: Mapping[str, str], what: str, hint: str
 ) -> Secret:
     """https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow"""
     url = f"{places.authority}/{tenant}/oauth2/v2.0/token"
-    form = {"grant_type": "client_credentials", "scope": f"{_RESOURCE}/.default", **proof}
+    form = {"grant_type": "client_credentials", "scope": f"{resource}/.default", **proof}
     with around.cloud(url) as http:
         found = document(ask(http, _ENTRA, "POST", url, form=form), _ENTRA, what, hint)
     lifetime(found.get("expires_in"), _ENTRA)
     return secret_of(found, "access_token", _ENTRA)
 
 
-def _from_machine(access: CloudAccess, around: Surroundings, places: Endpoints) -> tuple[Secret, str]:
+def _from_machine(access: CloudAccess, around: Surroundings, places: Endpoints, resource: str) -> tuple[Secret, str]:
     """An access token of this machine's identity, and its tenant if it is known."""
     given = around.environment
     client = access.username
@@ -104,8 +107,8 @@ def _from_machine(access: CloudAccess, around: Surroundings, places: Endpoints) 
             "client_assertion": around.secret_file("AZURE_FEDERATED_TOKEN_FILE").reveal(),
         }
         what, hint = "the token of AZURE_FEDERATED_TOKEN_FILE", "check the federated credential of the identity"
-        return _from_entra(around, places, tenant, proof, what, hint), tenant
-    query = {"resource": _RESOURCE, **({"client_id": client} if client else {})}
+        return _from_entra(around, places, resource, tenant, proof, what, hint), tenant
+    query = {"resource": resource, **({"client_id": client} if client else {})}
     if given.get("IDENTITY_ENDPOINT") and given.get("IDENTITY_HEADER"):
         url, who = given["IDENTITY_ENDPOINT"], _IDENTITY
         headers = {"X-IDENTITY-HEADER": given["IDENTITY_HEADER"]}

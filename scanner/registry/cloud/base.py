@@ -159,7 +159,11 @@ def error_code(answer: Answer) -> str:
     error = found.get("error")
     errors = found.get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    for value in (number and number[0], found.get("__type"), error, first.get("code")):
+    # Google's APIs have the code in "status", Azure's in "code" or, more exactly, in "innererror".
+    nested = error if isinstance(error, dict) else {}
+    inner = nested.get("innererror")
+    codes = (inner.get("code") if isinstance(inner, dict) else None, nested.get("status"), nested.get("code"))
+    for value in (number and number[0], found.get("__type"), error, first.get("code"), *codes):
         if isinstance(value, str) and _CODE.fullmatch(value.rpartition("#")[2]):
             return value.rpartition("#")[2]
     return ""

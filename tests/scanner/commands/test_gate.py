@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from scanner.commands._client import Answer, describe
-from scanner.config import Settings
+from scanner.commands._client import Answer, Client, describe
+from scanner.config import Secret, Settings
+from scanner.errors import RemoteError
 from tests.servers import Authority, free_port
 from tests.test_end_to_end import dockwarden
 
@@ -147,6 +149,21 @@ def test_a_pending_answer_is_a_failed_report(settings: Settings, httpserver: HTT
     done = dockwarden(settings, "gate", "a/b:1", "--wait", "0", "--report", f"junit={junit}", **where)
     assert done.returncode == 4, done.stderr
     assert 'errors="1"' in junit.read_text()
+
+
+def test_too_many_new_images_are_asked_for_again_within_the_wait(settings: Settings, httpserver: HTTPServer) -> None:
+    limited = {"reason": "rate_limited", "detail": "too many requests", "hint": "wait 3 seconds"}
+    httpserver.expect_ordered_request("/api/v1/gate").respond_with_json(limited, status=429)
+    httpserver.expect_ordered_request("/api/v1/gate").respond_with_json(debian())
+    told: list[str] = []
+    client = Client(httpserver.url_for("").rstrip("/"), Secret("dw_x"), None)
+    ask = partial(client.gate, "a/b:1", environment="", workload=None, progress=told.append)
+    assert not ask(wait=1).pending
+    assert told == ["the server answered: too many requests; asking again"]
+    httpserver.clear()
+    httpserver.expect_request("/api/v1/gate").respond_with_json(limited, status=429)
+    with pytest.raises(RemoteError, match="too many requests"):
+        ask(wait=0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.test import TestResponse
 
+from scanner import queue
 from scanner.advisories import database as advisories
 from scanner.config import Settings
 from scanner.errors import EngineError, RemoteError, UsageError
@@ -26,6 +28,7 @@ from scanner.store.schema import verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.conftest import KEY, Api, Worker
+from web import create_app, throttle
 
 REPOSITORY = make.REPOSITORY
 CLEAN = make.report("clean", packages=[make.package(1)])
@@ -112,6 +115,33 @@ def test_an_unknown_digest_is_scanned_and_not_allowed_meanwhile(api: Api, worker
     assert worker.claim().request.lane == "gate"
     again = api("POST", "/gate", {"image": pinned()})
     assert again.json["scan"] == answer.json["scan"]
+
+
+def test_a_caller_that_asks_for_many_unknown_images_does_not_fill_the_queue(
+    settings: Settings, database: Database, make_token: Callable[..., str]
+) -> None:
+    limited = replace(settings, rate_limits=True)
+    app = create_app(limited, database, queue.make_app(limited))
+    stopped = throttle.Throttle(clock=lambda: 0.0)  # it refills nothing meanwhile
+    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=stopped)
+    first, second = make_token("gate"), make_token("gate")
+
+    def ask(tag: str, token: str) -> TestResponse:
+        question, headers = {"image": f"{REPOSITORY}:{tag}"}, {"Authorization": f"Bearer {token}"}
+        return app.test_client().post("/api/v1/gate", json=question, headers=headers)
+
+    assert ask("1", first).status_code == 202
+    (bucket,) = [source for name, source in stopped._buckets if name == "door-scans"]
+    stopped.take("door-scans", bucket, throttle.SCANS, throttle.SCANS.burst - 1)
+    refused = ask("2", first)
+    assert (refused.status_code, refused.json["reason"]) == (429, "rate_limited")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert ask("1", first).status_code == 202, "it is no new scan"
+    with database.read() as session:
+        assert [each.request.target for each in scans.list_scans(session, None).items] == [f"{REPOSITORY}:1"]
+    assert ask("2", second).status_code == 202, "others are scanned as before"
+    stopped.take("door-scans-all", "gate", throttle.DOOR_SCANS, throttle.DOOR_SCANS.burst - 2)
+    assert (ask("3", second).status_code, ask("1", second).status_code) == (429, 202)
 
 
 def test_it_waits_for_the_scan(api: Api, worker: Worker) -> None:
