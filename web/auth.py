@@ -24,7 +24,7 @@ from scanner.errors import NotFoundError, RefusedError, ScannerError
 from scanner.model.access import ROLES, SCOPES
 from scanner.model.actor import Actor
 from scanner.services import accounts as account_use_cases
-from scanner.services import projects, sessions
+from scanner.services import sessions
 from scanner.store import accounts, secrets
 from scanner.store.gate import GateLookup
 from web import oidc, places, security
@@ -121,12 +121,6 @@ def principal() -> Actor:
 def everywhere() -> None:
     """Refuse an actor that is limited to some projects: users, registries and policies are global."""
     principal().require_every_project()
-
-
-def project_named(name: str) -> str:
-    """A project that the principal can see. Raises NotFoundError if it does not exist or is not visible."""
-    with resources().database.read() as session:
-        return projects.visible_name(session, principal(), name)
 
 
 def current_principal() -> Actor:

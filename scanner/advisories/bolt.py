@@ -21,7 +21,6 @@ PAGE = 4096
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _BRANCH, _LEAF, _META, _FREELIST = 0x01, 0x02, 0x04, 0x10
 _HEADER, _ELEMENT = 16, 16
-_NO_FREELIST = 0xFFFFFFFFFFFFFFFF
 _FILL = PAGE // 2
 _MAX_DEPTH = 32
 _PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
@@ -266,12 +265,6 @@ def root_of(data: mmap.mmap | bytes, name: str = "the file") -> Bucket:
         raise UsageError(f"{name} is not a complete Trivy database", hint="download it again")
     meta = _newest_meta(data, name)
     return Bucket(_File(data, meta.page_size), meta.root)
-
-
-def check(file: Path) -> None:
-    """Raise UsageError unless ``file`` is a complete bbolt file: a valid meta page, and at least its stated length."""
-    with open_root_bucket(file):
-        pass
 
 
 def _newest_meta(data: mmap.mmap | bytes, name: str) -> _Meta:

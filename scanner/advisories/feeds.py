@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 KEV, EPSS = "kev", "epss"
 FEEDS = (KEV, EPSS)
-TITLES = {KEV: "CISA known exploited vulnerabilities", EPSS: "FIRST exploit prediction scores"}
 _MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
 _CVE = lazy(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _SPACE = b"\xef\xbb\xbf \r\n\t"

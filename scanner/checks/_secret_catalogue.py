@@ -29,7 +29,6 @@ _KEY_ANCHORS = (b"PRIVATE KEY", b"PRIVATE+KEY", b"PRIVATE%20KEY", b"PRIVATE%2520
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _HEX = "[0-9a-fA-F]"
 _ALNUM = "[A-Za-z0-9]"
-_URL = "[A-Za-z0-9_-]"
 _NOT_URL = "[A-Za-z0-9_-]"  # what may stand neither before nor after a token with these characters
 
 SHAPES = (

@@ -47,7 +47,6 @@ _TEXT, _SHORT, _MANY = 4096, 512, 50
 _LIMITS = Limits()
 _dict, _list = partial(as_dict, engine="Clair"), partial(as_list, engine="Clair")
 _ASK_SECONDS = 5.0
-_KNOWN_IMAGES = 100_000
 _FINISHED = "IndexFinished"
 _SEVERITIES = {
     "Negligible": Severity.LOW,  # as in Trivy: it was assessed, and it is still a vulnerability

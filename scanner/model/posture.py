@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.finding import CheckResult, Incomplete
 
-T = TypeVar("T")
 NOT_ASKED = Incomplete("not_probed", "not probed")
 
 

@@ -260,12 +260,6 @@ def _count_entries(entries: int) -> dict[str, int]:
     return {_AUDIT_LOG: entries} if entries else {}
 
 
-def last_run(session: Connection) -> Run | None:
-    """Return the newest pruning of the database, or None."""
-    found = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
-    return run_from_job(found) if found else None
-
-
 def run_from_job(job: jobs.JobView) -> Run:
     removed = {str(name): int(rows) for name, rows in dict(job.parameters.get("removed", {})).items()}
     return Run(

@@ -314,13 +314,6 @@ def _of_others(asked: WorkloadCheck, *, is_engine: bool) -> CheckResult | None:
     return None
 
 
-def judge(
-    workload: Workload, policy: Policy, subject: ImageSubject | None, now: datetime, environment: str = ""
-) -> WorkloadReport:
-    """Check one workload and decide by the rules about workloads."""
-    return decide(workload, check(workload, subject), policy, now, environment)
-
-
 def decide(
     workload: Workload,
     results: tuple[CheckResult, ...],

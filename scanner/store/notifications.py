@@ -26,7 +26,6 @@ from scanner.store.session import epoch, insert_new, moment
 
 DIGEST = "digest"  # the group of everything that a digest collects
 KEPT = 100  # events that are kept with a message; the rest is counted
-STATES = ("collecting", "waiting", "sending", "sent", "dead")
 _OPEN = ("collecting", "waiting", "sending")
 _c = notification.c
 

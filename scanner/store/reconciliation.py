@@ -127,12 +127,6 @@ def get(session: Connection, registry_id: str) -> PollView:
     return _poll(row._mapping) if row else PollView(registry_id)
 
 
-def polls(session: Connection) -> Mapping[str, PollView]:
-    """Return the settings of all registries that have some, by registry id."""
-    rows = session.execute(sa.select(*registry_poll.c))
-    return {row.registry_id: _poll(row._mapping) for row in rows}
-
-
 def _poll(row: RowMapping) -> PollView:
     last = row["last"] or {}
     return PollView(

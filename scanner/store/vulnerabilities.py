@@ -22,9 +22,6 @@ _EXPORTED = ("image", "platform", "package", "version", "purl", "vulnerability",
 _WORST_FIRST = ("critical", "unknown", "high", "medium", "low", "none")
 
 
-SORTS = ("severity", "name", "published")
-
-
 @dataclass(frozen=True)
 class ListedVulnerability:
     """A vulnerability of a scanned image.

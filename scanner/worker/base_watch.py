@@ -6,7 +6,6 @@ asked, and only for repositories that this project owns: the rule of every scan.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +26,6 @@ from scanner.store import base_watch as store
 from scanner.store import jobs, outbox, projects, scans
 from scanner.store.session import Database, moment
 from scanner.worker.server_scan import configured_access, repository_of
-
-log = logging.getLogger(__name__)
 
 _ASKED_AT_ONCE, _LOOKED_AT_ONCE = 200, 500
 _PAUSE_SECONDS = 0.5  # between two requests of one run: nobody waits for an answer

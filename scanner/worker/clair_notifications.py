@@ -8,7 +8,6 @@ it if the process dies before.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,8 +30,6 @@ from scanner.scanning.system import as_static
 from scanner.services import decisions
 from scanner.store import images, jobs, matches, scans
 from scanner.store.session import Database
-
-log = logging.getLogger(__name__)
 
 _MAX_PAGES = 10_000
 _RECOMPUTED = frozenset(("unsupported_os", "no_advisories"))  # gaps that the new report contains if they still apply

@@ -16,7 +16,6 @@ has, if no evidence is stored.
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -40,7 +39,6 @@ from scanner.worker import server_scan
 from scanner.worker.own_lists import OwnLists, is_repository
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 _SLICE_REQUESTS, _SLICE_SECONDS = 50, 15.0
 _FASTEST = 0.05  # seconds from request to request, on average

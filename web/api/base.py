@@ -205,11 +205,6 @@ def etag(version: int | str) -> str:
     return f'"{version}"'
 
 
-def matches(if_match: str, version: int | str) -> bool:
-    """Strong comparison with a list (RFC 9110 13.1.1); ``*`` matches anything that exists."""
-    return if_match.strip() == "*" or etag(version) in re.findall(r'"[^"]*"', if_match)
-
-
 class IfMatch(Model):
     model_config = Model.model_config | {"extra": "ignore"}
 

@@ -82,11 +82,6 @@ class FindingQuery:
             number=int(number) if number.isdecimal() and len(number) < 7 else 1,
         )
 
-    @property
-    def narrows(self) -> bool:
-        """True if a filter is set."""
-        return bool(self.search or self.severities or self.outcomes or self.fixable or self.exploited or self.origin)
-
 
 @dataclass(frozen=True)
 class PackageRow:

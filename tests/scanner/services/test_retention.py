@@ -71,9 +71,9 @@ def test_a_pruning_does_what_its_plan_said_and_is_audited(database: Database, la
         assert audit.verify(session, KEY).broken is None
         assert scans.invariants(session) == []
         (entry,) = audit.list_entries(session, audit.Filter(action="retention.prune")).items
-        run = retention.last_run(session)
         storage = retention.storage(session, SETTINGS)
     assert (entry.object, entry.detail["removed"]["listing"]) == (job.id, 3)
+    run = storage.last
     assert run
     assert (run.state, run.rows) == (ScanState.DONE, sum(entry.detail["removed"].values()))
     assert storage.measured_at is not None
@@ -127,7 +127,7 @@ def test_a_broken_audit_log_is_left_and_said(database: Database, later: datetime
     assert "audit_log" not in removed
     assert removed["listing"] == 3, "the rest goes on"
     with database.read() as session:
-        run = retention.last_run(session)
+        run = retention.storage(session, SETTINGS).last
     assert run
     assert run.state is ScanState.FAILED
     assert "entry 2" in run.message

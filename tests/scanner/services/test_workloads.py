@@ -102,7 +102,8 @@ def test_the_json_of_shared_results_is_that_of_all_results() -> None:
 def test_a_decision_is_made_of_the_reasons_that_a_report_shows() -> None:
     (workload,) = workloads.for_target(sins.KUBERNETES_BAD, "f.yaml", "./image.tar").containers
     policy = default_policy(catalog.known_names())
-    report = workloads.judge(workload, policy, None, datetime(2026, 5, 1, tzinfo=UTC))
+    checks = workloads.check(workload, None)
+    report = workloads.decide(workload, checks, policy, datetime(2026, 5, 1, tzinfo=UTC))
     decision = report.decision()
     assert (decision.verdict, decision.reasons) == (report.own_verdict, report.reasons)
     assert decision.evidence == Digest.of(to_json(report.checks))
