@@ -78,7 +78,7 @@ MEMBERS = {
     "keyid": "Id of the key.",
     "kind": "Which kind it is.",
     "known_exploited": "True: it is in CISA's catalogue of known exploited vulnerabilities. Null: not looked up.",
-    "lane": "The queue: `gate` (somebody waits), `push` or `background`.",
+    "lane": "The queue: `gate` (a client waits), `push` or `background`.",
     "last_delivery": "When it last delivered. Null: never.",
     "last_used_at": "When it was last used. Null: never.",
     "layer": "Diff id of the layer (digest of its uncompressed tar). Null: unknown.",
