@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -24,7 +23,9 @@ from pydantic import (
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.reader import ReaderError
 
 from scanner.errors import UsageError
@@ -38,10 +39,12 @@ from scanner.policy import expressions
 from scanner.policy import rules as plain
 from scanner.policy.rules import KnownNames, PolicyError, Problem, as_tuple, selected_checks
 
-# Bytes, YAML nodes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
-_MAX_TEXT, _MAX_NODES, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20_000, 20, 64
-_DURATION = lazy(r"(\d{1,6})(s|m|h|d|w)")
+# Bytes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
+_MAX_TEXT, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20, 64
+_DURATION = lazy(r"([0-9]{1,6})(s|m|h|d|w)")
+_LONGEST = timedelta(weeks=52_000)  # a thousand years; dates begin in the year 1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LARGEST = 1e15  # of parameters: checks multiply them
 _ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
@@ -52,7 +55,16 @@ def _duration(value: Any) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not a duration: write a number and s, m, h, d or w, e.g. 72h")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    found = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if found > _LONGEST:
+        raise ValueError("too long: at most 52000w")
+    return found
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # pydantic reads true as 1
+    return value
 
 
 def _scalars(value: Any) -> Any:
@@ -89,8 +101,8 @@ class VulnerabilitySelector(_Document):
     severity: Severities = ()
     fixable: bool | None = None
     known_exploited: bool | None = None
-    epss: float | None = Field(None, ge=0, le=1)
-    cvss: float | None = Field(None, ge=0, le=10)
+    epss: Annotated[float | None, BeforeValidator(_number)] = Field(None, ge=0, le=1)
+    cvss: Annotated[float | None, BeforeValidator(_number)] = Field(None, ge=0, le=10)
     ids: Texts = ()
     packages: Patterns = ()
     types: Texts = ()
@@ -115,7 +127,7 @@ class SignatureSelector(_Document):
     signers: Texts = ()
     keys: Texts = ()
     identities: Texts = ()
-    require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
+    require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50, strict=True)] = "any"
     # A predicate type, in which * matches any text; empty: a signature.
     attestation: Annotated[str, AfterValidator(lambda value: value and _pattern(value))] = Field("", max_length=300)
     fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_scalars)]] = Field(default_factory=dict)
@@ -253,28 +265,25 @@ def document_schema() -> dict[str, Any]:
 
 
 def _load(text: str, name: str) -> Any:
-    """Parse YAML 1.2 with positions. Refuses tags, duplicate keys, and aliases (the "billion laughs" attack)."""
+    """Parse YAML 1.2 with positions. Refuses tags, duplicate keys, and aliases: ten aliases of ten aliases are a
+    gigabyte (the "billion laughs" attack).
+    """
     if len(text.encode("utf-8", "replace")) > _MAX_TEXT:
         raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
     if nesting_depth(text.encode("utf-8", "replace")) > _MAX_NESTING:
         raise PolicyError(name, [Problem(0, 0, "", "nested too deep")])
-    # Refused on the text, before the parser expands anything: ten aliases of ten aliases are a gigabyte ("billion
-    # laughs"). Strings and comments are blanked first, so that a glob or an expression may contain * and &.
-    match = re.search(
-        r"(^|[\s\[{,:-])([&*!])[A-Za-z0-9_!<]",
-        re.sub(r"\"(?:\\.|[^\"\\])*\"|'(?:''|[^'])*'|#.*", lambda m: " " * len(m[0]), text),
-    )
-    if match and match[2] in "&*!" and _is_node(text, match.start(2)):
-        line = text.count("\n", 0, match.start(2)) + 1
-        column = match.start(2) - text.rfind("\n", 0, match.start(2))
-        raise PolicyError(name, [Problem(line, column, "", "anchors, aliases and tags are not allowed")])
     try:
         # Round-trip mode, because it keeps line and column of every key; PyYAML's fast loader does not.
-        return YAML(typ="rt").load(io.StringIO(text))
+        reader = YAML(typ="rt")
+        reader.Composer = _Composer
+        return reader.load(io.StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise PolicyError(name, [Problem(where[0], where[1], "", error.problem or "not YAML")]) from None
+        message = error.problem or "not YAML"
+        if message == "but found another document":
+            message = "a second document begins here; write each policy into a file of its own"
+        raise PolicyError(name, [Problem(where[0], where[1], "", message)]) from None
     except ReaderError as error:
         before = text[: error.position]
         where = (before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -286,10 +295,18 @@ def _load(text: str, name: str) -> Any:
         ) from None
 
 
-def _is_node(text: str, position: int) -> bool:
-    """Return whether the character begins a YAML node. Inside a plain scalar (a CEL expression, a glob) it does not."""
-    before = text[text.rfind("\n", 0, position) + 1 : position].rstrip()
-    return before == "" or before[-1] in ":-[{,"
+class _Composer(Composer):
+    """Refuses anchors, aliases and tags where the parser sees one, before anything is expanded.
+
+    A search of the text cannot find them reliably: an apostrophe in a word looks like the beginning of a string.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        if isinstance(event, AliasEvent) or event.anchor is not None or event.ctag is not None:
+            message = "anchors, aliases and tags are not allowed"
+            raise ComposerError(None, None, message, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def _plain_value(value: Any, depth: int = 0) -> Any:
@@ -437,7 +454,7 @@ def _wrong_type(value: Any, default: Any) -> str:
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
         # In Python a bool is an int: `max_age: true` would mean one day.
-        good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST
         return "" if good else "a non-negative number"
     return "" if isinstance(value, str) else "a string"
 

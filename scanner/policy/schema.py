@@ -16,7 +16,7 @@ from scanner.policy.document import document_schema
 from scanner.policy.rules import KnownNames
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_DURATION = r"^\d{1,6}[smhdw]$"
+_DURATION = r"^[0-9]{1,6}[smhdw]$"
 
 # By model and field. Short: an editor shows it beside the caret.
 HELP: Mapping[str, str] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,11 @@ import pytest
 from scanner import catalog
 from scanner.errors import UsageError
 from scanner.model.glob import matches
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.match import select
 from scanner.policy.rules import PolicyError, default_policy, parse_policy
+from tests.reports_factory import simple, vulnerability
 
 KNOWN = catalog.known_names()
 HEAD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: test}\n"
@@ -61,11 +66,47 @@ def test_a_good_policy() -> None:
         ("a: [1\n", 2, 1, ""),
         (GOOD.replace("metadata: {name: test}", "metadata: &m {name: test}"), 3, 11, "anchors"),
         (GOOD + "kind: Policy\n", 8, 1, "duplicate"),
+        (GOOD + "---\n" + GOOD, 8, 1, "a second document"),
+        (GOOD.replace("rules:", "evidence: {max_age: 999999d}\nrules:"), 4, 12, "too long"),
+        (GOOD.replace("rules:", "advisories: {max_age: 99999w}\nrules:"), 4, 14, "too long"),
+        (GOOD.replace("rules:", "advisories: {max_age: ４h}\nrules:"), 4, 14, "not a duration"),
+        (GOOD.replace("check: root-user", "vulnerability: {cvss: true}"), 6, 21, "not true or false"),
+        (GOOD.replace("check: root-user", "vulnerability: {epss: false}"), 6, 21, "not true or false"),
+        (GOOD.replace("check: root-user", "signature: {scheme: [cosign], require: true}"), 6, 35, ""),
     ],
 )
 def test_what_is_refused_and_where(text: str, line: int, column: int, message: str) -> None:
     found = problems(text)
     assert any((at, col) == (line, column) and message in said for at, col, said in found), found
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{c}: &{c} [*{p}, *{p}]\n" for p, c in itertools.pairwise("abcdefghijklmnopqrstuvw")
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x: don't\n", "y: don't\n"),
+        ('x: 5" wide\n', 'y: 5" wide\n'),
+        ("x: |\n  it's\n", "y: |\n  it's\n"),
+        ("# it's\n", "# it's\n"),
+    ],
+)
+@pytest.mark.parametrize("text", [LAUGHS, "a: &a [*a, *a]\n", "a: !!binary aGk=\n", "a: ! x\n"])
+def test_aliases_are_found_whatever_stands_around_them(before: str, after: str, text: str) -> None:
+    """An apostrophe in a word is no string: a search of the text for strings would skip what follows."""
+    ((line, column, message),) = problems(before + text + after + GOOD)
+    assert (line, column) == (before.count("\n") + 1, 4)
+    assert "aliases and tags are not allowed" in message
+
+
+def test_the_longest_ages_can_be_used() -> None:
+    for age in ("52000w", "99999d", "999999h"):
+        text = GOOD.replace("rules:", f"evidence: {{max_age: {age}}}\nadvisories: {{max_age: {age}}}\nrules:")
+        made = evaluate(simple(vulnerability("CVE-1")), parse_policy(text, known=KNOWN), Context(datetime.now(UTC)))
+        assert made.verdict is not None
 
 
 def test_one_mistake_is_told_once() -> None:
