@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,11 @@ from scanner.store.session import Database, epoch, moment
 
 log = logging.getLogger(__name__)
 
-BATCH, SENT_AT_ONCE = 100, 20  # so few that the transaction of a batch is short
+BATCH, SENT_AT_ONCE = 100, 100  # so few that the transaction of a batch is short
+# What was accepted is sent again if the worker is killed before it is recorded. So the first message of a turn is
+# recorded at once; in a burst, twice as many together each time, but as many as half a second takes at most.
+_RECORD_SECONDS = 0.5
+_TURN_SECONDS = 20.0  # then the other channels get their turn
 LEASE_SECONDS = 180.0
 # Seconds to the next attempt: sixteen hours in all, so that a receiver may be away for a night.
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0)
@@ -162,6 +167,9 @@ def _alert_key(event: Event) -> alerts.Key:
 
 # Sending
 
+_Accepted = tuple[notifications.NotificationView, Receipt]
+_Refused = tuple[notifications.NotificationView, DeliveryError]
+
 
 def deliver(
     database: Database,
@@ -188,8 +196,11 @@ def deliver(
             target = _target(session, channel, settings, key)
         except (NotFoundError, DeliveryError) as error:
             target, failure = None, error
+    accepted: list[_Accepted] = []
+    together = 1
+    began = recorded = time.monotonic()
     for view in batch:
-        if stopped():
+        if stopped() or time.monotonic() - began > _TURN_SECONDS:
             break
         message = compose(view, settings.public_url)
         sending(message)
@@ -201,14 +212,25 @@ def deliver(
         else:
             outcome = _try_to_send(channel.format, message, target)
         tried += 1
-        after = _recorder(held, view, outcome)
+        if isinstance(outcome, Receipt):
+            accepted.append((view, outcome))
+            if len(accepted) < together and time.monotonic() - recorded < _RECORD_SECONDS:
+                continue
+        refused = (view, outcome) if isinstance(outcome, DeliveryError) else None
         # The fence. A worker that was paused longer than its lease must not overwrite what its successor recorded.
-        if not database.transact(after):
+        if not database.transact(_recorder(held, accepted, refused)):
             return tried  # another worker has the channel, or the channel is gone
+        accepted, together, recorded = [], together * 2, time.monotonic()
         if isinstance(outcome, DeliveryError) and outcome.retryable:
             break  # the receiver is away: the rest waits too
     left = [view.id for view in batch[tried:]]
-    database.transact(lambda session: _release(session, held, left, tried))
+    record = _recorder(held, accepted, None)
+
+    def finish(session: Connection) -> None:
+        if not accepted or record(session):
+            _release(session, held, left, tried)
+
+    database.transact(finish)
     return tried
 
 
@@ -245,48 +267,64 @@ def _try_to_send(format_: str, message: Message, target: Target) -> Receipt | De
 
 
 def _recorder(
-    held: channels.HeldChannel, view: notifications.NotificationView, outcome: Receipt | DeliveryError
+    held: channels.HeldChannel, accepted: Sequence[_Accepted], refused: _Refused | None
 ) -> Callable[[Connection], bool]:
-    """What came of an attempt, in one transaction under the fence. False: the channel is another worker's by now."""
+    """What came of attempts, in one transaction under the fence: the last of them may have been refused.
+
+    False: the channel is another worker's by now.
+    """
 
     def record(session: Connection) -> bool:
-        now = epoch(session)
-        if isinstance(outcome, Receipt):
-            values = {"failures": 0, "message": "", "delivered_at": moment(session), "paused_until": None}
-            before = channels.failures(session, held)
-            if not channels.write(session, held, **values, lease_until=now + LEASE_SECONDS):
-                return False
-            notifications.record_sent(session, view.id, outcome.status, outcome.text)
-            if before is not None and before >= _FAILING:
-                _tell_failing(session, view, before, "", resolved=True)
-            return True
         before = channels.failures(session, held)
         if before is None:
             return False
-        failures = before + 1
-        again = outcome.retryable and view.attempt < len(BACK_OFF)
-        # The receiver's Retry-After counts, if it is longer than our own pause.
-        pause = max(BACK_OFF[min(view.attempt, len(BACK_OFF) - 1)], outcome.retry_after or 0.0)
-        pause *= random.uniform(0.8, 1.2)  # so that those who failed together do not come back together
-        values = {"failures": failures, "message": str(outcome)[:1000], "lease_until": now + LEASE_SECONDS}
-        if outcome.retryable:
-            values["paused_until"] = now + min(pause, max(_CHANNEL_PAUSE, outcome.retry_after or 0.0))
-        if not channels.write(session, held, **values):
+        if accepted and not _record_accepted(session, held, accepted, before):
             return False
-        notifications.record_failure(
-            session,
-            view.id,
-            outcome.reason,
-            str(outcome),
-            outcome.answer,
-            next_at=now + pause if again else None,
-        )
-        # Exactly at the threshold: an event for each further failure would flood the receivers.
-        if failures == _FAILING:
-            _tell_failing(session, view, failures, str(outcome), resolved=False)
-        return True
+        return refused is None or _record_refused(session, held, *refused, 0 if accepted else before)
 
     return record
+
+
+def _record_accepted(
+    session: Connection, held: channels.HeldChannel, accepted: Sequence[_Accepted], before: int
+) -> bool:
+    now = epoch(session)
+    values = {"failures": 0, "message": "", "delivered_at": datetime.fromtimestamp(now, UTC), "paused_until": None}
+    if not channels.write(session, held, **values, lease_until=now + LEASE_SECONDS):
+        return False
+    notifications.record_sent(session, ((view.id, receipt.status, receipt.text) for view, receipt in accepted))
+    if before >= _FAILING:
+        _tell_failing(session, accepted[0][0], before, "", resolved=True)
+    return True
+
+
+def _record_refused(
+    session: Connection,
+    held: channels.HeldChannel,
+    view: notifications.NotificationView,
+    error: DeliveryError,
+    before: int,
+) -> bool:
+    now, failures = epoch(session), before + 1
+    again = error.retryable and view.attempt < len(BACK_OFF)
+    # The receiver's Retry-After counts, if it is longer than our own pause.
+    pause = max(BACK_OFF[min(view.attempt, len(BACK_OFF) - 1)], error.retry_after or 0.0)
+    pause *= random.uniform(0.8, 1.2)  # so that those who failed together do not come back together
+    values: dict[str, object] = {
+        "failures": failures,
+        "message": str(error)[:1000],
+        "lease_until": now + LEASE_SECONDS,
+    }
+    if error.retryable:
+        values["paused_until"] = now + min(pause, max(_CHANNEL_PAUSE, error.retry_after or 0.0))
+    if not channels.write(session, held, **values):
+        return False
+    next_at = now + pause if again else None
+    notifications.record_failure(session, view.id, error.reason, str(error), error.answer, next_at=next_at)
+    # Exactly at the threshold: an event for each further failure would flood the receivers.
+    if failures == _FAILING:
+        _tell_failing(session, view, failures, str(error), resolved=False)
+    return True
 
 
 def _tell_failing(

@@ -27,6 +27,7 @@ from scanner.store.session import epoch, insert_new, moment
 DIGEST = "digest"  # the group of everything that a digest collects
 KEPT = 100  # events that are kept with a message; the rest is counted
 _OPEN = ("collecting", "waiting", "sending")
+_LAST = 1 << 62  # in place of the numbers of messages that are not inserted yet: they come after all others
 _c = notification.c
 
 
@@ -86,41 +87,59 @@ def _collect(session: Connection, subscription_id: str, planned: list[PlannedMes
     collecting = _open_drafts(session, subscription_id, groups)
     latest = _latest(session, subscription_id, subjects)
     touched: dict[int, _Draft] = {}
+    begun: list[_Draft] = []
     now = moment(session)
     for one in planned:
         draft = collecting.get(one.group)
         subject, resolved = one.row.event.subject, one.row.event.resolved
         if draft is not None and not (draft.takes(resolved) and latest.get(subject, 0) <= draft.number):
             # A later message about this subject exists already, or this one says the opposite: a new one comes last.
-            session.execute(notification.update().where(_c.id == draft.number).values(state="waiting"))
+            if draft.begins is None:
+                session.execute(notification.update().where(_c.id == draft.number).values(state="waiting"))
+            else:
+                draft.begins["state"] = "waiting"
             draft = None
         if draft is None:
-            draft = collecting[one.group] = _begin(session, one, now)
+            begins = _beginning(one, now)
+            draft = collecting[one.group] = _Draft({**begins, "id": _LAST + len(begun)}, [], begins)
+            begun.append(draft)
         draft.add(one)
         latest[subject] = draft.number
         touched[draft.number] = draft
     # One statement for all: a burst has a message for each event, and holds SQLite's write lock meanwhile.
+    if begun:
+        # Both databases number the rows of one INSERT in their order, which is the order in which they are sent.
+        inserted = notification.insert().returning(_c.uid, _c.id)
+        rows = [{**(new.begins or {}), **new.values()} for new in begun]
+        numbers = {row.uid: row.id for row in session.execute(inserted, rows)}
+        for new in begun:
+            assert new.begins is not None
+            new.number = numbers[new.begins["uid"]]
     for is_full in (True, False):
-        changed = [{"number": one.number, **one.values()} for one in touched.values() if one.full is is_full]
+        known = (draft for draft in touched.values() if draft.begins is None)
+        changed = [{"number": draft.number, **draft.values()} for draft in known if draft.full is is_full]
         if changed:
             session.execute(notification.update().where(_c.id == sa.bindparam("number")), changed)
-    rows = [
+    about = [
         {"notification_id": draft.number, "subject": subject, "subscription_id": subscription_id}
         for draft in touched.values()
         for subject in sorted(draft.subjects)
     ]
-    insert_new(session, notification_subject, rows)
+    insert_new(session, notification_subject, about)
 
 
 class _Draft:
     """A message that takes events.
 
     ``events`` None: it has `KEPT` already, and they are neither read nor written again: a burst would rewrite them
-    with every batch, under SQLite's write lock.
+    with every batch, under SQLite's write lock. ``begins``: the row of a message that is not inserted yet.
     """
 
-    def __init__(self, row: Mapping[str, Any], events: list[dict[str, Any]] | None) -> None:
-        self.number, self.count, self.resolved = int(row["id"]), int(row["count"]), bool(row["resolved"])
+    def __init__(
+        self, row: Mapping[str, Any], events: list[dict[str, Any]] | None, begins: dict[str, Any] | None = None
+    ) -> None:
+        self.begins, self.number = begins, int(row["id"])
+        self.count, self.resolved = int(row["count"]), bool(row["resolved"])
         self._events, self.full = events or [], events is None
         self._digest = row["group_key"] == DIGEST
         self._title, self._level = str(row["title"]), Level(row["level"])
@@ -155,9 +174,10 @@ class _Draft:
         return {"count": self.count, **named, **events}
 
 
-def _begin(session: Connection, one: PlannedMessage, now: datetime) -> _Draft:
+def _beginning(one: PlannedMessage, now: datetime) -> dict[str, Any]:
+    """Return the row of a new message, without events."""
     event = one.row.event
-    values: dict[str, Any] = {
+    return {
         "uid": str(uuid.uuid4()),
         "channel_id": one.channel_id,
         "subscription_id": one.subscription_id,
@@ -174,8 +194,6 @@ def _begin(session: Connection, one: PlannedMessage, now: datetime) -> _Draft:
         "next_at": one.next_at,
         "created_at": now,
     }
-    number = session.execute(notification.insert().values(**values).returning(_c.id)).scalar_one()
-    return _Draft({**values, "id": number}, [])
 
 
 def _open_drafts(session: Connection, subscription_id: str, groups: Collection[str]) -> dict[str, _Draft]:
@@ -231,9 +249,10 @@ def put_back(session: Connection, numbers: Iterable[int]) -> None:
     )
 
 
-def record_sent(session: Connection, number: int, status: str, answer: str) -> None:
-    """The receiver accepted it."""
-    _end(session, number, state="sent", status=status[:16], answer=answer[:1000], reason="", message="")
+def record_sent(session: Connection, accepted: Iterable[tuple[int, str, str]]) -> None:
+    """The receiver accepted messages: of each the number, the status and the answer."""
+    each = {"state": "sent", "reason": "", "message": ""}
+    _end(session, {n: {**each, "status": status[:16], "answer": answer[:1000]} for n, status, answer in accepted})
 
 
 def record_failure(
@@ -242,18 +261,24 @@ def record_failure(
     """An attempt failed. ``next_at``: when the next begins; None: it is a dead letter now."""
     values = {"reason": reason[:64], "message": message[:1000], "answer": answer[:1000], "status": ""}
     if next_at is None:
-        _end(session, number, state="dead", **values)
+        _end(session, {number: {**values, "state": "dead"}})
         return
     waiting = {**values, "state": "waiting", "next_at": next_at, "attempt": _c.attempt + 1}
     session.execute(notification.update().where(_c.id == number).values(**waiting))
 
 
-def _end(session: Connection, number: int, **values: Any) -> None:
+def _end(session: Connection, ended: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write what became of messages, by number; all have the same columns."""
+    if not ended:
+        return
+    always = {"ended_at": moment(session), "attempt": _c.attempt + 1}
     session.execute(
-        notification.update().where(_c.id == number).values(ended_at=moment(session), attempt=_c.attempt + 1, **values)
+        notification.update().where(_c.id == sa.bindparam("number")).values(always),
+        [{"number": number, **values} for number, values in ended.items()],
     )
     # A subject stands in the way of later messages about it only while this one has not ended.
-    session.execute(notification_subject.delete().where(notification_subject.c.notification_id == number))
+    mine = notification_subject.c.notification_id.in_(list(ended))
+    session.execute(notification_subject.delete().where(mine))
 
 
 def replay(session: Connection, uids: Sequence[str]) -> int:

@@ -7,6 +7,8 @@ send, each for one channel at a time.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS, _WATCH_SECONDS = 1.0, 60.0
 _SENDERS = 4
+_NICENESS = 5  # a third of the processor time of a thread that answers or scans, where both want it
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Notifier:
         return [threading.Thread(target=self._route, name="notify-route", daemon=True), *senders]
 
     def _route(self) -> None:
+        _give_way()
         watched = float("-inf")
         while not self.stopped():
             began = time.monotonic()
@@ -70,6 +74,7 @@ class Notifier:
             self._wake.notify_all()
 
     def _send(self) -> None:
+        _give_way()
         key, seen = secret_key(self.settings), 0
         while not self.stopped():
             seen, former = self._wait(seen), seen
@@ -93,3 +98,9 @@ class Notifier:
         """Send what is due on one channel. False: there is none."""
         tried = notification_delivery.deliver(self.database, self.settings, key, self.name, self.stopped)
         return tried is not None
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread: a burst of messages takes a whole processor, and the gate may need it."""
+    if sys.platform == "linux":  # elsewhere this is the priority of the whole process
+        os.nice(_NICENESS)

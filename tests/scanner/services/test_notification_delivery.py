@@ -329,6 +329,35 @@ def test_killed_between_delivery_and_record_the_receiver_sees_the_same_id_twice(
 
 
 @both
+def test_in_a_burst_what_was_accepted_is_recorded_in_few_transactions(
+    database: Database, hook: tuple[Hook, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first message at once, because most turns have one; then twice as many each time."""
+    receiver, url = hook
+    subscribe(database, channel(database, url))
+    tell(database, *[event(subject=f"CVE-{n}") for n in range(20)])
+    delivery.route(database)
+    recorded: list[int] = []
+    record_sent = delivery.notifications.record_sent
+
+    def counted(session: Any, accepted: Any) -> None:
+        each = list(accepted)
+        recorded.append(len(each))
+        record_sent(session, each)
+
+    monkeypatch.setattr(delivery.notifications, "record_sent", counted)
+    monkeypatch.setattr(delivery, "_RECORD_SECONDS", 3600.0)
+    receiver.answer = lambda identifier: 503 if len(receiver.got) == 18 else 200
+    assert delivery.deliver(database, SETTINGS, KEY, "w") == 18
+    assert recorded == [1, 2, 4, 8, 2], "the last two with the failure that ended the turn"
+    assert sorted(states(database)) == ["sent"] * 17 + ["waiting"] * 3
+    due_now(database)
+    assert send(database) == 3
+    assert states(database) == ["sent"] * 20
+    assert len(set(receiver.ids)) == 20
+
+
+@both
 def test_a_worker_that_lost_its_channel_records_nothing(database: Database, hook: tuple[Hook, str]) -> None:
     receiver, url = hook
     subscribe(database, channel(database, url))
