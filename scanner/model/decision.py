@@ -56,9 +56,9 @@ class Reason:
     message: str
     subject: str = ""
     evidence: tuple[Evidence, ...] = ()
-    remedy: str = ""
-    count: int = 1
-    exemption: str = ""
+    remedy: str = ""  # what to do, in a sentence
+    count: int = 1  # findings that it stands for
+    exemption: str = ""  # id of the one that covers it; empty: none
     slug: str = ""  # for incomplete: the Incomplete.reason
     platforms: tuple[str, ...] = ()  # for an index: platforms of the images that it applies to
 
@@ -117,13 +117,13 @@ class Decision:
     verdict: Verdict
     reasons: tuple[Reason, ...]
     policy: str
-    policy_version: int
+    policy_version: int  # 0: the built-in policy
     policy_digest: Digest
-    subject: Digest
+    subject: Digest  # the index or manifest that the reference resolved to
     evidence: Digest
     decided_at: datetime
     valid_until: datetime | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[Change, ...] = ()  # the smallest set that would change the verdict
     images: tuple[tuple[Digest, Verdict], ...] = ()  # children, if the subject is an index
     environment: str = ""
 

@@ -33,7 +33,7 @@ class FileEntry:
     link with mode, owner and size of its target.
     """
 
-    path: str
+    path: str  # without a leading slash
     type: FileType
     mode: int
     uid: int
@@ -41,7 +41,7 @@ class FileEntry:
     size: int
     link: str = ""
     capability: bytes = b""  # the security.capability xattr (file capabilities), raw
-    mtime: int = 0
+    mtime: int = 0  # seconds since 1970, as the archive states: anything
 
     @property
     def setuid(self) -> bool:
@@ -77,7 +77,7 @@ class ContentMatch:
 
     rule: str
     path: str
-    line: int
+    line: int  # from 1
     redacted: str
 
 
@@ -87,8 +87,8 @@ class PackagedFile:
 
     package: str
     path: str
-    mode: int
-    owner: str
+    mode: int  # permission bits
+    owner: str  # as the package names it
     hash_name: str
     digest: str
 
@@ -110,7 +110,7 @@ class LayerFacts:
     whiteouts: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
     contents: Mapping[str, bytes] = field(default_factory=dict)
-    oddities: tuple[Oddity, ...] = ()
+    oddities: tuple[Oddity, ...] = ()  # what is unusual about the archive, such as names that escape it
     matches: tuple[ContentMatch, ...] = ()
     packaged: Mapping[str, tuple[PackagedFile, ...]] = field(default_factory=dict)
     rpm_packages: Mapping[str, int] = field(default_factory=dict)

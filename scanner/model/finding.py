@@ -39,14 +39,14 @@ _RANKS: Final = {"none": 0, "low": 1, "medium": 2, "high": 3, "critical": 4, "un
 class Evidence:
     """Where a finding was seen. All known members are set. A secret's value is never stored here."""
 
-    message: str
+    message: str  # without a secret's value
     layer: Digest | None = None  # diff_id
-    layer_index: int | None = None
-    path: str = ""
+    layer_index: int | None = None  # from 0, base first
+    path: str = ""  # without a leading slash
     instruction: str = ""  # the history line that created the layer, as a Dockerfile instruction
-    history_index: int | None = None
+    history_index: int | None = None  # from 0
     pointer: str = ""  # JSON pointer into the image config, manifest or workload document
-    line: int | None = None
+    line: int | None = None  # from 1
     certificate: str = ""  # subject or fingerprint
     keyid: str = ""
     name: str = ""  # the subject if it is not a path: an account, variable, port, label or capability
@@ -121,10 +121,10 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class CVSS:
-    version: str
+    version: str  # of CVSS: 2.0, 3.1, 4.0
     vector: str
-    score: float
-    source: str = ""
+    score: float  # the base score, 0 to 10
+    source: str = ""  # who scored it: a distribution, NVD, GitHub
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,9 @@ class Component:
     name: str
     version: str
     type: str
-    source_name: str = ""
+    source_name: str = ""  # distributions publish advisories by source package; empty: the same name
     source_version: str = ""
-    licenses: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()  # SPDX ids, or the package's own texts
     layer: Digest | None = None  # diff_id
     path: str = ""
     module: str = ""  # the modularity label of an RPM: a module's advisories apply to its packages only
@@ -165,13 +165,13 @@ STATUSES = (
 class Vulnerability:
     """A known vulnerability of one component. ``status`` is one of ``STATUSES``."""
 
-    id: str
+    id: str  # CVE if there is one, else the advisory's own
     purl: str
     package: str
     installed_version: str
-    fixed_versions: tuple[str, ...] = ()
+    fixed_versions: tuple[str, ...] = ()  # empty: no fix is known, which is not the same as none exists
     severity: Severity = Severity.UNKNOWN
-    severity_source: str = ""
+    severity_source: str = ""  # whose rating ``severity`` is
     aliases: tuple[str, ...] = ()
     cvss: tuple[CVSS, ...] = ()
     cwes: tuple[str, ...] = ()
@@ -180,13 +180,13 @@ class Vulnerability:
     description: str = ""
     url: str = ""
     references: tuple[str, ...] = ()
-    published: datetime | None = None
+    published: datetime | None = None  # None: the advisory does not say
     modified: datetime | None = None
     layer: Digest | None = None  # diff_id
-    path: str = ""
+    path: str = ""  # of the file that lists the package; empty: the system's package database
     engines: tuple[str, ...] = ()  # engines that reported it
     known_exploited: bool | None = None  # CISA KEV; None: not looked up
-    epss: float | None = None
+    epss: float | None = None  # 0 to 1; None: not looked up
 
     @property
     def fixable(self) -> bool:
@@ -197,12 +197,12 @@ class Vulnerability:
 class SecretMatch:
     """A secret that an engine found by content, already redacted."""
 
-    rule: str
+    rule: str  # id in the engine
     title: str
     severity: Severity
     path: str
-    layer: Digest | None = None
-    line: int | None = None
+    layer: Digest | None = None  # diff_id
+    line: int | None = None  # from 1
     redacted: str = ""
 
 
@@ -211,10 +211,10 @@ class AdvisoryStatus:
     """The advisory database of a report. ``digest``: of its content. Times are UTC."""
 
     source: str
-    version: str = ""
+    version: str = ""  # of the data, as its publisher counts
     updated_at: datetime | None = None  # when its publisher built it
     downloaded_at: datetime | None = None
-    next_update: datetime | None = None
+    next_update: datetime | None = None  # None: the publisher announces none
     digest: Digest | None = None
 
     @property
@@ -237,8 +237,8 @@ class Coverage:
     os_family: str = ""
     os_version: str = ""
     os_supported: bool | None = None  # False: past its end of life; None: not known
-    packages: int = 0
-    skipped: tuple[str, ...] = ()
+    packages: int = 0  # how many the engine found; 0 is suspicious, and checked
+    skipped: tuple[str, ...] = ()  # what the engine left out, and why
     os_end_of_life: date | None = None  # the last day of its support; None: unknown
     without_advisories: tuple[str, ...] = ()  # package types without advisories
 
@@ -269,7 +269,7 @@ class EngineReport:
 
     engine: str
     version: str
-    binary: Digest | None
+    binary: Digest | None  # digest of the program that ran, for revocations
     advisories: AdvisoryStatus
     coverage: Coverage
     components: tuple[Component, ...] = ()
@@ -293,10 +293,10 @@ class TrustStatus(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Signer:
     name: str = ""  # role, identity or certificate subject
-    keyid: str = ""
-    role: str = ""
-    issuer: str = ""
-    expires: datetime | None = None
+    keyid: str = ""  # empty: a certificate without one
+    role: str = ""  # TUF role; empty: none
+    issuer: str = ""  # of the certificate, or the identity provider; empty: a bare key
+    expires: datetime | None = None  # None: it does not expire, or the scheme does not say
 
     def describe(self) -> str:
         """The signer for users: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
@@ -318,7 +318,7 @@ class Verification:
     status: TrustStatus
     digest: Digest | None = None
     reason: str = ""
-    detail: str = ""
+    detail: str = ""  # a sentence for users
     signers: tuple[Signer, ...] = ()
     role: str = ""
     trust: str = ""  # the named trust root that was used
@@ -326,5 +326,5 @@ class Verification:
     predicate: tuple[tuple[str, str], ...] = ()  # the attestation's scalars by dotted path, nearest to the root first
     expiries: tuple[tuple[str, datetime], ...] = ()  # expiry of each role, certificate and document used
     predicate_cut: bool = False  # fields were left out, so a missing one may exist
-    checked_at: datetime | None = None
+    checked_at: datetime | None = None  # None: an answer from before this was recorded
     notes: tuple[str, ...] = field(default=())

@@ -14,11 +14,11 @@ from scanner.patterns import lazy
 class HistoryEntry:
     """One line of the config's history. ``layer``: index of the layer that it created; None if it created none."""
 
-    created_by: str
+    created_by: str  # the builder's text: hostile, may contain secrets
     created: datetime | None = None
     author: str = ""
     comment: str = ""
-    empty_layer: bool = False
+    empty_layer: bool = False  # the instruction changed only the config
     layer: int | None = None
 
 
@@ -30,10 +30,10 @@ class Healthcheck:
     """
 
     test: tuple[str, ...]
-    interval: float | None = None
+    interval: float | None = None  # None: Docker's default
     timeout: float | None = None
     start_period: float | None = None
-    retries: int | None = None
+    retries: int | None = None  # None: Docker's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,20 @@ class ImageConfig:
 
     digest: Digest
     platform: Platform
-    diff_ids: tuple[Digest, ...]
-    created: datetime | None = None
+    diff_ids: tuple[Digest, ...]  # one for each layer, base first
+    created: datetime | None = None  # None: not stated; a reproducible build states 1970
     author: str = ""
-    user: str = ""
-    env: tuple[tuple[str, str], ...] = ()
+    user: str = ""  # empty: root
+    env: tuple[tuple[str, str], ...] = ()  # a name may be there twice; the last one counts
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
-    shell: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ()  # empty: /bin/sh -c
     working_dir: str = ""
-    exposed_ports: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()  # as written, such as 80/tcp
     volumes: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     stop_signal: str = ""
-    onbuild: tuple[str, ...] = ()
+    onbuild: tuple[str, ...] = ()  # run when another image is built on this one
     healthcheck: Healthcheck | None = None
     history: tuple[HistoryEntry, ...] = ()
 
@@ -104,7 +104,7 @@ class Image:
 
     manifest: Descriptor
     config: ImageConfig
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # base first
     annotations: tuple[tuple[str, str], ...] = ()
 
     @property

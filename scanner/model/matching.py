@@ -35,9 +35,9 @@ class Package:
     purl: str
     name: str
     version: str
-    source_name: str = ""
+    source_name: str = ""  # advisories of distributions name the source package
     source_version: str = ""
-    module: str = ""
+    module: str = ""  # of an RPM; empty: none
 
     @cached_property
     def key(self) -> str:
@@ -142,7 +142,7 @@ class Basis:
 
     engine: str
     version: str
-    binary: Digest | None
+    binary: Digest | None  # digest of the engine's program; None: it runs elsewhere
     advisories: AdvisoryStatus
     feeds: tuple[AdvisoryStatus, ...] = ()
     rungs: tuple[float, ...] = RUNGS

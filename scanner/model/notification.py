@@ -117,12 +117,12 @@ class Message:
     group: str
     title: str
     level: Level
-    resolved: bool
+    resolved: bool  # it reports the end of a problem
     occurrences: tuple[Occurrence, ...]
     count: int
-    at: datetime
+    at: datetime  # of the newest event
     project: str = ""
-    url: str = ""
+    url: str = ""  # of the page about it; empty: no public address is configured
     recipient: str = ""
 
     @property

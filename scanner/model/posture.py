@@ -57,11 +57,11 @@ class CertificateFact:
 
     subject: str
     issuer: str
-    fingerprint: str
+    fingerprint: str  # SHA-256 of the DER, hexadecimal
     not_before: datetime
     not_after: datetime
     key: str
-    key_bits: int
+    key_bits: int  # 0: the size says nothing about this kind of key
     signature_hash: str
     self_signed: bool
     names: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class TlsFacts:
 
     versions: tuple[ProtocolFact, ...] = ()
     weak_ciphers: tuple[str, ...] | Incomplete = NOT_ASKED
-    chain: tuple[CertificateFact, ...] | Incomplete = NOT_ASKED
+    chain: tuple[CertificateFact, ...] | Incomplete = NOT_ASKED  # as sent, leaf first
     trust: TrustFact | Incomplete = NOT_ASKED
     stapled: bool | Incomplete = NOT_ASKED
 
@@ -146,11 +146,11 @@ class RegistryFacts:
 
     host: str
     port: int
-    address: str
+    address: str  # the one that was connected to, of all that the name resolves to
     probed_at: datetime
     plain: tuple[PlainFact, ...] | Incomplete = NOT_ASKED
     tls: TlsFacts | Incomplete | None = NOT_ASKED
-    hsts: str | Incomplete | None = NOT_ASKED
+    hsts: str | Incomplete | None = NOT_ASKED  # the header's value; None: it is not sent
     challenges: tuple[ChallengeFact, ...] | Incomplete = NOT_ASKED
     access: AccessFacts = field(default_factory=AccessFacts)
     digest: DigestFact | Incomplete = NOT_ASKED
@@ -176,4 +176,4 @@ class Posture:
     host: str
     checked_at: datetime
     results: tuple[CheckResult, ...]
-    repository: str = ""
+    repository: str = ""  # the one that was probed; empty: none was known

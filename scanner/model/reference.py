@@ -89,7 +89,7 @@ class Platform:
 
     os: str
     architecture: str
-    variant: str = ""
+    variant: str = ""  # such as v7; empty: none
 
     @classmethod
     def parse(cls, text: str) -> Platform:
@@ -120,7 +120,7 @@ class Reference:
     """A repository with a tag and/or a digest. ``host``: in lower case; Docker Hub's short names are expanded."""
 
     host: str
-    repository: str
+    repository: str  # without the host
     tag: str | None = None
     digest: Digest | None = None
 
@@ -186,5 +186,5 @@ class Descriptor:
     digest: Digest
     size: int
     platform: Platform | None = None
-    artifact_type: str = ""
+    artifact_type: str = ""  # of a referrer; empty: an image
     annotations: tuple[tuple[str, str], ...] = ()

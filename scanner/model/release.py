@@ -98,7 +98,7 @@ class Release:
 
     id: str = ""
     version: str = ""
-    like: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()  # families that it is derived from, nearest first
 
     def __str__(self) -> str:
         return f"{self.id} {self.version}".strip() or "no release"

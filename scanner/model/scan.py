@@ -64,12 +64,12 @@ class ScanRequest:
     """A request for a scan. ``target``: an image reference on a server, or any target of the command line."""
 
     target: str
-    platform: Platform | None = None
-    engine: str = "trivy"
+    platform: Platform | None = None  # None: every platform of an index
+    engine: str = "trivy"  # empty: the project's, or the configured one
     lane: Lane = Lane.PUSH
-    force: bool = False
+    force: bool = False  # scan even if a current result exists
     project: str = "default"
-    requested_by: str = ""
+    requested_by: str = ""  # for lists and the audit log
     source: str = ""  # api, webhook:<format>, page, schedule, cli
 
 
@@ -104,7 +104,7 @@ class ImageReport:
     verifications: tuple[Verification, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
     base: BaseImage | None = None  # None: the base is unknown
-    attached: tuple[AttachedSbom, ...] = ()
+    attached: tuple[AttachedSbom, ...] = ()  # SBOMs that are attached to the image; only trusted ones count
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class ScanReport:
     started_at: datetime
     finished_at: datetime
     dockwarden: str  # our version
-    posture: tuple[CheckResult, ...] = ()
+    posture: tuple[CheckResult, ...] = ()  # of the registry; cached, so maybe older than the scan
     posture_at: datetime | None = None  # when the registry was checked; None: the image did not come from a registry
     skipped: tuple[str, ...] = ()  # children of an index that are not images, by digest
     schema: int = 1

@@ -27,9 +27,9 @@ class VexStatement:
     products: tuple[str, ...]
     status: VexStatus
     justification: str = ""
-    impact: str = ""
+    impact: str = ""  # why it is not affected, in the author's words
     author: str = ""
-    timestamp: datetime | None = None
+    timestamp: datetime | None = None  # None: the document gives no time
     subcomponents: tuple[str, ...] = ()
 
 
@@ -51,6 +51,6 @@ class Exemption:
     rule: str = ""
     subject: str = ""
     purl: str = ""
-    approved_by: str = ""
+    approved_by: str = ""  # another person than ``owner``
     while_unfixed: bool = False
     while_unexploited: bool = False

@@ -58,7 +58,7 @@ class Mount:
     target: str
     source: str = ""
     read_only: bool = False
-    propagation: str = ""
+    propagation: str = ""  # shared, slave …; empty: the runtime's default
     volume_type: str = ""  # the source's own term: emptyDir, persistentVolumeClaim, efs, local ...
     size: int | None = None  # bytes; None: no limit is set
 
@@ -169,8 +169,8 @@ class UpdateStrategy:
     parallelism: str = ""
     order: str = ""
     failure_action: str = ""
-    delay: float | None = None
-    monitor: float | None = None
+    delay: float | None = None  # seconds between two tasks
+    monitor: float | None = None  # seconds in which a failure counts
     max_unavailable: str = ""
     max_surge: str = ""
     min_ready_seconds: int | None = None
@@ -183,7 +183,7 @@ class PodSettings:
     kubernetes_version: str = ""  # version of the Pod Security Standards ("1.34"); empty: the newest known
     os: str = ""  # spec.os.name: linux, windows; empty: not set
     node_os: str = ""  # by the node selector
-    host_users: bool | None = None
+    host_users: bool | None = None  # False: a user namespace of its own
     host_network: bool | None = None
     host_pid: bool | None = None
     host_ipc: bool | None = None
@@ -192,9 +192,9 @@ class PodSettings:
     apparmor_annotations: tuple[tuple[str, str], ...] = ()  # container name -> profile
     seccomp_annotations: tuple[str, ...] = ()  # values of the annotations that preceded the field
     service_account: str = ""
-    automount_token: bool | None = None
+    automount_token: bool | None = None  # None: as the service account says
     fs_group: int | None = None
-    supplemental_groups: tuple[int, ...] = ()
+    supplemental_groups: tuple[int, ...] = ()  # of every process of the pod
     # The pod's own securityContext, for rules of the Pod Security Standards that check it separately from the
     # containers'.
     run_as_non_root: bool | None = None
@@ -215,13 +215,13 @@ class EngineFacts:
     version: str = ""
     api_version: str = ""
     os_type: str = ""
-    rootless: bool | None = None
+    rootless: bool | None = None  # None: not known
     storage_driver: str = ""
     logging_driver: str = ""
     log_options: tuple[tuple[str, str], ...] = ()
     log_level: str | None = None
     inter_container: bool | None = None  # icc on the default bridge
-    iptables: bool | None = None
+    iptables: bool | None = None  # False: Docker leaves the firewall alone
     insecure_registries: tuple[str, ...] | None = None
     userns_remap: bool | None = None
     seccomp: str | None = None  # builtin, default, unconfined, or a path
@@ -231,7 +231,7 @@ class EngineFacts:
     experimental: bool | None = None
     authorization_plugins: tuple[str, ...] | None = None
     tcp_hosts: tuple[str, ...] | None = None  # addresses it listens on in addition to its Unix socket
-    tls_verify: bool | None = None
+    tls_verify: bool | None = None  # clients of its TCP port need a certificate
     default_ulimits: tuple[str, ...] | None = None
     cgroup_parent: str | None = None
     swarm_active: bool | None = None
@@ -290,8 +290,8 @@ class Workload:
     run_as_non_root: bool | None = None
     run_as_group: int | None = None
     groups: tuple[str, ...] = ()  # further groups, names or numbers; of a pod: see ``pod.supplemental_groups``
-    read_only_root: bool | None = None
-    privileged: bool | None = None
+    read_only_root: bool | None = None  # None: the source does not say, which means writable
+    privileged: bool | None = None  # None: the source cannot say
     allow_privilege_escalation: bool | None = None
     cap_add: tuple[str, ...] = ()  # upper case, without CAP_
     cap_drop: tuple[str, ...] = ()
@@ -301,7 +301,7 @@ class Workload:
     selinux: SelinuxOptions | None = None
     proc_mount: str | None = None
     windows_host_process: bool | None = None
-    network_mode: str | None = None
+    network_mode: str | None = None  # host, none, bridge …; None: the runtime's default
     pid_mode: str | None = None
     ipc_mode: str | None = None
     uts_mode: str | None = None

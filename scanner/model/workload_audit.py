@@ -17,7 +17,7 @@ class ImageAnswer:
 
     verdict: Verdict | None
     undecided: bool = False
-    digest: str = ""
+    digest: str = ""  # empty: unknown
     message: str = ""
     reasons: tuple[str, ...] = ()
 

@@ -32,8 +32,8 @@ class Attestation:
     """An attestation in both forms. ``owner``: who attached it; a later push of the same owner replaces it."""
 
     predicate_type: str
-    envelope: bytes
-    bundle: bytes
+    envelope: bytes  # DSSE, as older clients read it
+    bundle: bytes  # Sigstore bundle, as newer ones do
     owner: str
     made_at: datetime
 

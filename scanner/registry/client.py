@@ -69,8 +69,8 @@ class RegistryClient:
     settings: Settings
     credentials: CredentialStore
     access: Access = field(default_factory=Access)
-    sleep: Callable[[float], None] = time.sleep
-    tries: int = _TRIES
+    sleep: Callable[[float], None] = time.sleep  # replaced by tests, so that a retry does not wait
+    tries: int = _TRIES  # in all, the first included
     ends: float = float("inf")  # time.monotonic() value after which no request starts or continues
 
     def __post_init__(self) -> None:

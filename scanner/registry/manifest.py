@@ -114,7 +114,7 @@ class Manifest:
 
     descriptor: Descriptor
     config: Descriptor
-    layers: tuple[Descriptor, ...]
+    layers: tuple[Descriptor, ...]  # base first
     annotations: tuple[tuple[str, str], ...] = ()
     subject: Descriptor | None = None
     artifact_type: str = ""

@@ -54,7 +54,7 @@ class PackageDatabase:
 class PackageDatabases:
     """The declared operating system, and the package databases that a container would find."""
 
-    os_id: str
+    os_id: str  # ``ID`` of os-release; empty: none
     os_version: str
     kind: str  # of database that this system uses; empty if the system is unknown
     databases: tuple[PackageDatabase, ...]

@@ -91,7 +91,7 @@ class _Probe:
     credentials: CredentialStore
     way: Way
     repository: str
-    ends: float
+    ends: float  # monotonic clock: the time for all requests together
 
     def __post_init__(self) -> None:
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host

@@ -112,7 +112,7 @@ class EngineHost:
     settings: Settings
     blobs: BlobStore
     slot: str  # of the worker; engines cannot share a cache directory
-    cancelled: Callable[[], bool]
+    cancelled: Callable[[], bool]  # asked while the engine runs; it is killed if true
     files: EngineFiles | None = None  # what is stored of a layer
 
 

@@ -72,12 +72,12 @@ class Review:
     uid: str
     operation: str
     kind: str
-    subresource: str
+    subresource: str  # such as ``ephemeralcontainers``; empty: the object itself
     namespace: str
     name: str
     user: str
-    dry_run: bool
-    object: Mapping[str, Any] | None
+    dry_run: bool  # nothing is recorded and no scan is queued: the API server asks for no side effects
+    object: Mapping[str, Any] | None  # None: a DELETE
     old_object: Mapping[str, Any] | None
 
 
@@ -86,11 +86,11 @@ class Answer:
     """The response to a review, with the data for the page Enforcement."""
 
     review: Review
-    mode: Mode
+    mode: Mode  # whether a denial is enforced, or only recorded
     environment: str
     outcome: Outcome
     message: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # shown by kubectl
     images: tuple[Mapping[str, str], ...] = ()
 
     @property

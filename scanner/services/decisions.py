@@ -232,9 +232,9 @@ class Surroundings:
     """What decisions about many workloads share."""
 
     active: Sequence[EnabledPolicy]
-    fallback: Policy
+    fallback: Policy  # the built-in policy, for images that no policy matches
     now: datetime
-    remedies: Mapping[str, str]
+    remedies: Mapping[str, str]  # by check id
 
 
 def decide_workload(

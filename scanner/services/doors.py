@@ -52,7 +52,7 @@ class DoorResult:
 
     image: str
     container: str
-    document: gate.Document | None
+    document: gate.Document | None  # None: there is no decision; ``problem`` says why
     problem: str = ""
     pending: bool = False
     digest: str = ""

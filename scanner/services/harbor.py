@@ -57,10 +57,10 @@ class RegistryAuthorization:
 class ScanOrder:
     """A scan as Harbor requests it. ``authorization``: an ``Authorization`` header for the registry; may be empty."""
 
-    url: str
+    url: str  # of the registry, as Harbor names it
     repository: str
     digest: str
-    tag: str = ""
+    tag: str = ""  # empty: Harbor names only the digest
     authorization: Secret = Secret("")
 
 

@@ -196,10 +196,10 @@ class ChannelTest:
     """What came of a test. ``answer``: what the receiver answered, without secrets."""
 
     delivered: bool
-    status: str
+    status: str  # of the receiver, such as an HTTP status
     message: str
     answer: str
-    hint: str = ""
+    hint: str = ""  # what to do next; empty: nothing
 
 
 def send_test(

@@ -84,9 +84,9 @@ class Draft:
     """
 
     about: tuple[str, str, str]
-    statements: Mapping[str, bytes]
+    statements: Mapping[str, bytes]  # the bytes to sign, by predicate type
     issued: datetime
-    until: datetime
+    until: datetime  # when the receipt expires
     key_id: str
     address: str
     public_pem: str

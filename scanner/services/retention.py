@@ -65,7 +65,7 @@ class PlannedRemoval:
     """The rows of one table that a pruning would remove. ``bytes`` is an estimate from the table's average row size."""
 
     table: str
-    label: str
+    label: str  # for people
     rows: int
     bytes: int
 
@@ -98,7 +98,7 @@ class Storage:
     tables: tuple[store.Size, ...]
     measured_at: datetime | None
     directories: Mapping[str, int]
-    last: Run | None
+    last: Run | None  # the newest pruning; None: there was none
 
 
 def retention_settings(settings: Settings) -> tuple[RetentionSetting, ...]:

@@ -39,7 +39,7 @@ class Flip:
     """
 
     image: str
-    digest: str
+    digest: str  # the image's; ``image`` is its name
     project: str
     environment: str
     before: Verdict
@@ -53,7 +53,7 @@ class WorkloadFlip:
     """A running workload, its verdict before and after: the worse of how it is run and of its image."""
 
     name: str
-    uid: str
+    uid: str  # the public id
     image: str
     project: str
     environment: str

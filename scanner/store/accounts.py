@@ -41,11 +41,11 @@ class UserView:
 
     id: str
     name: str
-    role: str
-    disabled: bool
+    role: str  # one of ``scanner.model.access.ROLES``
+    disabled: bool  # cannot sign in, and the user's tokens are refused
     created_at: datetime
     issuer: str = ""
-    signed_in_at: datetime | None = None
+    signed_in_at: datetime | None = None  # None: never
     projects: tuple[str, ...] = ()
 
     @property
@@ -64,15 +64,15 @@ class TokenView:
 
     id: str
     name: str
-    prefix: str
+    prefix: str  # the visible beginning, to find a leaked token without its secret
     scopes: tuple[str, ...]
     projects: tuple[str, ...]
-    owner_id: str | None
+    owner_id: str | None  # None: it has no owner
     owner_role: str
     created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
+    expires_at: datetime | None  # None: never
+    last_used_at: datetime | None  # None: never used
+    revoked_at: datetime | None  # None: valid
     member_of: tuple[str, ...] = ()
     owner_name: str = ""
 
@@ -97,10 +97,10 @@ class OpenSession:
 
     id: str
     created_at: datetime
-    seen_at: datetime
+    seen_at: datetime  # the last request; written once a minute at most
     expires_at: datetime
-    address: str
-    agent: str
+    address: str  # IP address at the sign-in
+    agent: str  # the browser's User-Agent header: untrusted text, for display only
 
 
 @dataclass(frozen=True)

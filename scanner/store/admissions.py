@@ -24,17 +24,17 @@ class ReviewView:
 
     id: int
     door: str
-    at: datetime
+    at: datetime  # when the call was answered
     token: str
     user: str
     operation: str
     kind: str
     namespace: str
     name: str
-    mode: str
+    mode: str  # whether the door enforces, or only records what it would have done
     environment: str
     outcome: str
-    images: Sequence[Mapping[str, str]]
+    images: Sequence[Mapping[str, str]]  # container, image and what was decided, as the page shows them
     message: str
 
 

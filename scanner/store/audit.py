@@ -36,11 +36,11 @@ _BATCH = 1000
 class Entry:
     id: int
     at: datetime
-    actor: str
+    actor: str  # the name at that time: a user may have been renamed or deleted since
     action: str
     object: str
-    address: str
-    detail: Mapping[str, Any]
+    address: str  # IP address of the client; empty: not over HTTP
+    detail: Mapping[str, Any]  # the members depend on the action; never a secret
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Anchor:
     """Evidence that the chain once ended at entry ``seq``, with its own MAC."""
 
     seq: int
-    hash: str
+    hash: str  # of the entry: what the next entry's hash is computed over
     at: str
-    mac: str
+    mac: str  # by a key that the database does not have
 
     def to_line(self) -> str:
         return orjson.dumps({"seq": self.seq, "hash": self.hash, "at": self.at, "mac": self.mac}).decode()

@@ -26,9 +26,9 @@ class BreakGlassView:
     reason: str
     opened_by: str
     opened_at: datetime
-    until: datetime
-    ended_by: str
-    ended_at: datetime | None
+    until: datetime  # ends by itself then
+    ended_by: str  # empty: nobody ended it early
+    ended_at: datetime | None  # None: nobody ended it early
     active: bool
 
 

@@ -34,7 +34,7 @@ class ChannelView:
     name: str
     format: str
     project: str
-    settings: Mapping[str, str]
+    settings: Mapping[str, str]  # without secrets
     has_secrets: bool
     disabled: bool
     created_by: str
@@ -42,9 +42,9 @@ class ChannelView:
     failures: int
     delivered_at: datetime | None
     message: str
-    paused_until: float | None
-    waiting: int = 0
-    dead: int = 0
+    paused_until: float | None  # seconds since 1970; None: not paused
+    waiting: int = 0  # messages that are still to be sent
+    dead: int = 0  # messages that were given up
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class SubscriptionView:
     project: str
     owner_id: str
     owner: str
-    recipient: str
+    recipient: str  # for channels to persons; empty: the channel's own address
     kinds: tuple[str, ...]
     condition: str
-    digest: str
-    group_seconds: int
-    quiet_from: str
+    digest: str  # hourly, daily, or empty: each message at once
+    group_seconds: int  # events within this time share a message
+    quiet_from: str  # HH:MM in ``timezone``; empty: no quiet time
     quiet_to: str
     timezone: str
     disabled: bool

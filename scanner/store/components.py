@@ -40,7 +40,7 @@ class Holder:
     tag: str
     project: str
     verdict: Verdict
-    undecided: bool
+    undecided: bool  # denied only because evidence is missing
     environments: tuple[str, ...] = ()
 
 
@@ -63,8 +63,8 @@ class Search:
     name: str = ""
     versions: VersionRange = VersionRange()
     purl: str = ""
-    exact: bool = False
-    running: bool = False
+    exact: bool = False  # the name is the whole name, not a part of it
+    running: bool = False  # only images that a workload runs
 
 
 def search(

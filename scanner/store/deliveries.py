@@ -31,11 +31,11 @@ class Hook:
     name: str
     format: str
     project: str
-    header: str
+    header: str  # the HTTP header with the secret; empty: the URL contains it
     secrets: tuple[Secret, ...]
-    host: str
-    aliases: tuple[str, ...]
-    sender: str = ""
+    host: str  # of the registry, with its port
+    aliases: tuple[str, ...]  # other hosts that the registry's events may name
+    sender: str = ""  # required signer, for formats whose sender signs by itself; empty: none
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class HookView:
     registry_id: str
     host: str
     project: str
-    header: str
+    header: str  # the HTTP header with the secret; empty: the URL contains it
     created_at: datetime
     disabled: bool
     rotating_since: datetime | None = None
-    last_delivery: datetime | None = None
+    last_delivery: datetime | None = None  # None: never
     sender: str = ""
 
 
@@ -90,12 +90,12 @@ class DeliveryView:
     webhook: str
     format: str
     host: str
-    events: int
+    events: int  # how many the body had
     outcome: str
     received_at: datetime
     webhook_id: str = ""
     refused: tuple[RefusedEvent, ...] = ()
-    scans: tuple[str, ...] = ()
+    scans: tuple[str, ...] = ()  # ids of the scans that it requested
 
     @property
     def unknown_hosts(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ class DryRun:
     owner_id: str
     projects: frozenset[str] | None
     policy: str
-    text: str
+    text: str  # the tried document, which need not be stored as a policy
     as_of: datetime | None
     images: Share
     workloads: Share
@@ -98,7 +98,7 @@ class Change:
 
     subject: str
     change: str
-    name: str
+    name: str  # of the image or the workload
     reference: str
     project: str
     environment: str
@@ -114,8 +114,8 @@ class Group:
 
     rule: str
     project: str
-    denied: int
-    released: int
+    denied: int  # decisions that would newly deny
+    released: int  # decisions that would no longer deny
 
 
 @dataclass(frozen=True)

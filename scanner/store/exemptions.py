@@ -35,23 +35,23 @@ class ExemptionView:
 
     id: str
     project: str
-    images: tuple[str, ...]
-    rule: str
-    subject: str
-    purl: str
+    images: tuple[str, ...]  # globs over host/repository, or digests
+    rule: str  # empty: any
+    subject: str  # id of a vulnerability or check; empty: any
+    purl: str  # empty: any package
     justification: str
     state: str
-    owner: str
+    owner: str  # name of the requester at that time
     owner_id: str
     requested_at: datetime
     expires_at: datetime
-    decided_by: str
+    decided_by: str  # empty: waits for a second person
     decided_at: datetime | None
-    ended_by: str
+    ended_by: str  # empty: not ended, or ended by time or by a changed fact
     ended_at: datetime | None
     note: str
-    until_fixed: bool
-    until_exploited: bool
+    until_fixed: bool  # ends when a fix exists
+    until_exploited: bool  # ends when the vulnerability is known to be exploited
     version: int
 
 

@@ -60,7 +60,7 @@ _STATEMENTS: Mapping[str, str] = {
 class GateRow:
     """The current decision about a digest as JSON. ``valid_until``: seconds since 1970; None: no end."""
 
-    document: str
+    document: str  # the decision as the API answers it, so that the gate does not build it anew
     valid_until: float | None
     repository: str
     report_id: str
@@ -80,7 +80,7 @@ class GateLookup:
     scopes: tuple[str, ...]
     projects: frozenset[str] | None
     owner_id: str | None
-    owner_role: str
+    owner_role: str  # the token can do no more than its owner; empty: it has none
     unnoted: bool
     row: GateRow | None
     current: bool

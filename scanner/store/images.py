@@ -162,7 +162,7 @@ class Stale:
 
     digest: str
     repository: str
-    environment: str
+    environment: str  # empty: the decision for no environment
     decision_id: int
     report_id: str
     project: str
@@ -205,7 +205,7 @@ class ListingEvidence:
     repository: str
     tag: str
     digest: str
-    report_id: str
+    report_id: str  # of the evidence that the decision is made of
 
 
 def lock_listing(session: Connection, listing_id: int) -> ListingEvidence | None:

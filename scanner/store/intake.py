@@ -132,9 +132,9 @@ class Arrival:
     """An authenticated delivery. ``asked``: the scans to request, by idempotency key."""
 
     hook_id: str
-    key: str
+    key: str  # the same for a repeated delivery, so that it is recorded once
     events: int
-    outcome: str
+    outcome: str  # in words, for the list of deliveries
     asked: tuple[tuple[str, ScanRequest], ...]
     refused: tuple[deliveries.RefusedEvent, ...] = ()
 
@@ -157,7 +157,7 @@ class _Entry:
 
     arrival: Arrival
     known: KnownState
-    settle: Callable[[Outcome], None]
+    settle: Callable[[Outcome], None]  # called once, after the commit or its failure
     coming: Callable[[], int]
     delivery_id: str
     scan_ids: tuple[str, ...]

@@ -69,12 +69,12 @@ class SourceView:
     environment: str
     source: str
     name: str
-    generation: int
+    generation: int  # of the last snapshot; an older one is refused
     digest: str
     workloads: int
     reported_by: str
     reported_at: datetime
-    changed_at: datetime
+    changed_at: datetime  # when its workloads last differed from the snapshot before
 
 
 def _short_image(image: str) -> str:
@@ -125,7 +125,7 @@ class WorkloadDecision:
     rank: int
     verdict: Verdict
     undecided: bool
-    image_verdict: str
+    image_verdict: str  # empty: the image was never scanned
     image_undecided: bool
     failed: tuple[str, ...]
     mounted: tuple[MountedImage, ...]
@@ -141,8 +141,8 @@ class NewWorkload:
     """A workload of a snapshot that is new, or whose facts changed."""
 
     name: str
-    facts_digest: str
-    facts: bytes
+    facts_digest: str  # to see without parsing that nothing changed
+    facts: bytes  # compressed JSON
     namespace: str
     kind: str
     owner: str
@@ -155,7 +155,7 @@ class WorkloadRow:
     """A running workload in a list. ``overall`` is the worse of the workload's and the image's verdict."""
 
     id: int
-    uid: str
+    uid: str  # the public id: ``id`` would tell how many there are
     source_id: str
     source: str
     source_name: str
@@ -165,19 +165,19 @@ class WorkloadRow:
     namespace: str
     kind: str
     owner: str
-    image: str
+    image: str  # as the source writes it
     repository: str
     tag: str
     digest: str
     by_tag: bool
     first_seen: datetime
-    image_since: datetime
+    image_since: datetime  # when it began to run this digest
     rank: int
     verdict: Verdict
     undecided: bool
     image_verdict: str
     image_undecided: bool
-    failed: tuple[str, ...]
+    failed: tuple[str, ...]  # ids of the failed checks
     mounted: tuple[MountedImage, ...]
     decided_at: datetime
     reported_at: datetime
@@ -430,8 +430,8 @@ class Due:
     source_id: str
     environment: str
     facts: bytes
-    results: bytes
-    checked_with: str
+    results: bytes  # compressed JSON of the checks' outcomes
+    checked_with: str  # Dockwarden's version and the image's evidence: with others the checks run again
     facts_digest: str
 
 

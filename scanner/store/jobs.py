@@ -44,7 +44,7 @@ class Job:
     id: str
     fence: int
     kind: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, Any]  # JSON; a job keeps its position here between two transactions
     attempt: int = 0
 
 
@@ -54,14 +54,14 @@ class JobView:
 
     id: str
     kind: str
-    key: str
+    key: str  # of one kind and key, at most one job is unfinished
     parameters: Mapping[str, Any]
     requested_by: str
     state: ScanState
     progress: Progress | None
-    reason: str
+    reason: str  # a slug; empty: it did not fail
     message: str
-    attempt: int
+    attempt: int  # tries so far, without those that a worker lost
     lost: int
     created_at: datetime
     started_at: datetime | None

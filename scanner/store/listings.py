@@ -44,20 +44,20 @@ class ListedImage:
     id: int
     project: str
     repository: str
-    tag: str
+    tag: str  # empty: the image was scanned by digest
     digest: str
     verdict: Verdict
     undecided: bool
     counts: Mapping[str, int]
     fixable: int
     failed_checks: int
-    incomplete: int
-    size: int
+    incomplete: int  # what could not be examined; it is never counted as clean
+    size: int  # bytes, as transferred
     scanned_at: datetime
     report_id: str = ""
-    exploited: int = 0
-    signer: str = ""
-    base: str = ""
+    exploited: int = 0  # findings that are known to be exploited
+    signer: str = ""  # of a verified signature; empty: none
+    base: str = ""  # name of the base image; empty: unknown
 
     @property
     def name(self) -> str:
@@ -68,13 +68,13 @@ class ListedImage:
 class DecisionView:
     id: int
     policy: str
-    policy_version: int
+    policy_version: int  # 0: the built-in policy
     environment: str
     verdict: Verdict
     undecided: bool
     decided_at: datetime
-    scan_id: str | None
-    document: str
+    scan_id: str | None  # None: decided again, from stored evidence
+    document: str  # JSON, as the API answers it
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Filter:
     host: str = ""
     fixable: bool = False
     exploited: bool = False
-    signer: str = ""
+    signer: str = ""  # ``UNSIGNED``: only images without a verified signature
     base: str = ""
-    repository: str | None = None
+    repository: str | None = None  # the exact name; None: any
     running_in: str = ""  # an environment
     denied_in: str | None = None  # the gate denies it there: an environment, or "" for no environment
     new: timedelta | None = None  # something was first seen in its repository within this time

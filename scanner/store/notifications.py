@@ -37,8 +37,8 @@ class PlannedMessage:
 
     subscription_id: str
     channel_id: str
-    recipient: str
-    group: str
+    recipient: str  # empty: the channel's own address
+    group: str  # events with the same key share a message
     next_at: float
     row: Row
 
@@ -54,16 +54,16 @@ class NotificationView:
     subscription_id: str
     project: str
     kind: str
-    group_key: str
+    group_key: str  # events with the same key share a message while it is being collected
     resolved: bool
     title: str
     level: Level
     recipient: str
     events: tuple[Occurrence, ...]
-    count: int
+    count: int  # of all events; ``events`` may be fewer
     state: str
     attempt: int
-    next_at: float
+    next_at: float  # seconds since 1970
     created_at: datetime
     ended_at: datetime | None
     status: str

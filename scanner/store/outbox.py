@@ -28,7 +28,7 @@ _SHORT, _LONG = 300, 700
 class Row:
     """An event in the outbox. ``event_id`` is what receivers see."""
 
-    number: int
+    number: int  # the order in which events were committed
     event_id: str
     event: Event
     at: datetime

@@ -21,12 +21,12 @@ class PolicyView:
     """One version of a policy. ``digest`` is its ETag. ``project`` empty: it applies to every project."""
 
     name: str
-    version: int
+    version: int  # from 1; a version never changes
     text: str
     digest: str
     author: str
     created_at: datetime
-    enabled: bool
+    enabled: bool  # False: kept, but no decision uses it
     project: str = ""
 
 

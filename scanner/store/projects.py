@@ -31,7 +31,7 @@ class ProjectView:
     """
 
     name: str
-    created_at: datetime | None
+    created_at: datetime | None  # None: ``default`` before anything was written about it
     description: str = ""
     patterns: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()

@@ -31,8 +31,8 @@ class KeyView:
     public_pem: str
     signs_from: float
     created_at: datetime
-    revoked_at: datetime | None
-    erased: bool
+    revoked_at: datetime | None  # None: receipts that it signed still count
+    erased: bool  # the private half was deleted: it can only verify
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ReceiptView:
     issued_at: datetime
     valid_until: float
     envelopes: Mapping[str, str]
-    superseded_at: datetime | None
+    superseded_at: datetime | None  # when a newer decision replaced it; None: it holds
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class InForce:
     project: str
     decision_id: int
     report_id: str
-    document: str
-    valid_until: float | None
+    document: str  # the decision's JSON, which the receipt signs
+    valid_until: float | None  # seconds since 1970; None: no end
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,9 @@ class PollView:
     seconds: int = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    # end of the first complete poll: a tag that is new since then was pushed since
     baseline_at: datetime | None = None
-    last_at: datetime | None = None
+    last_at: datetime | None = None  # the last complete poll
     last: Mapping[str, int] | None = None
     problems: tuple[str, ...] = ()
     listed_by: ListedBy = ListedBy()
@@ -103,11 +104,11 @@ class FoundTag:
     registry_id: str
     host: str
     kind: FoundKind
-    webhook: str
+    webhook: str  # the one that lost the event; empty: the registry has none
     repository: str
     tag: str
     digest: str
-    former: str
+    former: str  # digest that the tag named before; empty: unknown
     scan_id: str | None
     found_at: datetime
 

@@ -45,7 +45,7 @@ class CheckView:
     requested_by: str
     created_at: datetime
     ended_at: datetime | None
-    reason: str
+    reason: str  # a slug; empty: it did not fail
     message: str
     failed: int
     incomplete: int

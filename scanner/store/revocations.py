@@ -26,7 +26,7 @@ class RevocationView:
     reason: str
     revoked_by: str
     revoked_at: datetime
-    lifted_by: str
+    lifted_by: str  # empty: active
     lifted_at: datetime | None
 
 
@@ -41,7 +41,7 @@ class AffectedListing:
     digest: str
     verdict: str
     engine: str
-    version: str
+    version: str  # of the engine
 
 
 def parse_revoked(engine: str = "", version: str = "", digest: str = "") -> Revoked:

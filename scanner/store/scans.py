@@ -65,16 +65,16 @@ class Claim:
     scan_id: str
     fence: int
     request: ScanRequest
-    attempt: int
-    lost: int
+    attempt: int  # of the tries; lost workers are counted apart
+    lost: int  # workers that died with it, which is not the image's fault
     trace: str = ""
 
 
 @dataclass(frozen=True)
 class AttemptView:
-    worker: str
+    worker: str  # name of the process
     started_at: datetime
-    ended_at: datetime | None
+    ended_at: datetime | None  # None: it runs, or its worker died
     reason: str
     message: str
 
@@ -86,7 +86,7 @@ class ScanView:
     id: str
     request: ScanRequest
     state: ScanState
-    digest: Digest | None
+    digest: Digest | None  # None: the reference is not resolved yet
     progress: Progress | None
     reason: str
     message: str
@@ -95,8 +95,8 @@ class ScanView:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    supersedes: str | None
-    report_id: str | None
+    supersedes: str | None  # the scan that this one repeats
+    report_id: str | None  # None: no evidence
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class TagMove:
     id: int
     repository: str
     tag: str
-    digest: str
+    digest: str  # what it names from ``seen_at`` on
     seen_at: datetime
     source: str = ""
     previous: str = ""

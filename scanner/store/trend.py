@@ -34,7 +34,7 @@ class Day:
     medium: int
     low: int
     unknown: int
-    fixable: int
+    fixable: int  # findings with a fix, of any severity
 
     @property
     def images(self) -> int:

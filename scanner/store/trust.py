@@ -28,9 +28,9 @@ class RootView:
     """One version of a trust root. ``document`` was validated by its scheme and contains no secret."""
 
     name: str
-    version: int
+    version: int  # a replaced root gets the next one; answers name the version that they used
     scheme: str
-    scope: tuple[str, ...]
+    scope: tuple[str, ...]  # globs over host/repository; empty: every repository
     document: Mapping[str, Any]
     author: str
     created_at: datetime

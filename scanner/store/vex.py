@@ -88,10 +88,10 @@ class StatementView:
 
     status: str
     justification: str
-    impact: str
+    impact: str  # the author's sentence, for not_affected
     author: str
     project: str
-    stated_at: datetime | None
+    stated_at: datetime | None  # None: the document gives no time
     products: int
 
 

@@ -33,11 +33,11 @@ class ListedVulnerability:
     name: str
     severity: Severity
     title: str
-    images: int
+    images: int  # how many the caller can see
     fixable: bool
     fixes: tuple[str, ...] = ()
-    more_fixes: bool = False
-    exploited: bool = False
+    more_fixes: bool = False  # there are more versions than ``fixes`` lists
+    exploited: bool = False  # in CISA's catalogue of known exploited vulnerabilities
     published: datetime | None = None
 
 

@@ -46,8 +46,8 @@ class Upkeep:
 
     settings: Settings
     database: Database
-    slot: str = "0"
-    cancelled: Callable[[], bool] = lambda: False
+    slot: str = "0"  # name of the worker's engine directory
+    cancelled: Callable[[], bool] = lambda: False  # asked between two steps: the worker stops, or lost its lease
 
     @property
     def place(self) -> str:

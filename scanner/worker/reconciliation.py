@@ -91,7 +91,7 @@ class Walk:
     seen: list[list[Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    complete: bool = True
+    complete: bool = True  # False: something could not be listed
     limited: int = 0  # slices in a row whose first request was refused for its rate
     held: bool = False  # the registry asked for the pause that follows
     began: float = 0.0

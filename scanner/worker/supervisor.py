@@ -73,8 +73,8 @@ class _Child:
 
     role: str
     process: subprocess.Popen[bytes]
-    started: float
-    pause: float = 0.5
+    started: float  # monotonic clock: a child that ends at once is started again more slowly
+    pause: float = 0.5  # seconds before the next start
     ready: int | None = None
 
 

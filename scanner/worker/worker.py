@@ -395,12 +395,13 @@ Held = TypeVar("Held")
 class Hold(Generic[Held]):
     """A leased row, with its store's functions: the same for scans and jobs."""
 
-    what: str
+    what: str  # for log lines, such as "scan 4f5e…"
     row: Held
+    # extends the lease
     heartbeat: Callable[[Connection, Held, float, Progress | None], None]
     retry: Callable[[Connection, Held, str, str, float | None], object]
     fail: Callable[[Connection, Held, str, str], None]
-    hand_back: Callable[[Connection, Held], None]
+    hand_back: Callable[[Connection, Held], None]  # returns the row without counting a try
 
 
 def of_scan(claim: scans.Claim) -> Hold[scans.Claim]:

@@ -29,8 +29,8 @@ _MAX_CACHED = 1000
 @dataclass(frozen=True)
 class _CachedCredentials:
     credentials: Credentials = field(repr=False)
-    since: float
-    until: float
+    since: float  # monotonic clock
+    until: float  # monotonic clock
 
 
 class Tokens:
