@@ -18,10 +18,19 @@ def main() -> NoReturn:
             sys.stdout.write(f"dockwarden, version {__version__}\n")
             sys.stdout.flush()
             sys.exit(0)
+    import signal  # not for --version, which is to take no longer than the interpreter
+
+    # While the command line is loaded, Ctrl-C ends the process at once; Python would print the traceback of an import.
+    # Not where it is ignored (nohup, jobs in the background).
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Python would search for cycles after each 700 new objects, and those of modules stay. ``cli`` enables it again.
     gc.disable()
     from scanner.cli import main as command_line
 
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command_line()
     finally:

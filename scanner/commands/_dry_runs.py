@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from scanner.commands._client import Client, objects
 from scanner.errors import RemoteError
+from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 
 _LOOK_SECONDS = 1.0
@@ -89,13 +90,13 @@ def _flip(change: Mapping[str, Any]) -> dict[str, Any]:
 def _shares(run: Mapping[str, Any]) -> list[str]:
     """How much was examined, as sentences."""
     lines = []
-    for member, what in (("images", "images"), ("workloads", "running workloads")):
+    for member, what in (("images", "image"), ("workloads", "running workload")):
         share = run.get(member)
         if not isinstance(share, dict) or share.get("matching") is None:
             continue
-        line = f"{_number(share, 'examined')} of {_number(share, 'matching')} {what} examined"
+        line = f"{_number(share, 'examined')} of {number_of(_number(share, 'matching'), what)} examined"
         others = _number(share, "known") - _number(share, "matching")
-        line += f", the policy does not apply to {others} others" if others > 0 else ""
+        line += f", the policy does not apply to {number_of(others, 'other')}" if others > 0 else ""
         for key, text in (
             ("skipped", "could not be examined: their evidence was removed"),
             ("later", "had no evidence yet on that day"),
@@ -129,9 +130,9 @@ def describe(found: Mapping[str, Any]) -> str:
             lines.append(f"{rule:<32} {project:<20} {counts}")
     if lines:
         lines.append("")
-    lines.append(_flips(found, "image", "images"))
+    lines.append(_flips(found, "image", "image"))
     if isinstance(running, dict) and running.get("examined"):
-        lines.append(_flips(running, "workload", "running workloads"))
+        lines.append(_flips(running, "workload", "running workload"))
     return "\n".join(lines)
 
 
@@ -141,7 +142,7 @@ def _flips(found: Mapping[str, Any], subject: str, what: str) -> str:
     for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
         flips = objects(found.get(member))
         # Everything in the answer may come from an image or a policy text: strip terminal control sequences.
-        lines.append(f"{word}  {len(flips)} {what}")
+        lines.append(f"{word}  {number_of(len(flips), what)}")
         for flip in flips:
             image, project, environment = (
                 shown(str(flip.get(name, ""))) for name in (subject, "project", "environment")
@@ -152,6 +153,10 @@ def _flips(found: Mapping[str, Any], subject: str, what: str) -> str:
             lines.append(f"  {image}{where}  (project {project}) by {named or '-'}")
             reasons = flip.get("reasons")
             lines += [f"      {shown(str(reason))}" for reason in (reasons if isinstance(reasons, list) else [])[:3]]
-    more = f"; not all {what} were simulated (raise --most)" if found.get("truncated") else ""
-    lines.append(f"{found.get('unchanged', 0)} decisions would not change, of {found.get('examined', 0)} {what}{more}")
+    more = f"; not all {what}s were simulated (raise --most)" if found.get("truncated") else ""
+    unchanged, examined = (
+        number_of(_number(found, "unchanged"), "decision"),
+        number_of(_number(found, "examined"), what),
+    )
+    lines.append(f"{unchanged} would not change, of {examined}{more}")
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def _parameters(package: str) -> dict[str, str]:
     # From the second character on: `@angular/core@<12` begins with the @ of its scope.
     name, separator, versions = package[1:].partition("@")
     name = package[:1] + name
-    if not name.strip() or (separator and not versions.strip()):
+    if not name.strip() or (separator and not versions.strip()) or "@" in versions:
         raise UsageError(f"not a package: {package!r}", hint="write NAME, or NAME@RANGE, for example 'log4j@<2.17.1'")
     VersionRange.parse(versions)
     return {"name": name, "version": versions}

@@ -15,7 +15,7 @@ from scanner.store import inventory
 from scanner.store.images import purl_key
 from scanner.store.listings import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import component, image, image_component, image_stack, listing
+from scanner.store.schema import component, image, image_component, image_stack, listing, report
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Holder:
 class HolderRows:
     """The holders of a page. ``truncated``: more versions match than are looked at, so some images may be missing.
 
-    ``incomplete`` is the number of visible images that could not be examined completely: they may hold it too.
+    ``incomplete`` is the number of visible images whose packages could not all be read: they may hold it too.
     """
 
     holders: Page[Holder]
@@ -176,7 +176,12 @@ def _holders(
 
 
 def _incomplete(session: Connection, projects: frozenset[str] | None) -> int:
-    query = sa.select(sa.func.count(sa.distinct(listing.c.digest))).where(listing.c.incomplete > 0)
+    # Of the packages alone: a check or a signature that could not be examined hides no package.
+    query = (
+        sa.select(sa.func.count(sa.distinct(listing.c.digest)))
+        .join(report, report.c.id == listing.c.report_id)
+        .where(sa.not_(report.c.complete))
+    )
     return int(
         session.execute(query if projects is None else query.where(listing.c.project.in_(projects))).scalar_one()
     )
