@@ -80,12 +80,14 @@ def _list(typed: str = "", problems: Sequence[str] = (), wrong: Collection[str] 
         counts = listings.facets(session, who.projects)
         environments = inventory.facets(session, who.projects)["environment"]
         views = saved_views.list_views(session, who.id, PAGE)
+        failed = 0 if counts.verdicts else overview.given_up(session, who.projects)
     if wanted := export.requested_format():
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
         template,
         environments=environments,
+        failed=failed,
         found=found,
         narrowed=narrowed,
         filtered=narrowed != listings.Filter(),

@@ -90,3 +90,16 @@ def test_denied_in_production_is_what_the_gate_says_there(form: Form, api: Api) 
             said.add(name)
     assert names == said
     assert "high" in said or "critical" in said
+
+
+def test_scans_that_failed_are_named_where_there_is_no_image_yet(
+    app: OpenAPI, make_token: Callable[..., str], database: Database, worker: Worker
+) -> None:
+    form = Form(app.test_client(), make_token())
+    assert "so there is nothing to show" not in form.client.get("/overview", headers=form.headers).text
+    with database.session() as session:
+        scans.request(session, ScanRequest("registry.example.com/shop/gone:1", source="api"))
+    worker.fail(ImageError("it is damaged"))
+    for path in ("/overview", "/images"):
+        text = form.client.get(path, headers=form.headers).text
+        assert '1 scan failed, so there is nothing to show. <a href="/scans?state=unrepeated">See why</a>' in text
