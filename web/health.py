@@ -79,6 +79,8 @@ class Readiness:
         self._checks: tuple[Check, ...] = ()
 
     def checks(self, resources: Resources) -> tuple[Check, ...]:
+        # One thread asks, the others wait for its answer: an engine's process for each of many probes would be an
+        # attack.
         with self._lock:
             if time.monotonic() >= self._until:
                 self._checks = (
@@ -130,6 +132,7 @@ def _advisories(resources: Resources) -> Check:
     except ScannerError as error:
         return Check("advisories", False, False, error.reason)
     oldest = datetime.now(UTC) - timedelta(hours=resources.settings.advisories_max_age_hours)
+    # An unknown age is not fresh.
     fresh = all(moment is not None and moment >= oldest for moment in built)
     return Check("advisories", fresh, False, "" if fresh else "advisories_expired")
 
@@ -142,6 +145,7 @@ def _invariants(resources: Resources) -> Check:
             last = jobs.last(session, jobs.INVARIANTS, jobs.ANYWHERE)
     except ScannerError as error:
         return Check("invariants", False, False, error.reason)
+    # Not DEAD or CANCELLED: then nothing was found out, and the next night asks again.
     broken = last is not None and last.state is ScanState.FAILED
     return Check("invariants", not broken, False, last.reason if last is not None and broken else "")
 
@@ -222,6 +226,7 @@ def _advisory_gauges(resources: Resources) -> Iterable[GaugeMetricFamily]:
         name = [line.source.name]
         if line.age is not None:
             age.add_metric(name, line.age.total_seconds())
+        # A source that is imported by hand cannot fail.
         if line.mirror or line.source.failures:
             failures.add_metric(name, line.source.failures)
         if line.source.checked:

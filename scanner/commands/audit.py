@@ -162,11 +162,13 @@ def _write_report(
     *,
     show_all: bool,
 ) -> Exit:
+    # https://no-color.org: set and not empty.
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     titles = {identifier: check.title for identifier, check in catalog.checks().items()}
     shown = AuditSubject(report, titles, catalog.remedies(), color=color, show_all=show_all)
     write(renderer.render_audit(shown), output)
     for name, file in files:
+        # A file is read later and by programs: everything, without colours.
         write(catalog.reports()[name].render_audit(replace(shown, color=False, show_all=True)), file)
     if report.verdict is not Verdict.DENY:
         return Exit.OK
@@ -256,6 +258,7 @@ def _joined_answer(own: ImageAnswer | None, use: ImageUse, mounted: ImageAnswer)
     """Return the answer about a workload's image and an image that it mounts: the worse verdict counts."""
     if own is None:
         own = ImageAnswer(Verdict.ALLOW)
+    # Unknown is not clean: an image without a verdict counts as denied, and as undecided.
     verdict = mounted.verdict or Verdict.DENY
     if verdict is Verdict.ALLOW:
         return own
@@ -266,6 +269,7 @@ def _joined_answer(own: ImageAnswer | None, use: ImageUse, mounted: ImageAnswer)
         for each in (own, mounted)
         if (each.verdict or Verdict.DENY) is Verdict.DENY
     ]
+    # One violation is enough to deny for good; only if every denial is for want of evidence may a later audit allow.
     undecided = worst is Verdict.DENY and all(gaps)
     reasons = own.reasons if own.verdict is worst else ()
     if verdict is worst:
@@ -285,6 +289,7 @@ class _ScannedHere(_ImageAnswers):
         from scanner.scanning import pipeline
 
         tell(f"scanning {image}")
+        # The lane says nothing here: there is no queue in this process.
         request = ScanRequest(image, None, self._settings.engine, Lane.GATE, source="cli")
         try:
             with pipeline.local_services(self._settings) as services:
@@ -371,5 +376,6 @@ def _result_texts(result: CheckResult) -> tuple[str, ...]:
 
 def _messages(reasons: object, verdict: Verdict) -> Iterator[str]:
     items: Sequence[object] = reasons if isinstance(reasons, list) else []
+    # Only reasons of the verdict: a warning does not explain a denial.
     found = (each for each in items if isinstance(each, dict) and each.get("action") == verdict)
     yield from (str(each.get("message", "")) for _, each in zip(range(_REASONS), found, strict=False))

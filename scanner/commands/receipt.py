@@ -91,6 +91,7 @@ def create(
     """
     from scanner.commands import _client
 
+    # Before the server is asked: a receipt is recorded there even if it cannot be written here.
     check_output(output)
     reference = Reference.parse(image)
     client = _client.of(settings, server, token, ca_file)
@@ -99,6 +100,7 @@ def create(
         tell("PENDING  the scan has not finished; try again, or with a longer --wait")
         return Exit.PENDING
     digest = answer.document.get("digest")
+    # A decision without evidence is not signed: the receipt would state that an image was judged which nobody saw.
     if not isinstance(digest, str) or answer.document.get("evidence") is None:
         complain("there is no decision to sign: the scan ended without evidence", hint=f"dockwarden gate {image}")
         return Exit.UNDECIDED
@@ -114,6 +116,7 @@ def create(
     tell(f"{result}  {image}, valid until {until}")
     if found.get("result") == "PASSED":
         return Exit.OK
+    # An older server does not send the member: without it, the safer code.
     return Exit.UNDECIDED if found.get("undecided") is not False else Exit.DENIED
 
 
@@ -228,6 +231,7 @@ def _beside(
     credentials = CredentialStore(settings)
     access = Access(reference.host in settings.insecure_registries, settings.ca_file, named=True)
     with RegistryClient(reference.host, settings, credentials, access, tries=_TRIES) as client:
+        # The tag is resolved once. From here only the digest counts.
         descriptor, _ = client.manifest(reference)
         job = TrustJob(
             reference=reference.at(descriptor.digest),

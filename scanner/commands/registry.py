@@ -309,6 +309,7 @@ def import_(
     if view is None:
         tell(f"{host} was never imported: dockwarden registry import {host} --dry-run")
         return
+    # Each look in a transaction of its own: one that lasts would keep SQLite from writing.
     while wait and not view.state.terminal:
         tell(_import_text(view))
         time.sleep(_LOOK_SECONDS)
@@ -420,6 +421,7 @@ def _repository(host: str, text: str) -> str:
     if not text:
         return ""
     name = text.removeprefix(f"{host}/")
+    # RFC 2606 reserves the name. A host is needed for the grammar; "library/" must not be added as for Docker Hub.
     parsed = Reference.parse(f"registry.invalid/{name}")
     if parsed.repository != name:
         raise UsageError(

@@ -165,6 +165,7 @@ def trust_verify(
     """
     reference = _reference(image, gun, tag, digest)
     plugin = choose(catalog.schemes(), scheme, "signature scheme")
+    # Notary signs names, so a known digest needs no registry: this also answers for images that are gone.
     offline = isinstance(plugin, NameScheme) and (image is None or bool(gun and (tag or digest)) or "@" in image)
     options = TrustOptions(notary_server, gun, require_signers, ca_file)
     question = _question(settings, reference, options, state_dir, insecure_registry, now, offline=offline)
@@ -234,6 +235,7 @@ def trust_inspect(
         for name, found in answers.items():
             click.echo(schemes[name].title)
             click.echo("\n".join(f"  {line}" for answer in found for line in describe(answer).splitlines()) + "\n")
+    # An attestation says something about the image; it does not sign it.
     signatures = [a for found in answers.values() for a in found if not a.predicate_type]
     # A scheme that refuses counts even if another verifies: the image is signed with a key that is not trusted.
     refused = next((a for a in signatures if a.status is TrustStatus.REFUSED), None)
@@ -383,6 +385,7 @@ def _named_roots(settings: Settings, name: str, scheme: str) -> tuple[TrustRoot,
 
 def _root(plugin: TrustScheme, given: str) -> TrustRoot:
     """Return the value of ``--trust``: the text of a file, a key id, or ``tofu``."""
+    # A key id never names a file by accident: it is 64 hexadecimal digits.
     file = Path(given)
     if not file.is_file():
         return TrustRoot("command line", plugin.id, plugin.parse_trust(given.encode(), "--trust"))

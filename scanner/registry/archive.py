@@ -80,6 +80,7 @@ class OciLayout:
             path = directory
             for part in name.split("/"):
                 path = path / part
+                # Each part of the path: a linked directory leads out of the layout as well as a linked file.
                 if path.is_symlink():
                     raise ImageError(
                         f"{name} is a link, and links in a layout are not followed", reason="malformed_archive"
@@ -110,9 +111,12 @@ class OciLayout:
         chosen = [i for i, d in enumerate(found) if tag is None or tag in _names(d)]
         if not chosen:
             raise NotFoundError(f"the layout has no image {tag!r}", hint=_choices(found))
+        # The same image under several tags is one image.
         if len({found[i].digest for i in chosen}) == 1:
             return found[chosen[0]]
         names = {_names(found[i])[:1] for i in chosen}
+        # An index among several entries is an image of its own. Merging it with the others would make one image of
+        # two.
         if len(names) > 1 or any(found[i].media_type in INDEXES for i in chosen):
             raise UsageError(f"the layout has {len(chosen)} images", hint=_choices(found))
         return self._generate_index([items[i] for i in chosen])
@@ -193,6 +197,7 @@ class _Index(Visitor):
         if entry.type is FileType.FILE:
             self.files[entry.path] = (self.reader.offset, entry.size)
         elif entry.type in (FileType.SYMLINK, FileType.HARDLINK):
+            # A symbolic link is relative to its directory, a hard link to the archive's root (POSIX pax, "linkpath").
             base = entry.path.rpartition("/")[0] if entry.type is FileType.SYMLINK else ""
             self.links[entry.path] = os.path.normpath(f"{base}/{entry.link}").lstrip("/")
         return False
@@ -205,6 +210,7 @@ class _Index(Visitor):
         layers).
         """
         name = os.path.normpath(name)
+        # One link, not a chain: a loop of links would not end.
         return self.files[self.links.get(name, name)]
 
 
@@ -285,6 +291,7 @@ def _seekable(path: Path, settings: Settings) -> BinaryIO:
     import gzip
     import tempfile
 
+    # Without a name in the file system: nothing is left when the process is killed.
     plain = tempfile.TemporaryFile(dir=settings.work_dir)  # noqa: SIM115  the caller closes it
     total, limits = 0, settings.limits
     compressed = path.stat().st_size
@@ -292,6 +299,7 @@ def _seekable(path: Path, settings: Settings) -> BinaryIO:
         with file, gzip.GzipFile(fileobj=file) as stream:
             while chunk := stream.read(_CHUNK):
                 total += len(chunk)
+                # The ratio stops a small bomb early; the size alone would let it fill the disk first.
                 if total > limits.image_uncompressed or (
                     total > limits.ratio_after and total > limits.ratio * compressed
                 ):
@@ -315,6 +323,7 @@ def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:
         try:
             index.reader.feed(chunk)
         except ImageError as error:
+            # Only the first piece decides whether it is a tar at all. A fault behind it is the image's.
             if first and not index.reader.entries and error.reason == "malformed_archive":
                 packed = next((name for magic, name in _OTHER_COMPRESSIONS.items() if chunk.startswith(magic)), "")
                 raise UsageError(
@@ -399,10 +408,12 @@ def _as_layout(
     images = _saved_images(layout)
     if not images:
         raise ImageError("manifest.json lists no image", reason="malformed_archive")
+    # Which one a host would run depends on the tag that it is asked for, so none is chosen here.
     if len(images) > 1:
         raise UsageError(f"the archive has {len(images)} images", hint="save one image into one archive")
     ((config_name, names),) = images
     config = layout.read_file(config_name, limits.config)
+    # Names in the archive are not trusted: each file is known by the digest of its bytes from here on.
     places: dict[Digest, str] = {Digest.of(config): config_name}
     layers = []
     for name in names:
@@ -431,5 +442,6 @@ def _measure(layout: OciLayout, name: str, limits: Limits) -> tuple[Digest, int,
             if size > limits.layer_compressed:
                 raise LimitExceeded(f"{name} is larger than {limits.layer_compressed} bytes")
             digest.update(chunk)
+    # By the bytes: manifest.json does not say how a layer is compressed.
     suffix = {TAR_GZIP: ".gzip", TAR_ZSTD: ".zstd"}.get(compression_of(head), "")
     return Digest("sha256:" + digest.hexdigest()), size, _DIFF_TAR + suffix

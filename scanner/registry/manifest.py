@@ -136,11 +136,14 @@ def parse_manifest(data: bytes, descriptor: Descriptor, limits: Limits) -> Manif
     )
     declared = _text(document, "mediaType", "")
     kind = declared or descriptor.media_type
+    # CVE-2021-41190: two readers that trust different places would see two documents.
     if declared and descriptor.media_type in INDEXES | MANIFESTS and declared != descriptor.media_type:
         raise ImageError(f"the manifest declares {declared[:100]!r}, but its descriptor {descriptor.media_type!r}")
     version = document.get("schemaVersion")
+    # Its layers have no diff_ids, and its signature covers a form that no registry stores.
     if version == 1 or "fsLayers" in document:
         raise ImageError("Docker schema 1 manifests cannot be verified", reason="unsupported_media_type")
+    # 2.0 equals 2 in Python, and is no integer for Go.
     if version != 2 or isinstance(version, float):
         raise ImageError("/schemaVersion: must be 2")
     if kind in INDEXES or (not kind and "manifests" in document):
@@ -187,6 +190,7 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
     A descriptor with ``urls`` is refused: the image would choose where we connect to.
     """
     item = parse_members(value, pointer, _DESCRIPTOR)
+    # ``True`` is an int in Python.
     size = item.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
         raise ImageError(f"{pointer}/size: not a valid size")
@@ -284,6 +288,7 @@ def build_image(manifest: Manifest, config: ImageConfig) -> Image:
         raise ImageError(
             f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: readers would see different files"
         )
+    # "No findings" about nothing would look clean.
     if not manifest.layers:
         raise ImageError("the image has no layers", reason="nothing_to_scan")
     made_by = {entry.layer: entry.created_by for entry in config.history if entry.layer is not None}
@@ -300,6 +305,7 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
 
     Raises ImageError with a JSON pointer for a member of the wrong type.
     """
+    # Old builders wrote text that is not valid UTF-8 into labels and history. Only text is mended, never structure.
     loaded = load_untrusted_json(data, limit=limits.config, depth=limits.json_depth, mend_text=True)
     document = parse_members(loaded, "", _CONFIG)
     rootfs = _optional(document, "rootfs", "", ("type", "diff_ids"))

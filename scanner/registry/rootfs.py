@@ -55,6 +55,7 @@ class _Tree:
     def apply(self, index: int, layer: LayerFacts) -> None:
         self._index = index
         self._where.clear()
+        # Before the entries, wherever the whiteouts stand in the archive: they act on lower layers only (layer.md).
         for path in layer.whiteouts:
             self._drop(self._behind_links(path))
         for directory in layer.opaque:
@@ -99,6 +100,7 @@ class _Tree:
 
     def _drop(self, path: str) -> None:
         """Remove a path and everything below it from the merged view."""
+        # Not recursive: a layer may nest directories deeper than Python's stack.
         pending = [path]
         while pending:
             current = pending.pop()
@@ -108,6 +110,7 @@ class _Tree:
         self._children.get(parent, set()).discard(name)
 
     def _hide(self, placed: PlacedFile | None) -> None:
+        # A duplicate within a layer was never in an image; only what another layer brought is hidden.
         if placed is not None and placed.layer != self._index:
             self.hidden.append((placed, self._index))
 
@@ -116,6 +119,7 @@ class _Tree:
         origin = None if path == entry.path else (self._index, entry.path)
         before = self.files.get(path)
         if before is not None and not (before.entry.type is entry.type is FileType.DIRECTORY):
+            # The resolved directories depended on this link.
             if path in self._links:
                 self._links.discard(path)
                 self._where.clear()
@@ -153,6 +157,7 @@ class _Tree:
         known = target.entry
         mode = entry.mode | known.mode
         if (mode, entry.uid, entry.gid) != (known.mode, known.uid, known.gid):
+            # Both names are one file: what one link grants, the other has as well.
             self.files[known.path] = replace(target, entry=replace(known, mode=mode, uid=entry.uid, gid=entry.gid))
         capability = entry.capability or known.capability
         shown = replace(entry, type=FileType.FILE, mode=mode, size=known.size, capability=capability)
@@ -169,6 +174,7 @@ def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...
     ``malformed_image``: a required file could not be read. ``unsupported_os``: packages of another system than
     declared. ``nothing_to_scan``: there are programs or listed packages, but the engine found none, or clearly fewer.
     """
+    # Equal reasons of many layers are one; the order stays.
     found = dict.fromkeys(
         (
             *_indirect(rootfs),
@@ -203,6 +209,7 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
             yield Incomplete("package_db_indirect", f"{path} is a {entry.type}")
         elif entry.link:
             yield Incomplete("package_db_indirect", f"{path} is a hard link to {entry.link[:200]}")
+        # The names of an alias are the same database by design, such as /var/lib/rpm and /usr/lib/sysimage/rpm.
         elif resolved != path and not any(path in alias and resolved in alias for alias in _ALIASES):
             yield Incomplete("package_db_indirect", f"{path} is reached through a link to {resolved[:200]}")
     parts = rootfs.resolve(DPKG_PARTS)
@@ -250,6 +257,7 @@ def _deleted_databases(rootfs: Rootfs) -> Iterator[Incomplete]:
                 "package_db_deleted",
                 f"layer {index} deletes {path[:200]}: its packages remain in the image, but are not listed",
             )
+        # Emptying hides packages as well as deleting, but the file is still there.
         elif placed.entry.size and not any(rootfs.files[found].entry.size for found in now):
             yield Incomplete(
                 "package_db_deleted", f"layer {index} empties {path[:200]}: its packages remain in the image"

@@ -172,6 +172,7 @@ class TarReader:
 
     def close(self) -> None:
         """End the archive. Raises ImageError if it is truncated. Zeros after the end marker are padding."""
+        # POSIX asks for two blocks of zeros; writers fill up to a record of 20 blocks with more.
         if self._zeros > 1 and not any(self._header) and not self._left:
             return
         if self._left or self._header or self._overrides is not _NONE:
@@ -236,9 +237,11 @@ class TarReader:
                 if kind == _SPARSE
                 else f"an entry of unknown type {chr(kind)!r}"
             )
+        # Also entries without data cost memory: a few compressed kilobytes hold millions of them.
         self.entries += 1
         if self.entries > self._limits.layer_entries:
             raise LimitExceeded(f"more than {self._limits.layer_entries} entries")
+        # Used once: headers are for the very next entry.
         over, self._overrides = self._overrides, _NONE
         if over.size is not None:
             size = over.size
@@ -283,6 +286,7 @@ class TarReader:
             raise LimitExceeded(f"a path is too long: {len(name)} bytes")
         if b"\0" in name:
             raise malformed_archive("a path contains a NUL byte")
+        # Linux names are bytes. The escape keeps two different names different.
         path = name.decode("utf-8", "surrogateescape").removeprefix("./").removesuffix("/")
         if not path or path[0] in "./" or "//" in path or "/." in path:
             parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -306,6 +310,7 @@ class TarReader:
             raise malformed_archive("a link has no target")
         if file_type is FileType.SYMLINK:
             return target.decode("utf-8", "surrogateescape")
+        # A hard link names an entry of the archive; some unpackers would take an absolute one for a file of the host.
         if target.startswith(b"/"):
             raise unsafe("a hard link has an absolute path as its target")
         return self._path(target)

@@ -150,6 +150,7 @@ def redecide(
     _hold(session, found.digest, found.repository)
     for one in made:
         _store_decision(session, one, found, report_id, project, None)
+    # A tag is listed once, with the worst verdict of all its environments.
     worst = _worst([one.decision for one in made])
     same_name = sa.and_(listing.c.digest == found.digest, listing.c.repository == found.repository)
     session.execute(listing.update().where(same_name).values(verdict=worst.verdict, undecided=worst.undecided))
@@ -192,6 +193,7 @@ def claim_stale(session: Connection, found: Stale) -> bool:
         verdict.c.repository == found.repository,
         verdict.c.environment == found.environment,
     )
+    # Another worker that renews it has the lock; waiting would only repeat its work.
     query = sa.select(verdict.c.decision_id).where(*key).with_for_update(skip_locked=True)
     return session.execute(query).scalar() == found.decision_id
 
@@ -238,6 +240,7 @@ def renew(
     report_id = _store_report(session, found, evidence)
     own, in_force = _engine_of(found), _engine_in_force(session, found)
     decides = in_force is not None and own in ("", "both", in_force)
+    # A re-match changes vulnerabilities, seldom packages: writing all links again would be most of its time.
     if _components(former) == _components(found):
         _change_findings(session, former, found)
     else:
@@ -396,6 +399,7 @@ class _Links:
     @classmethod
     def of(cls, item: ImageReport) -> _Links:
         vulnerabilities = [v for e in item.engines for v in e.vulnerabilities]
+        # A vulnerability may name a package that the engine did not list: its row is needed for the link.
         packages = [Component(v.purl, v.package, v.installed_version, "") for v in vulnerabilities]
         packages += [c for e in item.engines for c in e.components]  # with more data, so they replace the former
         return cls({purl_key(c.purl): _component_row(c) for c in packages}, vulnerabilities)
@@ -429,6 +433,7 @@ def _link(
     component_ids: Mapping[str, int],
     vulnerability_ids: Mapping[str, int],
 ) -> set[tuple[int, int]]:
+    # Replaced as a whole: a package that the newer engine no longer sees must not keep its findings.
     session.execute(finding.delete().where(finding.c.image_id == image_id))
     session.execute(image_component.delete().where(image_component.c.image_id == image_id))
     own = sorted(component_ids[key] for key in links.components)
@@ -457,6 +462,7 @@ def bounded_key(text: str, size: int) -> str:
     """
     if len(text) <= size and text.isascii() and "\0" not in text:
         return text
+    # Measured as it will be stored, without NUL and half surrogates.
     kept = SafeText().process_bind_param(text, None) or ""
     data = kept.encode()
     if len(data) <= size:
@@ -516,6 +522,7 @@ def _shared_ids(
 def _ids(session: Connection, table: sa.Table, column: sa.ColumnElement[Any], keys: Iterable[str]) -> dict[str, int]:
     wanted = list(keys)
     found: dict[str, int] = {}
+    # Databases limit the parameters of a statement (SQLite: 32,766).
     for start in range(0, len(wanted), _CHUNK):
         rows = session.execute(sa.select(column, table.c.id).where(column.in_(wanted[start : start + _CHUNK])))
         found.update((row[0], row[1]) for row in rows)

@@ -217,6 +217,7 @@ def container(
         memory_reservation=host.get("MemoryReservation").integer() or None,
         cpus=_cpus(host),
         cpu_shares=host.get("CpuShares").integer(),
+        # 0 and -1 both mean no limit.
         pids_limit=max(0, host.get("PidsLimit").integer() or 0),
         restart=host.at("RestartPolicy", "Name").text() or "no",
         restart_max_retries=host.at("RestartPolicy", "MaximumRetryCount").integer(),
@@ -257,6 +258,7 @@ def _host_of(workload: Workload, name: str, by_name: Mapping[str, Workload]) -> 
     """Return the mode of a namespace: ``host`` also if the container that it is joined with uses the host's."""
     own: str | None = getattr(workload, name)
     mode = own
+    # A saved file may join containers in a circle.
     for _ in range(_MOST_JOINED):
         if mode is None or not mode.startswith("container:"):
             break
@@ -273,6 +275,7 @@ def _cpus(host: Node) -> float | None:
     nano, quota = host.get("NanoCpus").integer() or 0, host.get("CpuQuota").integer() or 0
     if nano:
         return nano / 1e9
+    # The kernel's default period is 100 ms.
     return quota / (host.get("CpuPeriod").integer() or 100_000) if quota > 0 else 0.0
 
 
@@ -317,6 +320,7 @@ def _requested_mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str,
     for each in host.get("Mounts").items():
         if each.get("Target").text() not in made:
             yield _request(each)
+    # Once the container is created, ``Mounts`` has these volumes by their own names.
     if not made:
         for text in host.get("VolumesFrom").texts():
             yield Mount("volume", "*", text, text.endswith(":ro"), volume_type="volumes_from")
@@ -432,6 +436,7 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         replicas=spec.at("Mode", "Replicated", "Replicas").integer(),
         update=_strategy(spec.get("UpdateConfig")),
         rollback=_strategy(spec.get("RollbackConfig")),
+        # Swarm resolves the tag when the service is updated, and every task runs that digest.
         running_digest=f"{image.rpartition(':')[0] or image}@{pinned}" if pinned else "",
         origin=NodeOrigin(node, _SERVICE_PATHS, {"task": task, "container": inner}),
     )
@@ -473,6 +478,7 @@ def _service_ports(spec: Node) -> Iterator[PortBinding]:
 def _service_networks(spec: Node, task: Node, known: Mapping[str, Network]) -> Iterator[Network]:
     for each in [*task.get("Networks").items(), *spec.get("Networks").items()]:
         target = each.get("Target").text() or ""
+        # The id alone, if the file has no network: the check that needs the driver then says that it is not known.
         yield known.get(target) or Network(target)
 
 

@@ -113,6 +113,7 @@ class MarathonApps(WorkloadSource):
     def recognises(self, document: Document) -> bool:
         """See ``WorkloadSource.recognises``."""
         value = document.value
+        # The first hundred are enough to know the kind; the list may be as long as the file allows.
         values = value if isinstance(value, list) else [value]
         return any(_is_app(each) or _is_group(each) or _is_answer(each) for each in values[:100])
 
@@ -149,11 +150,13 @@ def _workloads(node: Node, parent: str, depth: int) -> Iterator[Workload]:
         node = node.get("app")
     if _is_group(node.value):
         name = _join_path(parent, node.get("id").text() or "")
+        # Skipping pods would show a group as clean although part of it was not looked at.
         if node.get("pods").items():
             raise node.get("pods").error("is not supported: only apps are read, remove the pods")
         for child in [*node.get("apps").items(), *node.get("groups").items()]:
             yield from _workloads(child, name, depth + 1)
     elif _is_app(node.value):
+        # The Mesos containerizer without a Docker image runs a command of the host.
         if node.get("container").mapping().get("docker").value is not None:
             yield _app(node, parent)
     else:
@@ -209,6 +212,7 @@ def _app(node: Node, parent: str) -> Workload:
         ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
         # Marathon always sets a memory limit; its default is 128 MiB.
         memory=capped_number((128 if memory is None else memory) * _MIB),
+        # Marathon's default is 1.
         cpus=node.get("cpus").number() or 1.0,
         cpu_shares=_whole_number(_last(options, "cpu-shares", "c")),
         pids_limit=_whole_number(_last(options, "pids-limit")),
@@ -237,12 +241,14 @@ def _app(node: Node, parent: str) -> Workload:
 def _command_of(checks: Sequence[Node]) -> str | None:
     """Return the command of the health checks if all of them are commands; it may be one that cannot fail."""
     commands = [each.at("command", "value").text() for each in checks if each.get("protocol").text() == "COMMAND"]
+    # With another kind beside it, a command that cannot fail does no harm.
     return commands[0] if commands and len(commands) == len(checks) else None
 
 
 def _parameters(docker: Node) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for each in docker.get("parameters").items():
+        # Marathon passes ``--key=value`` on; both ways of writing it work.
         key = (each.get("key").text() or "").lstrip("-")
         found[key] = (*found.get(key, ()), each.get("value").text() or "")
     return found
@@ -260,6 +266,7 @@ def _said_by(docker: Node) -> dict[str, tuple[str, ...]]:
 
 
 def _last(options: Mapping[str, tuple[str, ...]], *names: str) -> str | None:
+    # As Docker: of a repeated option the last one counts.
     return next((options[name][-1] for name in names if options.get(name)), None)
 
 
@@ -305,6 +312,7 @@ def _mounts(container: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator
         elif each.get("secret").value is not None:
             yield Mount("secret", target, each.get("secret").text() or "", True)
         else:
+            # A relative host path is in the task's sandbox, which is no path of the host.
             bind = bool(host) and (host or "").startswith("/")
             yield Mount(
                 "bind" if bind else "volume", target, host or "", read_only, volume_type="hostPath" if bind else ""
@@ -341,6 +349,7 @@ def _ports(
 def _variables(node: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[Variable]:
     for key, value in node.get("env").members():
         if isinstance(value.value, dict):
+            # An object refers to an entry of ``secrets``; its value is not in the app.
             yield Variable(key, "", "secret")
         else:
             yield Variable(key, value.text() or "")

@@ -99,6 +99,7 @@ class RevocationIn(Body):
 
     @model_validator(mode="after")
     def _one_thing(self) -> RevocationIn:
+        # An engine without a version would also revoke the versions that repair it.
         if (self.engine is None) != (self.version is None) or (self.engine is None) == (self.digest is None):
             raise ValueError("give engine and version, or digest")
         return self
@@ -270,6 +271,7 @@ def resting(path: RevocationPath, query: RestingQuery) -> Response:
     """Read a revocation and the decisions that are based on it"""
     with resources().database.read() as session:
         found = revocations.get(session, str(path.revocation_id))
+        # One more than asked for tells whether there are more, without counting all.
         names = revocations.affected_listings(session, found.what, principal().projects, limit=query.limit + 1)
     items = [
         RestingOut(

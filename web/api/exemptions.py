@@ -136,6 +136,7 @@ def index(query: ExemptionQuery) -> Response:
             states=query.state,
             project=query.project,
             subject=query.subject,
+            # By the database's clock, which also ends exemptions.
             ends_before=None if within is None else moment(session) + timedelta(days=within),
             cursor=query.cursor,
             limit=query.limit,

@@ -315,6 +315,8 @@ def get(path: ImagePath) -> Response:
         _, found = listings.newest_report(session, path.digest, principal().projects)
         names = listings.names(session, path.digest, principal().projects)
         row = gate.current_decision(session, path.digest, "", None, principal().projects)
+        # Looked up now, not taken from the evidence: a later scan may be the first to know the base, or its tag may
+        # have moved.
         known = _bases(session, found)
     parts = [
         PlatformImage(
@@ -328,6 +330,8 @@ def get(path: ImagePath) -> Response:
             labels=dict(item.image.config.labels),
             engines=[f"{engine.engine} {engine.version}" for engine in item.engines],
             **_system(item),
+            # What an engine left out counts like what we could not read: a client that looks for gaps must not have
+            # to know who found them.
             incomplete=[*item.incomplete, *(gap for engine in item.engines for gap in engine.incomplete)],
             base=_base(known[item.image.digest]),
         )
@@ -347,6 +351,7 @@ def get(path: ImagePath) -> Response:
 
 
 def _system(item: ImageReport) -> dict[str, Any]:
+    # With two engines, one may not know the distribution.
     known = next((engine.coverage for engine in item.engines if engine.coverage.os_family), None)
     system = known.system if known else ""
     return {"system": system, "end_of_life": known.os_end_of_life if known else None}
@@ -367,6 +372,7 @@ def findings(path: ImagePath, query: FindingQuery) -> Response:
         and (not query.status or one.vulnerability.status in query.status)
         and query.disputed in (None, one.disputed)
     ]
+    # A total order, because the cursor is a position in it and every page sorts anew.
     chosen.sort(key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id))
     items, cursor = _slice(chosen, query)
     return answer(FindingPage(items=items, next_cursor=cursor))
@@ -430,6 +436,7 @@ def checks(path: ImagePath) -> Response:
 
 
 def _check(image: str | None, result: CheckResult, base: BaseImage | None) -> CheckOut:
+    # Evidence outlives checks. One of another version that has no class any more is shown with what was stored.
     check = catalog.checks().get(result.check)
     outcome = result.outcome
     remedy = outcome.remedy if isinstance(outcome, Failed) and outcome.remedy else check.remedy if check else ""
@@ -472,6 +479,7 @@ def layers(path: ImagePath) -> Response:
 def decisions(path: ImagePath, query: PageQuery) -> Response:
     """List all decisions about the image, newest first"""
     with resources().database.read() as session:
+        # Only for its 404. An empty page would not tell a digest without decisions from one of another project.
         listings.newest_report(session, path.digest, principal().projects)
         page = listings.decisions(session, path.digest, principal().projects, cursor=query.cursor, limit=query.limit)
     items = [
@@ -506,6 +514,7 @@ def report(path: ImagePath, query: ReportQuery) -> Response:
     renderer = catalog.reports()[_format(query.format)]
     text = renderer.render(ReportSubject(found, parse_decision(row.document) if row else None))
     file = f"{Digest(path.digest).short}.{renderer.extension}"
+    # A download: an HTML report quotes the image's own texts and must not open as a page of this origin.
     headers = {"Content-Disposition": f'attachment; filename="{file}"'}
     return Response(text, headers=headers, content_type=f"{renderer.media_type}; charset=utf-8")
 

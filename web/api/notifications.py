@@ -205,6 +205,7 @@ def show_channel(found: channels.ChannelView) -> ChannelOut:
 
 
 def show_subscription(found: channels.SubscriptionView) -> SubscriptionOut:
+    # The view's ``channel`` is a name; the API's is an id, so that a channel can be renamed.
     special = ("id", "channel", "channel_name", "kinds")
     values = {name: getattr(found, name) for name in SubscriptionOut.model_fields if name not in special}
     return SubscriptionOut(

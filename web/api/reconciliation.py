@@ -205,11 +205,13 @@ def poll(path: RegistryPath) -> Response:
 def found(path: RegistryPath, query: PageQuery) -> Response:
     """List pushes and tags that polls found, newest first"""
     with resources().database.read() as session:
+        # For its 404: a registry of another project must look like none.
         view = registries.get(session, str(path.registry_id), principal().projects)
         page = reconciliation.list_found_tags(
             session,
             principal().projects,
             registry_id=view.id,
+            # Not what an import found: those are the whole registry, and their scans are listed as such.
             kinds=(FoundKind.LOST, FoundKind.UNANNOUNCED, FoundKind.FIRST),
             cursor=query.cursor,
             limit=query.limit,
@@ -269,6 +271,7 @@ def _poll(found: reconciliation.PollView, run: jobs.JobView | None) -> PollOut:
         exclude=list(found.exclude),
         list_by=found.list_by.value,
         last_at=found.last_at,
+        # A result that an older version stored lacks newer counts.
         last=PollCounts(**{name: counts.get(name, 0) for name in PollCounts.model_fields}) if counts else None,
         problems=list(found.problems),
         listed_by=_listed_by(found.listed_by),

@@ -170,6 +170,7 @@ def scan_now() -> Response:
         return make_response(_list(text[:1024], refused.problems, {"image"}), 422)
     with resources().database.read() as session:
         project = scan_use_cases.project_of(session, principal(), None, reference)
+    # The rate limit of the API counts here as well; a script could use the form.
     take_scan(project)
     wanted = ScanRequest(
         str(reference),
@@ -182,6 +183,7 @@ def scan_now() -> Response:
     )
     with resources().database.session() as session:
         ticket, _ = scan_use_cases.request(session, principal(), wanted)
+    # After the commit: a worker that is faster would find no row.
     if ticket.created:
         queue.enqueue(resources().celery, ticket.scan_id, wanted.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
@@ -202,6 +204,7 @@ def one(digest: str) -> str:
         history = listings.decisions(
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
+        # Only what the tab shows is read: an image with many decisions has a long history.
         moves = _tag_history(session, names, projects) if tab == "history" else {}
         receipts = receipt_rows(session, digest, projects) if tab == "receipts" else ()
         decided_in = stored_receipts.repositories(session, digest, projects) if tab == "receipts" else ()
@@ -223,6 +226,7 @@ def one(digest: str) -> str:
         moves=moves,
         steps=_steps(decision),
         receipts=receipts,
+        # For the commands on the page, which are copied to other machines.
         server_url=(resources().settings.public_url or request.host_url).rstrip("/"),
         decided_in=decided_in,
         decision=decision,
