@@ -210,7 +210,7 @@ TESTED_IN = {
     "scanner/checks/_secret_shapes.py": "tests/scanner/checks/image/test_embedded_secrets.py",
     "scanner/checks/_secrets.py": "tests/scanner/checks/image/test_embedded_secrets.py",
     "scanner/checks/_shells.py": "tests/scanner/checks/test_history.py",
-    "scanner/checks/_variables.py": "tests/scanner/checks/test_history.py",
+    "scanner/model/secret_variables.py": "tests/scanner/checks/test_history.py",
     "scanner/checks/_workloads.py": "tests/scanner/checks/workload/test_containers.py",
     "scanner/checks/_writes.py": "tests/scanner/checks/test_history.py",
     "scanner/checks/base.py": "tests/test_house.py",

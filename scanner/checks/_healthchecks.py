@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scanner.model.secret_arguments import redact
 from scanner.patterns import lazy
 
 # Commands that always succeed, alone or in a shell.
@@ -17,7 +18,7 @@ def why_useless(command: str) -> str:
     """Return why a healthcheck's command says nothing, as a sentence. Empty: it can fail."""
     command = command.strip()
     if not command or _TRIVIAL.fullmatch(command):
-        return f"the healthcheck can never fail: {command or 'empty'}"
+        return f"the healthcheck can never fail: {redact((command,))[0] or 'empty'}"
     if _HIDES.search(command.rstrip(_AFTER)):
-        return f"the healthcheck hides its own failure: {command}"
+        return f"the healthcheck hides its own failure: {redact((command,))[0]}"
     return ""

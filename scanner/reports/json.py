@@ -12,6 +12,7 @@ import orjson
 from scanner.model.decision import Change, Decision, Reason, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.scan import ScanReport
+from scanner.model.secret_arguments import without_secrets
 from scanner.patterns import lazy
 from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject
 
@@ -67,7 +68,7 @@ def parse_decision(text: str | bytes) -> Decision:
 
 
 def audit_document(audit: AuditReport) -> dict[str, Any]:
-    """Return an audit as JSON values. Values of environment variables are omitted: they can be secrets."""
+    """Return an audit as JSON values. Values of environment variables, and secrets in command lines, are omitted."""
     return {
         "targets": list(audit.targets),
         "policy": audit.policy,
@@ -80,7 +81,7 @@ def audit_document(audit: AuditReport) -> dict[str, Any]:
 
 def _workload_document(report: WorkloadReport) -> dict[str, Any]:
     place = report.workload.place()
-    workload = report.workload.facts()
+    workload = without_secrets(report.workload).facts()
     # Names only: a Compose file or pod spec often holds passwords as values, and reports are uploaded to CI systems.
     workload["environment"] = [{"name": v.name, "origin": v.origin} for v in report.workload.environment]
     image = report.image

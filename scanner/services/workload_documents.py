@@ -1,8 +1,8 @@
 """The JSON form of a workload, for reports to a server and for the store.
 
 ``document`` serialises, ``workload`` parses and validates. Values of environment variables are removed, because they
-may be secrets; the document says only whether a value looked like one. It also contains the place (file and line) of
-each field.
+may be secrets; the document says only whether a value looked like one. Secrets in command lines are replaced. It also
+contains the place (file and line) of each field.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from scanner.checks._variables import is_secret
 from scanner.errors import UsageError
+from scanner.model.secret_arguments import redact, without_secrets
+from scanner.model.secret_variables import is_secret
 from scanner.model.untrusted import clean_text
 from scanner.model.validation import plain_message
 from scanner.model.workload import Origin, Place, Variable, Workload
@@ -50,7 +51,7 @@ def document(workload: Workload) -> dict[str, Any]:
 
     Places in standard input are omitted: nobody can look them up, and a shifted line would count as a change.
     """
-    told = replace(workload, environment=tuple(map(_without_value, workload.environment)))
+    told = replace(without_secrets(workload), environment=tuple(map(_without_value, workload.environment)))
     found = {
         each.name: _plain_value(value)
         for each in fields(told)
@@ -74,11 +75,35 @@ def encode(found: Mapping[str, Any]) -> bytes:
 
 
 def without_values(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the document without values of variables, in case an agent sends them: they must not be stored."""
+    """Return the document without values of variables and secrets in command lines, in case an agent sends them: they
+    must not be stored.
+    """
+    found = {**found, **dict(_redacted_members(found))}
     variables = found.get("environment")
     if not isinstance(variables, list) or not any(isinstance(v, dict) and v.get("value") for v in variables):
         return found
     return {**found, "environment": [_without_variable_value(v) if isinstance(v, dict) else v for v in variables]}
+
+
+def _redacted_members(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the members with command lines. What is of another type is refused later, by ``workload``."""
+    for name in ("command", "arguments", "healthcheck_test"):
+        if _is_texts(words := found.get(name)):
+            yield name, list(redact(words))
+    if _is_texts(lines := found.get("processes")):
+        yield "processes", [redact((line,))[0] for line in lines]
+    probes = found.get("probes")
+    if isinstance(probes, list):
+        yield "probes", [_redacted_probe(each) if isinstance(each, dict) else each for each in probes]
+
+
+def _redacted_probe(probe: Mapping[str, Any]) -> Mapping[str, Any]:
+    command = probe.get("command")
+    return {**probe, "command": list(redact(command))} if _is_texts(command) else probe
+
+
+def _is_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _without_variable_value(variable: Mapping[str, Any]) -> dict[str, Any]:

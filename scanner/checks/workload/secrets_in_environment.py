@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from scanner.checks._variables import is_secret
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.secret_variables import is_secret
 from scanner.model.workload import Variable, Workload
 
 _MOST_PLACED = 200  # each has its place looked up by name

@@ -414,6 +414,26 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
             service("environment: {KEYBOARD: de, AUTHOR: me, MONKEY: banana}"),
         ],
     ),
+    "secrets-in-arguments": (
+        [
+            service("command: app --password=hunter2x"),
+            service("command: [app, --db-password, hunter2x]"),
+            service("entrypoint: [sh, -c, 'mysqldump -uroot -phunter2x shop']"),
+            service("healthcheck: {test: [CMD, curl, -u, 'me:hunter2x', 'http://localhost/']}"),
+            pod(container="args: ['--dsn=postgres://u:hunter2x@db/x']"),
+            pod(container="command: [env, TOKEN=hunter2x, app]"),
+            pod(container="livenessProbe: {exec: {command: [redis-cli, -a, hunter2x, ping]}}"),
+            swarm(inner={"Args": ["--requirepass", "hunter2x"]}),
+            container(Config={"Cmd": ["app", "--apiKey=hunter2x"]}),
+        ],
+        [
+            service("command: app --password-file=/run/secrets/x --auth=jwt --max-tokens=100"),
+            service("entrypoint: [sh, -c, 'app --token $$TOKEN --password=\"$$(cat /run/secrets/x)\"']"),
+            pod(container="args: ['--password=$(PASSWORD)', '--tls-secret', 'shop/tls']"),
+            pod(container="command: [docker, run, -p, '8080:80', nginx]"),
+            pod(),
+        ],
+    ),
     "service-account-token": (
         [pod(), pod("serviceAccountName: app")],
         [
