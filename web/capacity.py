@@ -199,11 +199,14 @@ class Pool:
         """Return the application's answer. Raises Busy."""
         if self._open >= self._kind.threads + self._kind.waiting:
             raise Busy
+        # Threads are started when they are needed: a quiet server has few.
         if self._threads < self._kind.threads and self._busy >= self._threads:
             self._threads += 1
             threading.Thread(target=self._work, name=f"{self._kind.name}-{self._threads}", daemon=True).start()
         loop = asyncio.get_running_loop()
         job = _Job(environ, loop.create_future(), loop, loop.create_future(), send)
+        # Only a queued request may be refused for waiting too long. One that has begun is answered, however long it
+        # takes.
         queued = self._busy >= self._kind.threads
         self._open += 1
         self._add_job(job)
@@ -254,6 +257,7 @@ class Pool:
                 continue
             answer = None
             try:
+                # Its client has gone while it was queued: nobody would read the answer.
                 if not job.gone.is_set():
                     job.started = True
                     answer = _run(self._app, job, None if FAILURE in job.environ else Later(self.busy))

@@ -30,6 +30,8 @@ MANAGERS = (
         frozenset(
             ("install", "upgrade", "dist-upgrade", "full-upgrade", "safe-upgrade", "build-dep", "satisfy", "reinstall")
         ),
+        # In one instruction: a cached "update" layer would install old versions, and a later "rm" removes nothing
+        # from it.
         "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*",
     ),
     Manager(
@@ -105,6 +107,7 @@ CACHES = (
     _cache(
         "apt",
         "/var/lib/apt/lists",
+        # Not "lock" and "partial", which the base image brings and which are empty.
         r"var/lib/apt/lists/[^/]+_(?:Packages|Sources|InRelease|Release|Translation|Contents|Commands|Components|dep11|icons)",
         _APT,
     ),

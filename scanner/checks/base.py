@@ -177,6 +177,7 @@ class Check(ABC):
         if isinstance(outcome, Passed):
             return self.judged(outcome.tolerated, parameters)
         if isinstance(outcome, Failed):
+            # Both lists again: a stricter policy may not accept what the former one tolerated.
             return self.judged((*outcome.evidence, *outcome.tolerated), parameters)
         return outcome
 

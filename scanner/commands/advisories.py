@@ -83,6 +83,7 @@ def show_status(settings: Settings, format_: str) -> Exit:
         click.echo("\n".join(text for line in lines for text in _text(line)))
         for name, status in others.items():
             click.echo(f"{name}: " + ", ".join(f"{key} {value}" for key, value in status.items() if value))
+    # The vulnerability database. The feeds only add to it, so their age does not decide.
     first = lines[0]
     if first.status is None:
         complain(

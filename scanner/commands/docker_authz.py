@@ -83,6 +83,7 @@ def docker_authz(
     options = _engine_gate.Options(name or sockets.gethostname(), environment, grace, fail_open, builds, swarm)
     gate = _engine_gate.EngineGate(options, _Docker(), ask)
     _prepare(socket)
+    # After the socket's directory is there; dockerd reads the file at its start and connects at the first call.
     if discovery is not None:
         _discover(discovery, socket)
     asyncio.run(_until_signal(gate, socket))
@@ -137,6 +138,7 @@ async def _until_signal(gate: Any, socket: Path) -> None:
     try:
         await _engine_gate.serve(gate, str(socket), ready, stop)
     finally:
+        # dockerd would wait for a plugin whose file is there and whose process is gone.
         socket.unlink(missing_ok=True)
 
 
@@ -167,6 +169,7 @@ class _Docker:
         from requests.exceptions import RequestException
 
         try:
+            # Named, so that no request is spent on asking for the version. What is read has been there since 1.24.
             client: Any = docker.APIClient(**kwargs_from_env(), version="1.24", timeout=_ENGINE_SECONDS)
             try:
                 inspect = {

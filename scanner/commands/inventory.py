@@ -108,6 +108,7 @@ def list_workloads(
     from scanner import catalog
     from scanner.commands import _client
 
+    # A misspelt check would match nothing and look like good news.
     if check and check not in catalog.workload_checks():
         raise UsageError(f"not a check of workloads: {check!r}", hint="dockwarden checks lists them")
     client = _client.of(settings, server, token, ca_file)
@@ -161,6 +162,7 @@ class _Agent:
         try:
             _, answer = self._client.post("/api/v1/inventory", body)
         except ScannerError as error:
+            # The server's hint is about its own setting, which the person at this host may not change.
             if error.reason == "too_large":
                 error.hint = "report each namespace or host as a source of its own: --name"
             raise
@@ -185,6 +187,7 @@ class _Agent:
                     raise
                 failures += 1
                 complain(str(error), error.hint)
+            # Doubled, so that a thousand agents do not hinder a server that comes back.
             pause = float(seconds) if not failures else min(_MAX_PAUSE, max(5.0, seconds) * 2 ** min(failures - 1, 10))
             self._stop.wait(pause)
         return Exit.OK

@@ -171,6 +171,7 @@ class _Memory:
 
     def __init__(self, settings: Settings, state: str) -> None:
         self._parent = settings.home / "cache" / "clair"
+        # Another Clair, or another state of this one, has indexed nothing of what we remember.
         key = hashlib.sha256(f"{configured_url(settings)}\n{state}".encode()).hexdigest()[:32]
         self._directory = self._parent / key
 
@@ -178,6 +179,7 @@ class _Memory:
         return (self._directory / digest.hex).exists()
 
     def add(self, digest: Digest) -> None:
+        # A full disk costs another indexing, not the scan.
         with contextlib.suppress(OSError):
             if not self._directory.exists():
                 self._forget_others()
@@ -214,6 +216,7 @@ class Updates:
 
         Clair records an update only if it changed something, so the newest one is the time of the last change.
         """
+        # An Alpine image is not up to date because Debian's advisories came today.
         concerned = [date for name, date in self._dates.items() if not system or _clair_updaters.concerns(name, system)]
         digest = Digest.of("\n".join(f"{n} {d.isoformat()}" for n, d in sorted(self._dates.items())).encode())
         newest = max(concerned, default=None)
@@ -269,6 +272,7 @@ class Reader:
         return EngineReport(
             engine="clair",
             version=version,
+            # It runs on another machine, so its program cannot be measured, nor revoked by digest.
             binary=None,
             advisories=updates.status(family if updates.cover(family) else ""),
             coverage=coverage,
@@ -312,6 +316,7 @@ class Reader:
         if not name:
             raise EngineError("Clair's report has a package without a name", reason="scanner_output_invalid")
         source = _dict(package.get("source"))
+        # A package without a place still counts: leaving it out would hide its vulnerabilities.
         for place in self._environments.get(key) or [{}]:
             database = as_text(place.get("package_db"), _TEXT)
             scanner, _, path = database.partition(":")

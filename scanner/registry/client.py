@@ -74,6 +74,7 @@ class RegistryClient:
     ends: float = float("inf")  # time.monotonic() value after which no request starts or continues
 
     def __post_init__(self) -> None:
+        # docker.io is the name in references; its API answers at another host.
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
         self._base = f"{'http' if self.access.insecure else 'https'}://{address}"
         self._http = http_client(
@@ -116,6 +117,7 @@ class RegistryClient:
             raise ImageError(
                 f"{self.host} sent content that does not match {reference.digest}", reason="digest_mismatch"
             )
+        # Without parameters such as a charset, which some registries append.
         media_type = response.headers.get("Content-Type", "").split(";")[0].strip()
         return Descriptor(media_type, reference.digest or Digest.of(data), len(data)), data
 
@@ -206,6 +208,7 @@ class RegistryClient:
                     path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what="referrers"
                 )
             except NotFoundError:
+                # A missing later page may hold the newest signature, so this is no end of the list.
                 if found or len(pages) > 1:
                     raise RemoteError(f"{self.host} is missing a page of referrers that it linked to") from None
                 return self._tagged_referrers(reference, digest, artifact_type)
@@ -223,6 +226,7 @@ class RegistryClient:
         """Read the referrers tag, the fallback for registries without the API (distribution-spec, referrers tag
         schema).
         """
+        # 64 characters, as the specification truncates: a tag may have 128, a sha512 digest has that many alone.
         fallback = Reference(reference.host, reference.repository, f"{digest.algorithm}-{digest.hex[:64]}")
         try:
             _, data = self.manifest(fallback)
@@ -290,6 +294,7 @@ class RegistryClient:
         link = answer.link("next")
         target = split_address(link, self._base + path) if link else None
         following = ""
+        # Our credentials go along, so a page on another host is not asked for.
         if target is not None and target.netloc == urlsplit(self._base).netloc:
             following = target.path + (f"?{target.query}" if target.query else "")
         kept = tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()

@@ -145,6 +145,7 @@ class _Probe:
 
     def _probe_plain_http(self, connect: Callable[[], socket]) -> tuple[PlainFact, ...]:
         found = [_plain_answer(connect, self._name, self._port)]
+        # Clients that are told "http" try 80 when https is expected at 443; other ports have no such neighbour.
         if self._default_port and self._port == 443:
             try:
                 at_80 = self._time_limited(connector(self._name, 80, self._reach, timeout=_CONNECT))
@@ -170,6 +171,7 @@ class _Probe:
         )
 
     def _ask_registry(self, facts: RegistryFacts, registry: _Registry, secure: bool) -> RegistryFacts:
+        # Nothing else is asked of a server that does not answer this: each further request would cost its time limit.
         front = self._try(lambda: registry.send("GET", "/v2/"))
         if isinstance(front, Incomplete):
             access = AccessFacts(front, front, front, front, self.repository)
@@ -219,6 +221,7 @@ class _Probe:
 
     def _client(self) -> RegistryClient:
         """A client as a scan uses it: verified TLS (or the plain HTTP that is configured), with credentials."""
+        # No pauses: the probe has a time limit of its own, and a registry that asks to wait is answered "unknown".
         return RegistryClient(self.host, self.settings, self.credentials, self.way, sleep=lambda seconds: None)
 
     def _pull(self, registry: _Registry, repository: str, front: Answer) -> Access | Incomplete:
@@ -238,6 +241,7 @@ class _Probe:
     def _push(self, registry: _Registry, repository: str) -> Access | Incomplete:
         name = repository or NOWHERE
         answer = registry.anonymously("POST", f"/v2/{name}/blobs/uploads/", f"repository:{name}:pull,push")
+        # An upload that has begun is enough to know; no byte is sent.
         if answer.status in (201, 202):
             registry.cancel(answer, f"repository:{name}:pull,push")
             return Access.ALLOWED
@@ -245,6 +249,7 @@ class _Probe:
 
     def _delete(self, registry: _Registry, repository: str, front: Answer) -> Access | Incomplete:
         name = repository or NOWHERE
+        # A digest that nothing has: if the registry allows it, nothing is lost.
         answer = registry.anonymously("DELETE", f"/v2/{name}/manifests/{NO_DIGEST}", f"repository:{name}:delete")
         if answer.status in (200, 202):
             return Access.ALLOWED
@@ -277,6 +282,7 @@ class _Probe:
         if isinstance(answer, Incomplete):
             legacy = answer
         else:
+            # A web page for every address answers 200 as well.
             legacy = answer.status == httpx.codes.OK and "html" not in answer.headers.get("Content-Type", "")
         return SoftwareFact(product, version, legacy)
 

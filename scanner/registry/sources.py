@@ -88,6 +88,7 @@ class Source(ABC):
         """
         data = self.document(descriptor, self.settings.limits.manifest)
         manifest = parse_manifest(data, descriptor, self.settings.limits)
+        # The specification allows nesting; no runtime follows it, and it would have no end here.
         if not isinstance(manifest, Manifest):
             raise ImageError("an index inside an index", reason="unsupported_media_type")
         self._require_image(manifest)
@@ -123,6 +124,7 @@ class Source(ABC):
         for descriptor in images:
             if (descriptor.platform or self._platform(descriptor)).fits(wanted):
                 return (descriptor,), skipped
+        # An image for one other platform is what the user means: it cannot be another.
         if platform is None and len(images) == 1:
             return images, skipped
         available = ", ".join(str(d.platform or self._platform(d)) for d in images if _is_called_an_image(d))
@@ -379,8 +381,10 @@ def _open_docker(name: str, settings: Settings) -> Source:
     with ExitStack() as stack:
         file = stack.enter_context(work_directory(settings, "docker")) / "image.tar"
         try:
+            # Saving a large image takes the engine a while before the first byte.
             client = docker.from_env(timeout=120)
             size = 0
+            # The size is known only at the end: the engine streams the archive while it writes it.
             with file.open("xb") as out:
                 for chunk in client.images.get(name).save(named=True):
                     size += len(chunk)

@@ -176,6 +176,7 @@ def remove(session: Connection, actor: Actor, identifier: str) -> None:
 def visible(session: Connection, actor: Actor, identifier: str) -> channels.ChannelView:
     """A channel that the actor may configure. Raises NotFoundError."""
     found = channels.get(session, identifier)
+    # The same answer as for one that does not exist: names of other projects' channels are not told.
     if not _configures(actor, found):
         raise NotFoundError("there is no such channel")
     return found
@@ -216,6 +217,7 @@ def send_test(
     tested = _deliver_test(form, Target(settings, found.settings, secrets), found.name, recipient, now)
     with database.session() as session:
         if tested.delivered:
+            # What failed while the address was wrong is sent at once, not at its next time.
             channels.retry_waiting(session, identifier)
         detail = {"name": found.name, "delivered": tested.delivered, "message": tested.message}
         audit.record(session, actor, Action.CHANNEL_TEST, identifier, detail=detail)
@@ -223,6 +225,7 @@ def send_test(
 
 
 def _deliver_test(form: ChannelFormat, target: Target, name: str, recipient: str, now: datetime) -> ChannelTest:
+    # Another id for each test, so that a receiver that drops repeated ids shows every one.
     identifier = f"test-{int(now.timestamp())}"
     event = Event(
         EventKind.TEST, "test", f"A test of the channel {name}", item="Dockwarden can send here", level=Level.INFO
@@ -298,6 +301,7 @@ def change_subscription(
     """Replace a subscription. Its channel and owner stay. Raises as `subscribe`."""
     found = visible_subscription(session, actor, identifier)
     if found.channel_id != wanted.channel_id or bool(found.owner_id) != wanted.personal:
+        # Moving one would take along messages that wait for the former receiver.
         raise fields.invalid("channel", "a subscription keeps its channel and its owner", "make another one")
     _check(wanted)
     _check_rights(session, actor, wanted, _channel_of(session, actor, wanted))

@@ -198,6 +198,7 @@ def report(body: InventoryIn) -> Response:
     found = use_cases.parse(body.source, files) if files else body.workloads or ()
     snapshot = use_cases.Snapshot(body.environment, body.source, body.name, body.generation, found)
     done = use_cases.report(resources().database, principal(), snapshot, resources().settings.engine)
+    # After the commit: a faster worker would find no row.
     for ticket in done.tickets:
         queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
     return answer(

@@ -141,6 +141,7 @@ def packages(item: ImageReport | None, base: BaseImage | None, asked: FindingQue
     rows = [_row(name, version, kept, item, base) for (name, version), kept in grouped.items()]
     if asked.origin:
         rows = [row for row in rows if row.origin == asked.origin]
+    # First by name: the sort by a column is stable, and equal rows stay in a known order.
     rows.sort(key=lambda row: (row.name.lower(), row.version))
     return _page_of(_sort_rows(rows, _PACKAGE_SORTS, asked.sort or "-severity"), total, asked.number)
 
@@ -218,5 +219,6 @@ def _sort_rows(rows: list[T], sorts: Mapping[str, Callable[[T], Any]], sort: str
 
 def _page_of(rows: Sequence[T], total: int, number: int) -> Rows[T]:
     pages = max(1, -(-len(rows) // ROWS))
+    # A filter leaves fewer pages than the bookmarked one: the last is shown instead of none.
     number = min(max(1, number), pages)
     return Rows(rows[(number - 1) * ROWS : number * ROWS], len(rows), total, number, pages)

@@ -64,6 +64,7 @@ def add() -> Response:
     try:
         made = attempt(create)
     except RefusedForm as refused:
+        # Without the password: a page never shows one again, not even to the person who typed it.
         kept = {**given, "host": request.form.get("host", ""), "project": request.form.get("project", "")}
         return make_response(_list(kept, refused.problems, refused.fields), 422)
     return redirect(url_for("registries_page.edit", registry_id=made.id), 303)  # type: ignore[return-value]
@@ -144,6 +145,8 @@ def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
     """Rotate a webhook's secret, end the rotation, disable, enable or delete it."""
     who, key, hook = principal(), resources().secret_key, str(webhook_id)
     with resources().database.read() as session:
+        # The address names both. A mismatch is a forged or an old link, and changing another registry's webhook would
+        # surprise.
         if deliveries.get_hook(session, hook, who.projects).registry_id != registry_id:
             raise NotFoundError("this webhook does not exist")
     if action == "rotate":

@@ -194,6 +194,7 @@ class SignedBody(WebhookFormat):
         """See `WebhookFormat.authenticate`. The secret itself is never accepted in place of its HMAC."""
         expected = hmac.new(secret.reveal().encode(), body, self.hash_name).hexdigest()
         sent = [headers.get(name, "").removeprefix(f"{self.hash_name}=") for name in self.signature_headers]
+        # Every header is compared, also after a match: the time must not tell which one was right.
         found = [hmac.compare_digest(one.lower().encode("utf-8", "surrogateescape"), expected.encode()) for one in sent]
         return bool(secret) and any(found)
 
@@ -247,6 +248,7 @@ def text(value: Any, where: str, *, maximum: int = 1024) -> str:
     """A string member: empty if absent. Raises UsageError for anything but a string of printable characters."""
     if value is None:
         return ""
+    # A line break in a name would forge lines of a log.
     if not isinstance(value, str) or len(value) > maximum or not value.isprintable():
         raise UsageError(f"{where} is not a string of at most {maximum} printable characters", reason="invalid")
     return value

@@ -121,6 +121,7 @@ class _TrustPolicyDocument(_StrictModel):
         scopes = [scope for policy in self.trustPolicies for scope in policy.registryScopes]
         if len(set(names)) != len(names):
             raise UnsoundTrust("two trust policies have the same name")
+        # Which of two policies would apply must not depend on their order.
         if len(set(scopes)) != len(scopes):
             raise UnsoundTrust("a registry scope is in two trust policies")
         return self
@@ -200,6 +201,7 @@ def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
 
 def parse_trust(document: Mapping[str, Any]) -> NotationTrust:
     """The policies and certificates of a valid document. Raises UsageError."""
+    # A scan asks for each image; parsing the certificates costs more than verifying one signature.
     return _trust(json.dumps(document, sort_keys=True))
 
 
@@ -245,12 +247,14 @@ def parse_name(text: str) -> dict[str, str]:
     for part in _split(text, ","):
         name, equals, value = part.partition("=")
         name = name.strip().upper()
+        # Both are in use for the state or province; certificates print as either.
         name = "ST" if name == "S" else name
         if not equals or not re.fullmatch(r"[A-Z][A-Z0-9-]*|[0-9]+(\.[0-9]+)*", name) or len(_split(part, "+")) > 1:
             raise UnsoundTrust(f"not a distinguished name: {text[:100]!r}")
         if name in found:
             raise UnsoundTrust(f"the attribute {name} occurs twice in {text[:100]!r}")
         found[name] = _unescape(value)
+        # An empty value would match every certificate without the attribute.
         if not found[name]:
             raise UnsoundTrust(f"the attribute {name} is empty in {text[:100]!r}")
     return found
