@@ -118,18 +118,17 @@ class Limits:
     layer_uncompressed: int = 20 << 30
     image_uncompressed: int = 40 << 30
     ratio: int = 200  # uncompressed to compressed (decompression bombs), tested beyond ratio_after bytes
-    ratio_after: int = 256 << 20
+    ratio_after: int = 256 << 20  # uncompressed bytes from which the ratio counts: small files compress well
     file_size: int = 10 << 30
     layer_entries: int = 1_000_000
     image_entries: int = 2_000_000
     path_length: int = 4095
     path_depth: int = 128
     special_header: int = 1 << 20
-    pax_records: int = 1000
+    pax_records: int = 1000  # in one header
     xattrs: int = 64 << 10
     layers: int = 256
     index_manifests: int = 64
-    index_depth: int = 3
     manifest: int = 4 << 20
     config: int = 8 << 20
     token: int = 64 << 10
@@ -140,13 +139,11 @@ class Limits:
     redirects: int = 3
     document_seconds: float = 45  # for a manifest, config, token or list, including retries
     signatures: int = 200  # examined for one image; the same number of attestations
-    referrers: int = 10_000
+    referrers: int = 10_000  # of one image; more is an error, since the rest could hold a signature
     fetch_seconds: float = 600
-    verify_seconds: float = 300
     engine_seconds: float = 540
-    examine_seconds: float = 300
     scan_seconds: float = 1800
-    engine_memory: int = 2 << 30
+    engine_memory: int = 2 << 30  # bytes of the engine's heap
     engine_file_size: int = 2 << 30
 
 

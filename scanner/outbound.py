@@ -422,7 +422,7 @@ class Answer:
     status: int
     headers: httpx.Headers
     body: bytes
-    url: str
+    url: str  # after redirects
 
 
 class OpenAnswer:

@@ -137,9 +137,9 @@ class _Job:
     answered: asyncio.Future[Answer]
     loop: asyncio.AbstractEventLoop
     ended: asyncio.Future[None]
-    send: Send | None = None
-    started: bool = False
-    gone: threading.Event = field(default_factory=threading.Event)
+    send: Send | None = None  # for a stream; None: the answer is collected
+    started: bool = False  # a thread has begun with it, so it is answered however long it takes
+    gone: threading.Event = field(default_factory=threading.Event)  # the client has left: a stream stops
 
     def deliver(self, answer: Answer) -> None:
         self._resolve(self.answered, answer)

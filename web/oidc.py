@@ -44,9 +44,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Attempt:
     """Ties an answer to the browser that started the sign-in. Stored sealed in that browser's cookie."""
 
-    state: str
-    nonce: str
-    verifier: str
+    state: str  # comes back with the answer (RFC 6749, section 10.12)
+    nonce: str  # comes back inside the ID token, against a replayed one
+    verifier: str  # PKCE (RFC 7636): an intercepted code is worth nothing without it
 
     @classmethod
     def new(cls) -> Attempt:
@@ -58,9 +58,9 @@ class ExpectedClaims:
     """The values that an ID token must have to be accepted now."""
 
     issuer: str
-    client_id: str
+    client_id: str  # must be the audience
     nonce: str
-    now: float
+    now: float  # seconds since 1970
 
 
 def verify(token: str, keys: KeySet, expected: ExpectedClaims) -> Mapping[str, Any]:

@@ -29,11 +29,12 @@ class Resources:
     database: Database
     celery: Celery
     secret_key: Secret
-    gate: Gate
-    intake: Intake
+    gate: Gate  # answers current decisions with one query
+    intake: Intake  # records deliveries in groups
     sender_keys: SenderKeys
-    provider: Provider | None = None
+    provider: Provider | None = None  # None: no identity provider is configured
     throttle: Throttle = field(default_factory=Throttle)
+    # how many requests may wait for a scan at once
     waiters: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(GATE_WAITERS))
 
 

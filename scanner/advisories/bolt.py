@@ -42,7 +42,7 @@ def write(tree: Tree, destination: Path) -> None:
 
 @dataclass(frozen=True)
 class _Item:
-    flags: int
+    flags: int  # of a leaf: whether the value is a bucket
     key: bytes
     value: bytes
 
@@ -134,7 +134,7 @@ def _fnv1a(data: bytes) -> int:
 class _Meta:
     page_size: int
     root: int
-    transaction: int
+    transaction: int  # the higher of the two meta pages is the newer
 
 
 class _File:
@@ -170,7 +170,7 @@ class Bucket:
 
     _file: _File
     _root: int
-    _inline: bytes = b""
+    _inline: bytes = b""  # a small bucket that is stored in its parent's value; empty: it has pages of its own
 
     def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
         """Yield the keys in order, with their values or nested buckets."""

@@ -52,7 +52,7 @@ class Advisory:
     vulnerable: tuple[str, ...] = ()
     description: str = ""
     cvss: tuple[float, str] | None = None
-    will_not_fix: bool = False
+    will_not_fix: bool = False  # the distribution decided so
 
 
 def build(advisories: Iterable[Advisory], destination: Path, *, updated_at: datetime | None = None) -> Path:

@@ -385,15 +385,15 @@ class _Script:
     """Collects the simple commands of a script."""
 
     commands: list[Command] = field(default_factory=list)
-    gap: str = ""
+    gap: str = ""  # why the script could not be read to its end; empty: it was
     files: dict[str, str] = field(default_factory=dict)  # content of files that earlier commands wrote
-    _nested: int = 0
+    _nested: int = 0  # how deep ``sh -c`` is within ``sh -c``
     _looping: bool = False
     _expansions: int = _MAX_EXPANDED
     _called: int = 0  # bytes of the functions that were called
     _variables: dict[str, tuple[Command, ...]] = field(default_factory=dict)
-    _values: dict[str, str] = field(default_factory=dict)
-    _functions: dict[str, Node] = field(default_factory=dict)
+    _values: dict[str, str] = field(default_factory=dict)  # literal values of variables
+    _functions: dict[str, Node] = field(default_factory=dict)  # bodies of the functions that the script defines
     _aliases: dict[str, str] = field(default_factory=dict)
 
     def miss(self, gap: str) -> None:
@@ -841,9 +841,9 @@ def _decoder(commands: Sequence[Command]) -> str:
 class _Targets:
     """The files of a command's redirections."""
 
-    writes: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    here: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()  # files that the command's output goes to
+    reads: tuple[str, ...] = ()  # files that the command reads
+    here: tuple[str, ...] = ()  # texts of here-documents
 
 
 def _destinations(redirects: Sequence[Node], signs: Sequence[str]) -> tuple[str, ...]:

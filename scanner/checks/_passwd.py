@@ -33,12 +33,12 @@ class Account:
     """
 
     name: str
-    password: str
+    password: str  # "x": it is in /etc/shadow; empty: none is asked for
     uid: int
     gid: int
     home: str
     shell: str
-    line: int
+    line: int  # from 1
     uid_text: str
     is_known: bool = True
 
@@ -49,7 +49,7 @@ class Group:
 
     name: str
     gid: int
-    line: int
+    line: int  # from 1
 
 
 def accounts(rootfs: Rootfs) -> tuple[Account, ...] | None:

@@ -60,12 +60,12 @@ class Engine(Protocol):
 class Options:
     """How a host asks. ``grace``: seconds for which the last answer counts while the server is away."""
 
-    host: str
+    host: str  # name of this machine, for the audit log and lists
     environment: str = ""
     grace: float = 3600.0
-    fail_open: bool = False
-    builds: bool = True
-    swarm: bool = False
+    fail_open: bool = False  # allow what the server could not be asked about, after ``grace``
+    builds: bool = True  # allow builds, which run commands of images that nobody decided about
+    swarm: bool = False  # allow joining a swarm, whose managers start services on this host unasked
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class EngineGate:
     options: Options
     engine: Engine
     ask: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic  # monotonic seconds, for ages
+    now: Callable[[], float] = time.time  # seconds since 1970, to compare with the server's times
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _kept: OrderedDict[bytes, _CachedAnswer] = field(default_factory=OrderedDict)
 

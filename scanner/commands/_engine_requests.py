@@ -111,11 +111,11 @@ class Ask:
     settings the engine would use instead of the request's.
     """
 
-    operation: str
+    operation: str  # such as "create" or "exec", for messages
     name: str
     image: str = ""
     container: str = ""
-    source: str = "docker"
+    source: str = "docker"  # docker or swarm: which reader understands ``document``
     document: Mapping[str, Any] | None = None
     images: tuple[str, ...] = ()  # all that a build names; judged one by one
     rolled_back: str = ""

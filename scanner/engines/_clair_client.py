@@ -39,7 +39,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes  # within the limit that was asked for
 
     def document(self, settings: Settings) -> Mapping[str, Any]:
         """Parse the body as a JSON object. Raises EngineError(reason="scanner_output_invalid")."""

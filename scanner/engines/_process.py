@@ -40,11 +40,11 @@ class ProcessEnd:
 
     code: int  # negative: the signal that ended it
     output: bytes
-    stderr: str
+    stderr: str  # the end of it, within a limit
     seconds: float
     timed_out: bool = False
     overflowed: bool = False
-    cancelled: bool = False
+    cancelled: bool = False  # we killed it, because nobody waits for it any more
     isolation: str = ""
 
 

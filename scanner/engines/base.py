@@ -38,7 +38,7 @@ class EngineJob:
     settings: Settings
     deadline: float
     secrets: bool = False  # also look for secrets by content
-    cancelled: Callable[[], bool] = lambda: False
+    cancelled: Callable[[], bool] = lambda: False  # asked while the engine runs; it is killed if true
     files: EngineFiles | None = None
 
 
@@ -54,7 +54,7 @@ class MatchJob:
     work: Path
     cache: Path
     settings: Settings
-    deadline: float
+    deadline: float  # monotonic clock
     cancelled: Callable[[], bool] = lambda: False
 
 
@@ -69,7 +69,7 @@ class MatchReport:
     """
 
     version: str
-    binary: Digest | None
+    binary: Digest | None  # digest of the program that ran; None: it runs elsewhere
     advisories: AdvisoryStatus
     found: Mapping[str, tuple[Vulnerability, ...]]
     os_supported: bool | None = None

@@ -166,12 +166,12 @@ class UpdateStrategy:
     """
 
     type: str = ""  # RollingUpdate, Recreate, OnDelete, ECS, CODE_DEPLOY, ...
-    parallelism: str = ""
+    parallelism: str = ""  # tasks at once; empty: the source's default
     order: str = ""
     failure_action: str = ""
     delay: float | None = None  # seconds between two tasks
     monitor: float | None = None  # seconds in which a failure counts
-    max_unavailable: str = ""
+    max_unavailable: str = ""  # number or percentage
     max_surge: str = ""
     min_ready_seconds: int | None = None
 
@@ -184,21 +184,21 @@ class PodSettings:
     os: str = ""  # spec.os.name: linux, windows; empty: not set
     node_os: str = ""  # by the node selector
     host_users: bool | None = None  # False: a user namespace of its own
-    host_network: bool | None = None
+    host_network: bool | None = None  # None: not set, which means no
     host_pid: bool | None = None
     host_ipc: bool | None = None
     volumes: tuple[Volume, ...] = ()
     sysctls: tuple[str, ...] = ()
     apparmor_annotations: tuple[tuple[str, str], ...] = ()  # container name -> profile
     seccomp_annotations: tuple[str, ...] = ()  # values of the annotations that preceded the field
-    service_account: str = ""
+    service_account: str = ""  # empty: default
     automount_token: bool | None = None  # None: as the service account says
-    fs_group: int | None = None
+    fs_group: int | None = None  # group that owns the volumes
     supplemental_groups: tuple[int, ...] = ()  # of every process of the pod
     # The pod's own securityContext, for rules of the Pod Security Standards that check it separately from the
     # containers'.
     run_as_non_root: bool | None = None
-    run_as_user: int | None = None
+    run_as_user: int | None = None  # for containers without one of their own
     seccomp: str | None = None
     selinux: SelinuxOptions | None = None
     windows_host_process: bool | None = None
@@ -223,24 +223,24 @@ class EngineFacts:
     inter_container: bool | None = None  # icc on the default bridge
     iptables: bool | None = None  # False: Docker leaves the firewall alone
     insecure_registries: tuple[str, ...] | None = None
-    userns_remap: bool | None = None
+    userns_remap: bool | None = None  # empty: off
     seccomp: str | None = None  # builtin, default, unconfined, or a path
     no_new_privileges: bool | None = None
     live_restore: bool | None = None
     userland_proxy: bool | None = None
     experimental: bool | None = None
-    authorization_plugins: tuple[str, ...] | None = None
+    authorization_plugins: tuple[str, ...] | None = None  # empty: none; None: not known
     tcp_hosts: tuple[str, ...] | None = None  # addresses it listens on in addition to its Unix socket
     tls_verify: bool | None = None  # clients of its TCP port need a certificate
-    default_ulimits: tuple[str, ...] | None = None
+    default_ulimits: tuple[str, ...] | None = None  # names
     cgroup_parent: str | None = None
     swarm_active: bool | None = None
     swarm_managers: int | None = None
     swarm_nodes: int | None = None
-    swarm_autolock: bool | None = None
+    swarm_autolock: bool | None = None  # managers ask for a key after a restart
     swarm_listen: str | None = None
     swarm_data_path: str | None = None
-    node_certificate_days: float | None = None
+    node_certificate_days: float | None = None  # how long certificates of Swarm's nodes are valid
     overlay_networks: tuple[Network, ...] = ()
     images: int | None = None
     images_in_use: int | None = None
@@ -288,13 +288,13 @@ class Workload:
     labels: tuple[tuple[str, str], ...] = ()
     user: str | None = None  # in the runtime's form: NAME or UID, with :GROUP
     run_as_non_root: bool | None = None
-    run_as_group: int | None = None
+    run_as_group: int | None = None  # None: the image's
     groups: tuple[str, ...] = ()  # further groups, names or numbers; of a pod: see ``pod.supplemental_groups``
     read_only_root: bool | None = None  # None: the source does not say, which means writable
     privileged: bool | None = None  # None: the source cannot say
-    allow_privilege_escalation: bool | None = None
+    allow_privilege_escalation: bool | None = None  # None: allowed
     cap_add: tuple[str, ...] = ()  # upper case, without CAP_
-    cap_drop: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()  # upper case, without CAP_
     security_opt: tuple[str, ...] = ()
     seccomp: str | None = None  # RuntimeDefault, Unconfined, Localhost, or a profile's path
     apparmor: str | None = None  # RuntimeDefault, Unconfined, Localhost, or a profile's name
@@ -305,7 +305,7 @@ class Workload:
     pid_mode: str | None = None
     ipc_mode: str | None = None
     uts_mode: str | None = None
-    userns_mode: str | None = None
+    userns_mode: str | None = None  # host: not remapped, although the engine remaps
     cgroup_parent: str | None = None
     sysctls: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[str, ...] = ()
@@ -313,13 +313,13 @@ class Workload:
     memory_reservation: int | None = None  # bytes; a request or a reservation
     cpus: float | None = None  # cores
     cpu_reservation: float | None = None
-    cpu_shares: int | None = None
-    pids_limit: int | None = None
+    cpu_shares: int | None = None  # a weight, 1024 by default; no limit
+    pids_limit: int | None = None  # 0 or None: no limit
     restart: str | None = None
     restart_max_retries: int | None = None
     mounts: tuple[Mount, ...] = ()
     ports: tuple[PortBinding, ...] = ()
-    publish_all_ports: bool | None = None
+    publish_all_ports: bool | None = None  # every port of the image, on a random one of the host
     networks: tuple[Network, ...] = ()
     devices: tuple[str, ...] = ()
     environment: tuple[Variable, ...] = ()

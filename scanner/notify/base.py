@@ -73,8 +73,8 @@ class Field:
     the default. ``pattern`` is matched from the first to the last character.
     """
 
-    name: str
-    label: str
+    name: str  # the key in the settings
+    label: str  # for users
     required: bool = False
     secret: bool = False
     default: str = ""
@@ -82,8 +82,8 @@ class Field:
     pattern: str = ""
     example: str = ""
     hint: str = ""
-    lines: bool = False
-    longest: int = 1000
+    lines: bool = False  # may have several lines, such as a certificate
+    longest: int = 1000  # characters
 
 
 URL = r"https?://[^\s@\\]+"
@@ -111,7 +111,7 @@ class Target:
     """A configured channel: where a message goes, and with which secrets."""
 
     settings: Settings
-    values: Mapping[str, str]
+    values: Mapping[str, str]  # the settings that are not secret
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     def value(self, name: str, default: str = "") -> str:

@@ -27,8 +27,8 @@ class Context:
     """The inputs of a decision other than evidence and policy."""
 
     now: datetime
-    version: int = 0
-    environment: str = ""
+    version: int = 0  # of the policy; 0: the built-in one
+    environment: str = ""  # empty: none was asked about
     exemptions: tuple[Exemption, ...] = ()
     vex: tuple[VexStatement, ...] = ()
     first_seen: FirstSeen | None = None  # (purl, vulnerability) -> when this repository first had it
@@ -36,7 +36,7 @@ class Context:
     workload_results: tuple[CheckResult, ...] = ()  # results of every workload check on each workload
     remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
     posture: Posture | None = None  # posture of the image's registry, if it is newer than the evidence
-    revoked: tuple[Revoked, ...] = ()
+    revoked: tuple[Revoked, ...] = ()  # engine versions and databases whose evidence counts as unknown
     examined_at: datetime | None = None  # when a scan last gathered identical evidence, if known
     first_named: tuple[Digest, datetime] | None = None  # what the image's tag named first, and when; None: not known
     confirmed: tuple[Confirmed, ...] = ()  # newer advisories that gave the same result for this evidence, newest last

@@ -166,7 +166,7 @@ class EvaluatedWorkload:
     results: Sequence[CheckResult]
     policy: Policy
     context: Context
-    findings: Sequence[Candidate]
+    findings: Sequence[Candidate]  # reasons before exemptions
     verdict: Verdict
     reasons: tuple[Reason, ...]
 

@@ -31,8 +31,8 @@ class Candidate:
     """A reason before exemptions: what an exemption can match, and when the reason becomes worse by itself."""
 
     reason: Reason
-    purl: str = ""
-    worse_at: datetime | None = None
+    purl: str = ""  # empty: not about a package
+    worse_at: datetime | None = None  # when a grace period ends; None: there is none
     vulnerability: Vulnerability | None = None
     stated: bool = False  # only an attached SBOM lists the package
 

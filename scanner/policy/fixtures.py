@@ -98,7 +98,7 @@ class Result:
 
     name: str
     passed: bool
-    message: str = ""
+    message: str = ""  # empty: it passed
 
 
 Examined = tuple[Workload, tuple[CheckResult, ...]]

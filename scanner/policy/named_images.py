@@ -33,10 +33,10 @@ class NamedImage:
     use: ImageUse
     verdict: Verdict
     undecided: bool = False
-    digest: str = ""
+    digest: str = ""  # empty: it could not be resolved
     reasons: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    valid_until: datetime | None = None
+    valid_until: datetime | None = None  # the first time at which the decision may differ; None: no such time
 
     @property
     def reason(self) -> Reason | None:

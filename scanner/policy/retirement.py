@@ -27,7 +27,7 @@ class Name:
 
     tag: str
     digest: Digest
-    answers: tuple[Verification, ...]
+    answers: tuple[Verification, ...]  # the last ones of every scheme
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class SchemeUse:
     """
 
     scheme: str
-    verified: int
-    refused: int
+    verified: int  # tags
+    refused: int  # tags
     unknown: int
     signers: tuple[str, ...]
-    trusted_by: tuple[str, ...]
+    trusted_by: tuple[str, ...]  # names of the trust roots that verified them
 
     def describe(self) -> str:
         counts = ((self.verified, "verified"), (self.refused, "refused"), (self.unknown, "not known"))
@@ -71,7 +71,7 @@ class Dependence:
     """
 
     repository: str
-    tags: int
+    tags: int  # how many there are
     schemes: tuple[SchemeUse, ...]
     on_notary: tuple[str, ...]
     ending: tuple[EndingTrust, ...]

@@ -52,6 +52,7 @@ class CheckInfo:
     tags: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()  # "cis-docker-1.6/4.1", "dockle/CIS-DI-0001"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # name -> default, whose type is the parameter's
+    # applies a policy's parameters to a stored outcome; None: the check has no parameters
     judge: Callable[[Outcome, Image | None, Mapping[str, Any]], Outcome] | None = (
         None  # evaluates a stored outcome with other parameters
     )
@@ -87,12 +88,12 @@ class VulnerabilitySelector:
     severity: tuple[Severity, ...] = ()
     fixable: bool | None = None
     known_exploited: bool | None = None
-    epss: float | None = None
-    cvss: float | None = None
+    epss: float | None = None  # at least this probability
+    cvss: float | None = None  # at least this score
     ids: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
-    status: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()  # the distribution's, such as will_not_fix
     engines: str = "any"
 
 
@@ -121,14 +122,14 @@ class Rule:
     action: Action
     description: str = ""
     vulnerability: VulnerabilitySelector | None = None
-    check: tuple[str, ...] | None = None
+    check: tuple[str, ...] | None = None  # ids; None: the rule is not about checks
     tag: tuple[str, ...] = ()
-    benchmark: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    benchmark: tuple[str, ...] = ()  # items such as cis-docker-1.6/4.1
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of the selected checks
     signature: SignatureSelector | None = None
-    when: str | None = None
-    grace: timedelta | None = None
-    incomplete: Action | None = None
+    when: str | None = None  # CEL
+    grace: timedelta | None = None  # since the finding was first seen in the repository
+    incomplete: Action | None = None  # what missing evidence does; None: as the policy says
 
 
 Judge = Callable[[Outcome, Image | None], Outcome]
@@ -140,10 +141,10 @@ class Policy:
 
     name: str
     description: str
-    images: tuple[str, ...]
-    environments: tuple[str, ...]
+    images: tuple[str, ...]  # globs over host/repository; empty: all
+    environments: tuple[str, ...]  # empty: all, and requests without one
     incomplete: Verdict
-    advisories_max_age: timedelta
+    advisories_max_age: timedelta  # older ones are missing evidence
     rules: tuple[Rule, ...]
     checks: Mapping[str, tuple[str, ...]]  # rule id -> ids of the checks it selects
     text: str
@@ -151,7 +152,7 @@ class Policy:
     signatures_max_age: timedelta = timedelta(hours=24)
     # Rule id -> check id -> evaluation with the rule's parameters.
     judges: Mapping[str, Mapping[str, Judge]] = field(default_factory=dict)
-    posture_max_age: timedelta = timedelta(hours=168)
+    posture_max_age: timedelta = timedelta(hours=168)  # older results of the registry's checks are missing evidence
     accepts_attached: bool = False  # SBOMs attached to the image are used
     evidence_max_age: timedelta | None = None  # maximum age of the evidence; None: no limit
     workload_checks: frozenset[str] = frozenset()  # ids of all workload checks

@@ -43,8 +43,8 @@ class _SortedVerifications:
     """
 
     good: list[Verification]
-    unclear: list[str]
-    stale: list[str]
+    unclear: list[str]  # could not be determined
+    stale: list[str]  # valid, but older than the policy allows
     refused: list[str]
 
 

@@ -87,9 +87,9 @@ class ContentWants:
 
     patterns: tuple[str, ...] = ()
     scanner: ContentScanner | None = None
-    _exact: frozenset[str] = field(init=False, repr=False, compare=False)
-    _names: frozenset[str] = field(init=False, repr=False, compare=False)
-    _match: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _exact: frozenset[str] = field(init=False, repr=False, compare=False)  # whole paths
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)  # file names in any directory
+    _match: re.Pattern[str] = field(init=False, repr=False, compare=False)  # all other patterns as one expression
 
     def __post_init__(self) -> None:
         build = (f"{directory}*.json" for directory in RED_HAT_BUILD)

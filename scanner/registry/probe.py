@@ -90,7 +90,7 @@ class _Probe:
     settings: Settings
     credentials: CredentialStore
     way: Way
-    repository: str
+    repository: str  # to ask about; empty: one that the registry lists
     ends: float  # monotonic clock: the time for all requests together
 
     def __post_init__(self) -> None:

@@ -102,8 +102,8 @@ class AuditSubject:
     titles: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
     color: bool = False
-    width: int = 100
-    show_all: bool = False
+    width: int = 100  # columns of a terminal
+    show_all: bool = False  # every reason, not the first ones of each workload
 
 
 class ReportFormat(ABC):

@@ -42,8 +42,8 @@ def is_reference(private: Secret) -> bool:
 class Token:
     """A configured token. Its methods raise RemoteError (reason ``token_unavailable``) and UsageError."""
 
-    module: Path
-    label: str
+    module: Path  # the vendor's library, loaded into this process
+    label: str  # of the token, not of its slot: slots change with a restart
     pin: Secret
 
     @classmethod

@@ -58,7 +58,7 @@ class Facts:
     platforms: tuple[tuple[str, str], ...]
     engines: tuple[Mapping[str, Any], ...]
     verifier: str
-    version: str
+    version: str  # of Dockwarden
     issued_at: datetime
     valid_until: datetime
 
@@ -280,7 +280,7 @@ class ExpectedReceipt:
 
     now: datetime
     digest: Digest | None = None
-    repository: str = ""
+    repository: str = ""  # empty: any
     environment: str = ""
     platform: str = ""
 
@@ -297,7 +297,7 @@ class VerifiedReceipt:
     platforms: tuple[str, ...]
     verdict: str
     passed: bool
-    undecided: bool
+    undecided: bool  # denied only because evidence was missing
     policy: str
     reasons: tuple[str, ...]
     issued_at: datetime

@@ -84,7 +84,7 @@ class TrustQuestion:
     reference: Reference  # with a tag, a digest, or both, which must then agree
     roots: tuple[TrustRoot, ...]
     now: datetime
-    state: TrustState
+    state: TrustState  # the versions that were seen before, against rollbacks
     settings: Settings = field(default_factory=Settings)
     options: TrustOptions = field(default_factory=TrustOptions)
     credentials: CredentialStore | None = (

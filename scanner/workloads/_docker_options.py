@@ -21,8 +21,8 @@ class SecurityOptions:
     """The values of ``security_opt``. None: not set."""
 
     allow_privilege_escalation: bool | None = None
-    seccomp: str | None = None
-    apparmor: str | None = None
+    seccomp: str | None = None  # the profile's name; Unconfined: none
+    apparmor: str | None = None  # the profile's name; Unconfined: none
 
 
 def capabilities(names: Iterable[str]) -> tuple[str, ...]:

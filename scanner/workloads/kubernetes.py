@@ -213,7 +213,7 @@ class _Budget:
 
     namespace: str
     requirements: tuple[tuple[str, str, tuple[str, ...]], ...]
-    selects: bool
+    selects: bool  # an empty selector selects every pod of the namespace; a missing one none
 
     def covers(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Return whether it protects pods with these labels."""

@@ -46,9 +46,9 @@ class NavigationItem:
     """
 
     order: int
-    endpoint: str
+    endpoint: str  # of Flask
     title: str
-    permission: str
+    permission: str  # who may not do this does not see the entry
 
     @property
     def current(self) -> bool:

@@ -24,7 +24,7 @@ class Segment:
     """A drawn part of a bar, in units of a bar that is 100 wide."""
 
     part: Part
-    x: float
+    x: float  # where it begins
     width: float
 
 

@@ -38,10 +38,10 @@ class Comparison:
 
     fixed: tuple[Vulnerability, ...]
     introduced: tuple[Vulnerability, ...]
-    kept: int
+    kept: int  # vulnerabilities of both images
     packages: tuple[PackageChange, ...]
-    better: tuple[str, ...]
-    worse: tuple[str, ...]
+    better: tuple[str, ...]  # ids of checks
+    worse: tuple[str, ...]  # ids of checks
     unknown: tuple[str, ...]  # gaps of either image, because of which the lists may be incomplete
 
     @property

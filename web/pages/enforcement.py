@@ -27,9 +27,9 @@ class Door:
     id: str
     title: str
     about: str
-    calls: str
+    calls: str  # name of what it decides about, for the list
     setup: str
-    page: str
+    page: str  # of the documentation
 
 
 DOORS = (

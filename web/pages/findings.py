@@ -36,7 +36,7 @@ class Rows(Generic[T]):
     items: Sequence[T]
     matching: int
     total: int
-    number: int
+    number: int  # of this page, from 1
     pages: int
 
     @property
@@ -62,9 +62,9 @@ class FindingQuery:
     outcomes: tuple[str, ...] = ()
     fixable: bool = False
     exploited: bool = False
-    origin: str = ""
+    origin: str = ""  # base, own, or empty: both
     sort: str = ""
-    number: int = 1
+    number: int = 1  # of the page, from 1
 
     @classmethod
     def of(cls, given: Any) -> FindingQuery:
@@ -90,7 +90,7 @@ class PackageRow:
     name: str
     version: str
     items: tuple[Vulnerability, ...]
-    layer: int | None
+    layer: int | None  # index, from 0; None: unknown
     instruction: str
     origin: Origin
 

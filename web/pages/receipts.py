@@ -24,7 +24,7 @@ class ReceiptRow:
     """A receipt as the page shows it. ``push``: its copy in the registry; None: the registry takes no receipts."""
 
     receipt: store.ReceiptView
-    state: str
+    state: str  # current, superseded or ended
     valid_until: datetime
     push: store.PushView | None
 

@@ -168,7 +168,7 @@ class VulnerabilityDetails:
 
     known_exploited: bool | None
     epss: float | None
-    cvss: tuple[tuple[str, str, float, str], ...]
+    cvss: tuple[tuple[str, str, float, str], ...]  # version, vector, score, source
     aliases: tuple[str, ...]
     cwes: tuple[str, ...]
     references: tuple[str, ...]

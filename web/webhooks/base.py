@@ -47,7 +47,7 @@ class PushEvent:
     host: str
     repository: str
     tag: str = ""
-    digest: str = ""
+    digest: str = ""  # empty: the sender gives none, and the tag is resolved
     media_type: str = ""
     action: str = "push"
     id: str = ""

@@ -11,9 +11,9 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed,
 @dataclass(frozen=True)
 class _Hole:
     product: str
-    fixed: tuple[int, ...]
+    fixed: tuple[int, ...]  # the first version without it
     name: str
-    what: str
+    what: str  # what an attacker gains
 
 
 _HOLES = (

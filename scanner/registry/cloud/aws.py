@@ -57,7 +57,7 @@ class Endpoints:
     ecr: str
     sts: str
     region: str
-    instance: tuple[str, ...] = INSTANCE
+    instance: tuple[str, ...] = INSTANCE  # the metadata service, IPv4 and IPv6
     container: str = CONTAINER
 
     @classmethod

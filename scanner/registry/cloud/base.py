@@ -49,11 +49,11 @@ class CloudAccess:
     assume.
     """
 
-    kind: str
+    kind: str  # ecr, gar or acr
     host: str
     username: str = ""
     password: Secret = Secret("")
-    tenant: str = ""
+    tenant: str = ""  # of Azure; empty for the others
     machine_role: bool = False
     ca_file: Path | None = None
     role_arn: str = ""
@@ -73,7 +73,9 @@ class Surroundings:
     """The machine that we run on. Tests replace its parts."""
 
     settings: Settings
+    # of the process, which tells where the machine's identity is
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    # link-local ones of metadata services, allowed for these requests only
     machine_addresses: frozenset[Address] = MACHINE_ADDRESSES
 
     def cloud(self, url: str, ca_file: Path | None = None) -> HttpClient:

@@ -92,8 +92,8 @@ class CosignTrust:
     keys: tuple[tuple[str, PublicKey], ...]
     identities: tuple[Identity, ...]
     threshold: int
-    annotations: tuple[tuple[str, str], ...]
-    log_required: bool
+    annotations: tuple[tuple[str, str], ...]  # which the signature must carry
+    log_required: bool  # an entry in the transparency log must be there and valid
     authorities: Authorities
     root: TrustedRoot | None
 

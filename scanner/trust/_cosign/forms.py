@@ -64,9 +64,9 @@ class _Material:
     """A bundle's verification material. See ``Material``."""
 
     certificate: x509.Certificate | None
-    chain: tuple[x509.Certificate, ...]
-    entries: tuple[LogEntry, ...]
-    timestamps: tuple[bytes, ...]
+    chain: tuple[x509.Certificate, ...]  # intermediates, the issuer of ``certificate`` first
+    entries: tuple[LogEntry, ...]  # of the transparency log
+    timestamps: tuple[bytes, ...]  # RFC 3161 tokens
 
 
 def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: bool) -> FoundSignature:

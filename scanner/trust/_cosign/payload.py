@@ -31,7 +31,7 @@ class Envelope:
     """A DSSE envelope (github.com/secure-systems-lab/dsse, protocol.md)."""
 
     payload_type: str
-    payload: bytes
+    payload: bytes  # the bytes that were signed, of ``payload_type``
     signatures: tuple[bytes, ...]
 
     @property

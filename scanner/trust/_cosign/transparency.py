@@ -53,7 +53,7 @@ class LoggedSignature:
     """The signature that the log entry must be about. ``certificate`` is None for a signature by a key."""
 
     payload: bytes
-    signed_bytes: bytes
+    signed_bytes: bytes  # what the signature covers; for DSSE not the payload alone
     signature: bytes
     key: PublicKey
     certificate: x509.Certificate | None

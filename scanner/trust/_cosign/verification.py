@@ -58,7 +58,7 @@ class FoundSignature:
     """
 
     payload: bytes
-    signed_bytes: bytes
+    signed_bytes: bytes  # what the signature covers; for DSSE not the payload alone
     signatures: tuple[bytes, ...]
     statement: bool
     material: Material
@@ -71,12 +71,12 @@ class AcceptedSignature:
 
     signer: str
     name: str
-    keyid: str
-    issuer: str
+    keyid: str  # of the key; for a keyless signature, that of its certificate
+    issuer: str  # the identity provider; empty: a key
     predicate_type: str = ""  # empty: a signature, else an attestation
-    fields: tuple[tuple[str, str], ...] = ()
-    truncated: bool = False
-    logged: datetime | None = None
+    fields: tuple[tuple[str, str], ...] = ()  # scalars of the statement's predicate, by dotted path
+    truncated: bool = False  # there were more scalars than ``fields`` holds
+    logged: datetime | None = None  # when the log recorded it; None: no entry was needed
     notes: tuple[str, ...] = ()
 
 

@@ -68,13 +68,13 @@ class Envelope:
 
     media_type: str
     alg: Alg
-    signed_bytes: bytes
+    signed_bytes: bytes  # what the signature covers
     payload: bytes
     signature: bytes
     chain: tuple[x509.Certificate, ...]
     scheme: str
-    signing_time: datetime | None
-    authentic_time: datetime | None
+    signing_time: datetime | None  # the signer's own claim
+    authentic_time: datetime | None  # the signing authority's claim
     expiry: datetime | None
     timestamp: bytes
 

@@ -144,10 +144,10 @@ class Policy:
 
     name: str
     actions: Mapping[Validation, Action]
-    skip: bool
-    stores: tuple[str, ...]
+    skip: bool  # the level "skip": nothing is verified, and nothing counts as signed
+    stores: tuple[str, ...]  # type:name
     identities: tuple[Attributes, ...] | None
-    timestamp_always: bool
+    timestamp_always: bool  # also while the signer's certificate is valid
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,10 @@ class Anchor:
     """The start of trust in a repository. Later roots are trusted because earlier ones sign them."""
 
     mode: Mode
-    ids: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()  # of root keys; empty: of another mode
     authorities: tuple[x509.Certificate, ...] = ()
     keys: frozenset[bytes] = frozenset()  # SubjectPublicKeyInfo
-    root: Root | None = None
+    root: Root | None = None  # a whole root.json as the start; None: of another mode
 
 
 def anchor_of(document: Mapping[str, Any]) -> Anchor:
@@ -104,7 +104,7 @@ class Leaf:
 
     key: Key
     certificate: x509.Certificate
-    bundle: tuple[x509.Certificate, ...]
+    bundle: tuple[x509.Certificate, ...]  # intermediates that came with it
 
 
 @dataclass(frozen=True)

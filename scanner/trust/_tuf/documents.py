@@ -124,7 +124,7 @@ class Key:
     id: str
     type: str
     public: PublicKey | None
-    certificates: tuple[x509.Certificate, ...] = ()
+    certificates: tuple[x509.Certificate, ...] = ()  # of the formats that wrap a key in one
 
     @property
     def identity(self) -> bytes:
@@ -193,7 +193,7 @@ def usable_key(public: Any, kind: str) -> PublicKey | None:
 @dataclass(frozen=True)
 class Signature:
     keyid: str
-    method: str
+    method: str  # as the document names it; the key's type decides which are accepted
     value: bytes
 
 
@@ -254,7 +254,7 @@ class FileMeta:
 
     length: int
     sha256: bytes
-    sha512: bytes | None
+    sha512: bytes | None  # None: the parent states only sha256
 
     @property
     def hex(self) -> str:
@@ -289,12 +289,12 @@ class Document:
     """One well-formed file, not yet verified. ``content``: the bytes that its signatures cover."""
 
     name: str
-    data: bytes
+    data: bytes  # the whole file
     signed: Mapping[str, Any]
     content: bytes
     signatures: tuple[Signature, ...]
     version: int
-    expires: datetime
+    expires: datetime  # after that it is refused, however well it is signed
 
     @property
     def fingerprint(self) -> str:
@@ -422,7 +422,7 @@ class Targets:
     """A targets document, of the repository itself or of a delegated role."""
 
     document: Document
-    entries: Mapping[str, Any]
+    entries: Mapping[str, Any]  # by target name, not read before they are needed
     delegations: Mapping[str, Delegation]
     covers: Delegation | None = None  # None: the repository's own targets, which may list any tag
     signed_by: tuple[Key, ...] = ()

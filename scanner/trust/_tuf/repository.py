@@ -93,7 +93,7 @@ class State:
     """What is remembered of a repository. ``root``: its root.json. ``listed``: the roles of the last snapshot."""
 
     root: bytes
-    timestamp: SeenDocument | None = None
+    timestamp: SeenDocument | None = None  # None: the repository was never read
     snapshot: SeenDocument | None = None
     listed: frozenset[str] = frozenset()
     roles: Mapping[str, SeenDocument] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class Fault:
 class Answer:
     """The signed digest, the role that lists it, and who signed it."""
 
-    digest: str
+    digest: str  # sha256 in hexadecimal
     role: str
     tag: str
     signers: tuple[Signer, ...]
