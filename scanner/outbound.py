@@ -31,6 +31,7 @@ from scanner.config import Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.files import read_whole
 from scanner.model.untrusted import network_reason
+from scanner.patterns import lazy
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -47,6 +48,10 @@ _METADATA = frozenset(
 _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
 _WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # minimum rate in each window of waiting, bytes a second
 _ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_LINK = lazy(rf"<([^<>]*)>((?:\s*;\s*{_NAME}+(?:\s*=\s*(?:\"[^\"]*\"|{_NAME}*))?)*)")
+_PARAMETER = lazy(rf"({_NAME}+)\s*=\s*(?:\"([^\"]*)\"|({_NAME}*))")
+USUAL_PORTS = {"https": 443, "http": 80}
 _OVERHEAD = 1024  # compression can make small or random data larger
 _ENDS, _HEADERS_END, _NEVER = "dockwarden.ends", "dockwarden.headers_end", float("inf")
 Resolver = Callable[[str, int], Sequence[str]]
@@ -146,7 +151,10 @@ def split_address(text: str, base: str = "") -> SplitResult | None:
     try:
         text = urljoin(base, text)
         parts, other = urlsplit(text), httpx.URL(text)
-        same = plain_name(parts.hostname or "") == plain_name(other.host) and parts.port == other.port
+        # The second parser leaves out the usual port of a scheme.
+        usual = USUAL_PORTS.get(parts.scheme)
+        same = plain_name(parts.hostname or "") == plain_name(other.host)
+        same = same and (parts.port or usual) == (other.port or usual)
     except (ValueError, httpx.InvalidURL):
         return None
     return parts if same and parts.scheme in ("http", "https") and parts.hostname else None
@@ -438,8 +446,17 @@ class OpenAnswer:
         return str(self.headers.get("Content-Encoding", "identity")).strip().lower()
 
     def link(self, relation: str) -> str | None:
-        """The target of a Link header (RFC 8288)."""
-        return self._response.links.get(relation, {}).get("url")
+        """The target of a Link header (RFC 8288).
+
+        The library's own parser takes no relation in capitals, no list of them and no ``;`` in an address, so the next
+        page would look like the last one.
+        """
+        for header in self._response.headers.get_list("Link"):
+            for target, parameters in _LINK.findall(header):
+                for name, quoted, plain in _PARAMETER.findall(parameters):
+                    if name.lower() == "rel" and relation in (quoted or plain).lower().split():
+                        return str(target).strip()
+        return None
 
     def chunks(self, limit: int) -> Iterator[bytes]:
         """Yield the body as transmitted. Raises AnswerTooLarge beyond ``limit`` bytes, httpx.HTTPError."""

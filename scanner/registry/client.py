@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
@@ -23,7 +23,7 @@ from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError
 from scanner.model import pull_proof
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import load_untrusted_json, network_reason
-from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_address
+from scanner.outbound import USUAL_PORTS, AnswerTooLarge, OpenAnswer, http_client, split_address
 from scanner.registry import politeness
 from scanner.registry.auth import Authenticator, Challenge, CredentialStore, parse_challenges
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
@@ -33,6 +33,7 @@ _TRIES = 4
 _MAX_WAIT = 20.0
 _READ_SECONDS = 30.0
 _MAX_TAGS, _MAX_PAGES = 100_000, 100
+_REFERRERS, _NO_SUCH_CALL = "referrers", (400, 405, 406, 501)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class RegistryClient:
             pages.add(path)
             try:
                 answer, data = self._read_document(
-                    path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what="referrers"
+                    path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what=_REFERRERS
                 )
             except NotFoundError:
                 # A missing later page may hold the newest signature, so this is no end of the list.
@@ -251,11 +252,19 @@ class RegistryClient:
         if not link:
             return ""
         target = split_address(link, self._base + path)
-        if target is None or target.netloc != urlsplit(self._base).netloc:
+        if target is None or not self._is_own(target):
             raise RemoteError(
                 f"{self.host} links to further pages on another host", reason="redirect_refused", retryable=False
             )
         return target.path + (f"?{target.query}" if target.query else "")
+
+    def _is_own(self, target: SplitResult) -> bool:
+        """Whether an address is the registry's own. The host may be in capitals, and the usual port may be named."""
+        base = urlsplit(self._base)
+        # The scheme is not compared: behind a proxy that ends TLS, registries write http. Only path and query are used.
+        ports = [each.port or USUAL_PORTS.get(each.scheme) for each in (target, base)]
+        usual = target.port is None and base.port is None
+        return target.hostname == base.hostname and (usual or ports[0] == ports[1])
 
     def tags(self, repository: str, most: int = _MAX_TAGS) -> list[str]:
         """List the tags of a repository. Stops after 100 pages, or when ``most`` are known."""
@@ -295,7 +304,7 @@ class RegistryClient:
         target = split_address(link, self._base + path) if link else None
         following = ""
         # Our credentials go along, so a page on another host is not asked for.
-        if target is not None and target.netloc == urlsplit(self._base).netloc:
+        if target is not None and self._is_own(target):
             following = target.path + (f"?{target.query}" if target.query else "")
         kept = tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
         # A page that links to itself would never end.
@@ -336,7 +345,7 @@ class RegistryClient:
         _, headers = self._send("POST", start, scope, what="an upload", accepted=(202,))
         location = split_address(headers.get("Location", ""), self._base + start)
         # An answer never chooses where we connect to: an upload goes to the registry itself.
-        if location is None or location.netloc != urlsplit(self._base).netloc:
+        if location is None or not self._is_own(location):
             raise RemoteError(f"{self.host} sends uploads to another host", reason="redirect_refused", retryable=False)
         path = f"{location.path}?{location.query}{'&' if location.query else ''}digest={digest}"
         self._send("PUT", path, scope, data, "application/octet-stream", what=what, accepted=(201,))
@@ -434,7 +443,7 @@ class RegistryClient:
         while True:
             tries += 1
             # Only the registry itself gets the Authorization header, never the storage service that it redirects to.
-            ours = urlsplit(url).netloc == urlsplit(self._base).netloc
+            ours = self._is_own(urlsplit(url)) and urlsplit(url).scheme == urlsplit(self._base).scheme
             authorization = self._auth.header(scope) if ours else None
             sent = {**headers, **({"Authorization": authorization} if authorization else {})}
             if ours and self.access.proof_key:
@@ -504,7 +513,8 @@ class RegistryClient:
         return True
 
     def _refusal(self, status: int, what: str, response: OpenAnswer) -> ScannerError:
-        if status == 404:
+        # Registries that do not know the call answer it so. As in go-containerregistry, the tag is read then.
+        if status == 404 or (what == _REFERRERS and status in _NO_SUCH_CALL):
             return NotFoundError(f"{self.host} has no {what}", hint="check repository and tag")
         if status in (401, 403):
             known = self._auth.used_credentials

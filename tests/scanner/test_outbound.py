@@ -323,6 +323,9 @@ def test_the_next_page_of_a_list_is_an_address_too() -> None:
         ("", "base.example.com"),
         ("javascript:alert(1)", None),
         ("file:///etc/passwd", None),
+        ("https://auth.example.com:443/token", "auth.example.com"),
+        ("http://auth.example.com:80/token", "auth.example.com"),
+        ("https://auth.example.com:8443/token", "auth.example.com"),
     ],
 )
 def test_addresses_that_answers_give(text: str, host: str | None) -> None:

@@ -20,7 +20,7 @@ from scanner.config import Limits, Secret, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RefusedError, RemoteError, ScannerError, UsageError
 from scanner.model.filesystem import LayerFacts
 from scanner.model.reference import Descriptor, Digest, Reference
-from scanner.outbound import resolve
+from scanner.outbound import resolve, split_address
 from scanner.registry.auth import Challenge, Credentials, CredentialStore, parse_challenges
 from scanner.registry.client import Access, RegistryClient
 from scanner.registry.layers import ContentWants, read_layer
@@ -576,6 +576,65 @@ def test_a_web_page_in_place_of_referrers_is_a_registry_without_them(kind: str) 
 
     with liar(page) as there, client(there.host) as asking:
         assert [d.artifact_type for d in asking.referrers(reference(there.host), SUBJECT)] == ["a/b"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406])
+def test_a_registry_that_does_not_know_the_call_is_one_without_it(status: int) -> None:
+    def older(h: Handler) -> None:
+        if h.path.endswith(f"manifests/sha256-{SUBJECT.hex}"):
+            h.give(body=listing("a/b"), content_type="application/vnd.oci.image.index.v1+json")
+        else:
+            h.give(status)
+
+    with liar(older) as there, client(there.host) as asking:
+        assert [d.artifact_type for d in asking.referrers(reference(there.host), SUBJECT)] == ["a/b"]
+
+
+NEXT = f"/v2/shop/app/referrers/{SUBJECT}?a=1;b=2,3&page=1"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<{next}>;rel=next",
+        '<{next}>; REL="Next"',
+        '<{next}>; title="a, b; <c>"; rel="last next"',
+        '</v2/other>; rel="prev", <{next}>; rel="next"',
+        "<http://{host}{next}>; rel=next",
+        "<https://{host}{next}>; rel=next",  # a registry behind a proxy that does not know how it is asked
+    ],
+)
+def test_a_next_page_is_found_in_every_form_of_the_header(link: str) -> None:
+    """A page that is not found could hold a signature."""
+
+    def answer(h: Handler) -> None:
+        headers = {} if "page=1" in h.path else {"Link": link.format(next=NEXT, host=h.headers["Host"])}
+        kind = "application/vnd.oci.image.index.v1+json"
+        h.give(body=listing("signature" if "page=1" in h.path else "sbom"), content_type=kind, **headers)
+
+    with liar(answer) as there, client(there.host) as asking:
+        found = asking.referrers(reference(there.host), SUBJECT)
+    assert [d.artifact_type for d in found] == ["sbom", "signature"]
+
+
+@pytest.mark.parametrize(
+    ("link", "own"),
+    [
+        ("https://registry.example.com:443/x", True),
+        ("https://REGISTRY.example.com/x", True),
+        ("http://registry.example.com/x", True),
+        ("/x", True),
+        ("https://registry.example.com:8443/x", False),
+        ("https://registry.example.com.evil.example/x", False),
+        ("https://registry.example.com@evil.example/x", False),
+    ],
+)
+def test_which_pages_are_the_registrys_own(link: str, own: bool) -> None:
+    settings = Settings()
+    with RegistryClient("registry.example.com", settings, CredentialStore(settings, {}, personal=False)) as asking:
+        target = split_address(link, "https://registry.example.com")
+        assert target is not None
+        assert asking._is_own(target) is own
 
 
 def test_tags_do_not_leave_the_host() -> None:
