@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import UTC, datetime
@@ -77,9 +77,24 @@ class Generation:
             stat = file.stat()
             return _holdings(file, stat.st_mtime_ns, stat.st_size)
         except (OSError, UsageError) as error:
-            raise AdvisoriesUnavailable(
-                f"the advisory database cannot be read: {error}", hint="dockwarden advisories import FILE"
-            ) from error
+            raise _unreadable(error) from error
+
+    def advised(self, source: str, names: Iterable[str]) -> frozenset[str]:
+        """The names for which a source has advisories. Raises as `holdings`."""
+        from scanner.advisories import bolt
+
+        try:
+            with bolt.open_root_bucket(self.directory / "db" / "trivy.db") as root:
+                packages = root.bucket(source.encode())
+                return frozenset(name for name in names if packages and packages.bucket(name.encode()))
+        except (OSError, UsageError) as error:
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> AdvisoriesUnavailable:
+    return AdvisoriesUnavailable(
+        f"the advisory database cannot be read: {error}", hint="dockwarden advisories import FILE"
+    )
 
 
 @dataclass(frozen=True)

@@ -101,15 +101,23 @@ def has_system(release: str, holdings: Holdings) -> bool:
 
 
 def _has_release(family: str, version: str, extended: bool, holdings: Holdings) -> bool:
+    if family in _RED_HAT and release_number(family, version) not in holdings.rhel:
+        return False
+    source = source_of(family, version, extended)
+    return bool(source) and holdings.has(source)
+
+
+def source_of(family: str, version: str, extended: bool) -> str:
+    """Return the source in which Trivy looks up the packages of an operating system. Empty: there is none."""
     number = release_number(family, version)
     if family in _RED_HAT:
-        return holdings.has("Red Hat") and number in holdings.rhel
+        return "Red Hat"
     if family == "amazon":  # Trivy treats unknown versions as version 1
-        return holdings.has(f"amazon linux {number if number in _AMAZON else 1}")
+        return f"amazon linux {number if number in _AMAZON else 1}"
     source = _SYSTEMS.get(family, "")
     # "debian " without a release would match no bucket today, and perhaps one of another name tomorrow.
     if "{}" in source and not number:
-        return False
+        return ""
     if family == "ubuntu" and extended and number in _ESM:
         number += "-ESM"
-    return bool(source) and holdings.has(source.format(number))
+    return source.format(number)

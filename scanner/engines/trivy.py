@@ -28,6 +28,7 @@ from scanner.model.finding import (
     CVSS,
     NO_PACKAGE,
     NO_SYSTEM,
+    PACKAGE_UNREAD,
     STATUSES,
     AdvisoryStatus,
     Component,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _SCHEMA = 2
 _LIMITS = Limits()
 _TEXT, _SHORT, _MANY = 4096, 512, 50
+_NAMED = 5  # packages in a message
 _dict, _list = partial(as_dict, engine="Trivy"), partial(as_list, engine="Trivy")
 _SEVERITIES = {
     "LOW": Severity.LOW,
@@ -110,7 +112,9 @@ class TrivyEngine(Engine):
         )
         document = _report_of(ended, job.settings.limits)
         reader = Reader(document, job.image, job.settings.limits)
-        return reader.report(version, digest, status, ended.isolation, generation.holdings())
+        report = reader.report(version, digest, status, ended.isolation, generation.holdings())
+        gaps = _skipped(report.coverage, reader.third_party, generation)
+        return replace(report, incomplete=(*report.incomplete, *gaps))
 
     def binary(self, settings: Settings) -> Digest:
         """See `Engine.binary`."""
@@ -426,6 +430,8 @@ class Reader:
     def __init__(self, document: Mapping[str, Any], image: Image | None, limits: Limits = _LIMITS) -> None:
         self._document, self._image, self._limits = document, image, limits
         self._purls: dict[str, str] = {}
+        # Packages of the system that Trivy lists and does not look up, because of their vendor. Filled by `report`.
+        self.third_party: list[Component] = []
 
     def report(
         self, version: str, binary: Digest, advisories: AdvisoryStatus, isolation: str, holdings: Holdings
@@ -515,7 +521,7 @@ class Reader:
             name, version = as_text(item.get("Name"), _SHORT), _version(item, "")
             purl = as_text(_dict(item.get("Identifier")).get("PURL"), _TEXT) or f"pkg:generic/{name}@{version}"
             self._purls[as_text(item.get("ID"), _SHORT) or f"{name}@{version}"] = purl
-            yield Component(
+            component = Component(
                 purl=purl,
                 name=name,
                 version=version,
@@ -530,6 +536,9 @@ class Reader:
                 # of Trivy do not say what they read a package from.
                 stated=item.get("AnalyzedBy", "sbom" if language else "") == "sbom",
             )
+            if _dict(item.get("Repository")).get("Class") == "third-party":
+                self.third_party.append(component)
+            yield component
 
     def _vulnerabilities(self, result: Mapping[str, Any]) -> Iterator[Vulnerability]:
         target = as_text(result.get("Target"), _TEXT)
@@ -613,6 +622,37 @@ def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
         yield Incomplete(
             "unsupported_os", f"{release} is past its end of life, so new vulnerabilities are no longer recorded for it"
         )
+
+
+def _skipped(
+    coverage: Coverage, third_party: Sequence[Component], generation: database.Generation
+) -> Iterator[Incomplete]:
+    """Yield a gap for packages of other vendors that the distribution has advisories for.
+
+    Trivy takes the vendor from the package database and looks up nothing of a vendor that it does not know. A rebuilt
+    openssl, or one whose entry only names another vendor, would look clean. What no distribution has (docker-ce) has
+    no advisories with any engine, and is no gap.
+    """
+    if not third_party:
+        return
+    version = coverage.os_version
+    source = _trivy_sources.source_of(coverage.os_family, version, version.endswith("-ESM"))
+    names = [(component.name, _advisory_names(component)) for component in third_party]
+    advised = generation.advised(source, {name for _, listed in names for name in listed})
+    skipped = sorted({name for name, listed in names if not advised.isdisjoint(listed)})
+    if skipped:
+        named = ", ".join(skipped[:_NAMED]) + (" and others" if len(skipped) > _NAMED else "")
+        yield Incomplete(
+            PACKAGE_UNREAD,
+            f"because of their vendor, Trivy did not look up packages that have advisories: {named}",
+        )
+
+
+def _advisory_names(component: Component) -> tuple[str, ...]:
+    """The names under which a distribution's advisories list a package: those of a module have its name before them."""
+    names = tuple(filter(None, (component.name, component.source_name)))
+    module = ":".join(component.module.split(":")[:2])
+    return (*names, *(f"{module}::{name}" for name in names)) if module else names
 
 
 def _status(value: object) -> str:

@@ -303,6 +303,33 @@ def test_sizes_name_every_table(database: Database) -> None:
     assert 0 < sizes["scan"].bytes < total
 
 
+# Tables whose rows no pruning removes: what bounds them.
+BOUNDED = {
+    "a person or an administrator makes each row": (
+        "api_token break_glass exemption inventory_source notification_channel notification_subscription policy "
+        "policy_version project project_member registry registry_poll revocation saved_view trust_root "
+        "trust_root_version user_account vex_document vex_statement webhook"
+    ),
+    "a row for each thing that there is now, replaced by the next": (
+        "alert base_watch name_signature running_mount running_workload trust_state worker"
+    ),
+    "removed with its owner": "notification_subject",
+    "the writer removes rows after 30 days": "admission_review",
+    "a row a day for each project": "trend",
+    "a row for each rotation": "receipt_key",
+    "pruned along its chain": "audit_log audit_checkpoint",
+}
+
+
+def test_no_table_grows_for_ever() -> None:
+    """A new table needs a `Kind`, or what bounds it."""
+    pruned = {kind.table.name for kind in retention.KINDS}
+    pruned |= {column.table.name for kind in retention.KINDS for column in kind.dependents}
+    bounded = {name for names in BOUNDED.values() for name in names.split()}
+    assert pruned & bounded == set()
+    assert pruned | bounded == schema.metadata.tables.keys()
+
+
 def test_a_database_that_is_away_is_said(database: Database) -> None:
     with pytest.raises(RemoteError):
         plan(Database("postgresql://nobody@/none?host=/nonexistent"), retention.Cutoffs())
