@@ -27,7 +27,7 @@ from scanner.lazy_dataclasses import dataclass
 from scanner.patterns import lazy
 
 PREFIX = "DOCKWARDEN_"
-_MIN_SECRET = 32
+_MIN_SECRET = 32  # characters: 128 bits, also if it is typed as hexadecimal digits
 _MAX_FILE = 1 << 20
 NOTIFY = "notify"  # the lane that sends notifications; it has no scans
 

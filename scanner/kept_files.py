@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_STALE_SECONDS = 3600
+_STALE_SECONDS = 3600  # a file that is still being written is younger
 
 
 class KeptFiles:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _NOWHERE = "memory://"
 KICK, KEEP_UP = "dockwarden.kick", "dockwarden.keep-up"
-_SOCKET_SECONDS = 0.5
+_SOCKET_SECONDS = 0.5  # the row is committed: a broker that does not answer delays the caller by no more than this
 _SILENT_SECONDS = 2.0
 _silent_until: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()
 

@@ -37,6 +37,7 @@ SIGNED_IN = "signed-in"
 _ATTEMPT = "cookie|oidc|attempt"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+# When a token was used is written at most this often: not every read should become a write.
 _NOTED_EVERY = timedelta(minutes=1)
 _HASHING = threading.BoundedSemaphore(2)
 

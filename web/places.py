@@ -27,7 +27,7 @@ from web.throttle import (
     request_source,
 )
 
-_KEPT = timedelta(days=180)
+_KEPT = timedelta(days=180)  # a browser that was away for longer is new again
 _SEALED = "cookie|known-place"
 _SHARED = "*"
 

@@ -33,6 +33,7 @@ from web import tls
 from web.capacity import Bridge
 from web.tls import Certificate
 
+# A client that sends its headers slowly (Slowloris), or without an end.
 _HEAD_SECONDS, _HEAD_BYTES, _HEAD_FIELDS = 15.0, 32 << 10, 100
 # Sizes of chunks, their extensions and trailers: a base (a read of the socket can hold other requests as well), plus a
 # few bytes for each of the body, because some clients send tiny chunks.
@@ -40,7 +41,7 @@ _FRAMING_BYTES, _FRAMING_PER_BYTE = 512 << 10, 8
 _KEEP_ALIVE_SECONDS = 75  # the default of nginx; must be longer than a proxy keeps idle connections to us
 _WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # time to read an answer: a base, plus a second for every so many bytes
 _BUFFERED = 256 << 20  # bytes of all finished answers that have not been read
-_LINGER_SECONDS = 2.0
+_LINGER_SECONDS = 2.0  # for a client to read a refusal before the connection is reset under it
 _MAX_CONNECTIONS = 8192
 # Closed at once when there are too many. To find the oldest, every connection is looked at, which must not be done for
 # each new one: 500 connections beyond the limit blocked the event loop for 14 seconds.

@@ -8,7 +8,7 @@ from scanner.store import scans
 from web.resources import resources
 from web.security import shutdown_event
 
-_FIRST_POLL, _LAST_POLL = 0.1, 1.0
+_FIRST_POLL, _LAST_POLL = 0.1, 1.0  # seconds: short at first, because many scans are answered from stored evidence
 
 
 def wait_for_end(scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from scanner.advisories import bolt
 
 _MAX_MEMBERS = 100
-_MAX_DATABASE = 8 << 30
-_KEEP = 2
-_SCHEMA = 2
+_MAX_DATABASE = 8 << 30  # bytes, uncompressed: several times the largest database so far
+_KEEP = 2  # directories: the one in use, and the one before for scans that still read it
+_SCHEMA = 2  # Of Trivy's metadata.json. Another is refused: its meaning is unknown.
 _FILES = {"db": ("trivy.db", "metadata.json"), "java-db": ("trivy-java.db", "metadata.json")}
 _NAMES = ("trivy.db", "trivy-java.db", "metadata.json")
 _CONTENT_SET = lazy(rb"rhel-([0-9]+)-")

@@ -38,7 +38,7 @@ _MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
 _CVE = lazy(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _SPACE = b"\xef\xbb\xbf \r\n\t"
 _KEEP = 2
-_LOOKUP_BATCH = 500
+_LOOKUP_BATCH = 500  # variables of one statement
 
 
 @dataclass(frozen=True)

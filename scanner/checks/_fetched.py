@@ -23,7 +23,7 @@ _SHARED = lazy(
 _FIXED_COMMIT = lazy(r"[0-9a-f]{12,64}")
 _COMMIT_VARIABLE = lazy(r"(?i)\$\{?\w*(?:sha|commit|rev|hash)\w*")
 _REPOSITORY = lazy(r"(?:https?|git|ssh|svn|svn\+ssh|bzr|lp)://|[\w.-]+@[\w.-]+:")
-_MOST_TREES = 50
+_MOST_TREES = 50  # an image with more is hostile, and each costs a comparison for every later command
 # Version control systems other than Git, with the commands that fetch a tree.
 _CHECKOUTS = {
     "svn": {"checkout", "co", "export"},

@@ -17,12 +17,12 @@ from scanner.model.reference import Platform
 from scanner.patterns import lazy
 
 PASSWD, GROUP, SHADOW = "etc/passwd", "etc/group", "etc/shadow"
-MAX_ID = (1 << 32) - 2
+MAX_ID = (1 << 32) - 2  # (1 << 32) - 1 means "unchanged" to chown(2) and is no id
 _MAX_LINES = 100_000
 _INTEGER = lazy(r"[+-]?[0-9]{1,19}")
 _GLIBC_NUMBER = lazy(r"\s*\+?[0-9]{1,10}")
 _IGNORED = ("#", "+", "-")  # comments, and entries of NIS
-_LONGEST_NAME = 64
+_LONGEST_NAME = 64  # characters that are shown
 
 
 @dataclass(frozen=True, slots=True)

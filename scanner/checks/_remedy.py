@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-_MANY = 40
+_MANY = 40  # paths in one suggested command; more are a hint to clean up the directory
 
 
 def run(command: str, names: Iterable[str], *, each: bool = False) -> str:

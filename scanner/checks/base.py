@@ -28,7 +28,7 @@ from scanner.model.posture import CertificateFact, RegistryFacts, TlsFacts
 from scanner.model.reference import Digest, Reference
 from scanner.model.workload import EngineFacts, Workload
 
-_MAX_EVIDENCE = 500
+_MAX_EVIDENCE = 500  # pieces that are stored; more are counted
 # An instruction can be as long as the whole config, and is repeated in all evidence of its layer.
 _MAX_INSTRUCTION = 2000
 # The common parameter ``allow``: globs of paths or names that are accepted.

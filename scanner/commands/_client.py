@@ -29,7 +29,7 @@ _LIMITED_SECONDS = 5.0  # between questions that the server refuses because ther
 _POLL_SECONDS = 30
 # Longer than one poll: the server may hold the request open for _POLL_SECONDS before it answers.
 _ASK_SECONDS = 120.0
-_SIMULATED_AT_ONCE = 200
+_SIMULATED_AT_ONCE = 200  # images in one request, below the server's time limit
 _ITEMS_OF_A_PAGE = 200
 _REASONS, _CHANGES = 5, 2  # with the verdict, this fits on ten lines
 _ALL = 1_000_000

@@ -15,7 +15,7 @@ from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 
 _LOOK_SECONDS = 1.0
-_UNCLAIMED_SECONDS = 15.0
+_UNCLAIMED_SECONDS = 15.0  # a dry run that is queued for longer: no worker seems to run
 _ALL = 1_000_000_000
 _SHARE = ("known", "matching", "examined", "skipped", "later", "unscanned", "unchanged")
 

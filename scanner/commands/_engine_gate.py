@@ -36,7 +36,7 @@ _KEPT_SECONDS = 60.0  # after so long the server is asked again: a policy may ha
 _MAX_CACHED = 4096
 _MOST_IMAGES = 5
 _CALL_LIMIT = 64 << 20  # of a call of the engine, which may carry the answer to a person as well
-_WORKERS = 16
+_WORKERS = 16  # threads that ask the server; an engine seldom starts more containers at once
 _ALLOW = b'{"Allow":true}'
 
 

@@ -16,7 +16,7 @@ from scanner.patterns import lazy
 from scanner.services.admission_manifests import Cluster, manifests
 
 _LABEL = lazy(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_MAX_PEM = 1 << 20
+_MAX_PEM = 1 << 20  # bytes of a file with certificates
 
 
 @click.group()

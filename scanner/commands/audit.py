@@ -45,7 +45,7 @@ from scanner.reports.base import AuditSubject, ReportFormat
 from scanner.services import dockerfiles, workload_documents, workloads
 
 _VERSION = lazy(r"v?1\.(\d{1,3})")
-_REASONS = 3
+_REASONS = 3  # shown of an image's own; `gate` shows all
 _CHECKED_AT_ONCE = 100  # workloads in one question to a server
 
 

@@ -26,7 +26,7 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import AnswerTooLarge, http_client
 
-_TOKEN_SECONDS = 60
+_TOKEN_SECONDS = 60  # a token is signed for each request, so it need not live longer
 _MAX_WAIT = 20.0
 _TRIES_OF_500 = 3
 _SMALL = 16 << 20

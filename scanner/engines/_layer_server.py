@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from scanner.config import Secret
 from scanner.errors import EngineError
 
-_CONNECTIONS = 32
+_CONNECTIONS = 32  # Clair fetches a few layers at once; others wait
 _IDLE_SECONDS = 30.0
 _PREFIX = "/layers/"
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from scanner.config import Limits
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000  # linux/sched.h
 _POLL_SECONDS = 0.02
-_STDERR_KEPT = 64 << 10
+_STDERR_KEPT = 64 << 10  # bytes from its end, where the reason of a failure is
 _SWEEPS = 50
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

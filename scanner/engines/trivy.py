@@ -50,7 +50,7 @@ from scanner.sealed import derived_files
 if TYPE_CHECKING:
     from scanner.engines import _process
 
-_SCHEMA = 2
+_SCHEMA = 2  # Of Trivy's report. Another is refused: a renamed member would look like "no findings".
 _LIMITS = Limits()
 _TEXT, _SHORT, _MANY = 4096, 512, 50
 _NAMED = 5  # packages in a message

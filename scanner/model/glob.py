@@ -14,7 +14,7 @@ from typing import Any
 
 from scanner.patterns import lazy
 
-LONGEST, MOST_WILDCARDS = 500, 32
+LONGEST, MOST_WILDCARDS = 500, 32  # characters, and asterisks: a pattern with many would take long on a hostile name
 _WILDCARDS = lazy(r"(?:\*+/?)+|\?")
 _NOTHING = r"[^\x00-\x{10FFFF}]"
 

@@ -11,7 +11,7 @@ from typing import Any
 from scanner.model.plurals import number_of
 from scanner.model.untrusted import clean_text
 
-TITLE_LENGTH = 250
+TITLE_LENGTH = 250  # ticket systems cut longer ones (Jira: 255)
 
 
 class EventKind(StrEnum):

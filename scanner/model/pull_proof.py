@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from scanner.patterns import lazy
 
 HEADER = "X-Dockwarden-Pull"
-_SECONDS = 300
-_CLOCKS_APART = 60
+_SECONDS = 300  # a proof is for the pulls of one scan, so it ends soon
+_CLOCKS_APART = 60  # seconds by which the clocks of two hosts may differ
 _TEXT = lazy(r"([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
 
 

@@ -16,7 +16,7 @@ from scanner.errors import ImageError, ScannerError
 from scanner.patterns import lazy
 
 T = TypeVar("T")
-_MAX_DIGITS = 40
+_MAX_DIGITS = 40  # digits of a number: converting a text to a number takes quadratic time
 # A quote always matches, even unterminated, and possessively: the time is linear for any document.
 _BRACKETS = lazy(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _PYTHONS_OWN = lazy(r"\[Errno -?\d+\] |\[SSL: \w+\] |certificate verify failed: | \(_ssl\.c:\d+\)")

@@ -32,13 +32,13 @@ from scanner.outbound import HttpClient, http_client, resolve, split_address, tl
 SECONDS = 15.0  # one delivery, from the connection to the answer
 ANSWER_BYTES = 16 << 10  # of an answer that is read; what follows is not
 SHOWN = 50  # occurrences in a message for people
-_TEXT = 1000
+_TEXT = 1000  # characters of an answer that are kept
 # What the receiver will refuse again however often it is asked. Everything else may pass: an expired token is renewed,
 # a deleted hook is made again.
 # 410: Standard Webhooks asks senders to stop. https://www.standardwebhooks.com
 _FINAL = frozenset({400, 410, 413, 415, 422})
 _END_SECONDS = 2.0  # for the server to end a connection on which it confirms nothing
-_MAX_RETRY_AFTER = 6 * 3600.0
+_MAX_RETRY_AFTER = 6 * 3600.0  # a receiver may not silence a channel for longer
 MARKS: Mapping[Level, str] = {
     Level.CRITICAL: "critical",
     Level.ERROR: "error",

@@ -13,7 +13,7 @@ from scanner.notify.base import CA, ChannelFormat, Field, Receipt, Target, addre
 
 _LEVELS = {Level.CRITICAL: 2, Level.ERROR: 3, Level.WARNING: 4, Level.INFO: 6}
 _ADDRESS = r"(https?|tls|tcp)://[^\s@\\]+"
-_PORT = 12201
+_PORT = 12201  # Graylog's default for GELF
 
 
 class Gelf(ChannelFormat):

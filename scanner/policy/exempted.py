@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _HIDING = frozenset((VexStatus.NOT_AFFECTED, VexStatus.FIXED))
-CLOCK_SKEW = timedelta(days=1)
+CLOCK_SKEW = timedelta(days=1)  # how far in the future a VEX statement may be dated: clocks and time zones differ
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.model.vex import VexStatement, VexStatus
 
-LIMIT = 1 << 20
+LIMIT = 1 << 20  # bytes of a document
 # A document of 1 MiB can contain many products per statement; each becomes a row.
 _MOST_STATEMENTS, _MOST_PRODUCTS = 5_000, 20_000
 _CONTEXTS = tuple(f"https://openvex.dev/ns{version}" for version in ("", "/v0.2.0", "/v0.2.1", "/v0.2.2"))

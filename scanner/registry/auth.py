@@ -31,7 +31,7 @@ from scanner.outbound import Answer, AnswerTooLarge, HttpClient, OpenAnswer, spl
 from scanner.patterns import lazy
 
 _HELPER = lazy(r"[A-Za-z0-9._-]{1,64}")
-_HELPER_SECONDS = 15
+_HELPER_SECONDS = 15  # a credential helper may ask a keychain or a cloud
 _MAX_CONFIG = 1 << 20
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 # Token services that belong to a registry although their host name differs.

@@ -16,6 +16,7 @@ from scanner.registry.manifest import TAR, TAR_GZIP, TAR_ZSTD
 
 _IN, _OUT = 256 << 10, 1 << 20  # few enough bytes for a processor cache, and few enough pieces for threads
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# Bytes (zstd: 128 MiB, what its own tools accept by default): a frame may ask for gigabytes.
 _MAX_WINDOW: Final = 1 << 27
 
 

@@ -62,7 +62,7 @@ _ARTIFACTS = (
     ("application/vnd.docker.plugin", "a plug-in of Docker"),
     ("application/vnd.aquasec.trivy", "an advisory database of Trivy"),
 )
-_MAX_SIZE = 1 << 50
+_MAX_SIZE = 1 << 50  # Bytes. Larger sizes are no sizes, and would overflow in other readers.
 _MAX_TIME = 1 << 63
 
 _DESCRIPTOR = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")

@@ -54,7 +54,7 @@ from scanner.registry.client import RegistryClient
 from scanner.registry.manifest import ACCEPT
 
 T = TypeVar("T")
-_SECONDS = 45.0
+_SECONDS = 45.0  # for all requests to one registry together
 _CONNECT = 4.0
 _MAX_BODY = 1 << 20
 _MAX_MANIFEST = 4 << 20
@@ -145,7 +145,7 @@ class _Probe:
 
     def _probe_plain_http(self, connect: Callable[[], socket]) -> tuple[PlainFact, ...]:
         found = [_plain_answer(connect, self._name, self._port)]
-        # Clients that are told "http" try 80 when https is expected at 443; other ports have no such neighbour.
+        # A client that is configured for plain HTTP uses port 80 where TLS uses 443.
         if self._default_port and self._port == 443:
             try:
                 at_80 = self._time_limited(connector(self._name, 80, self._reach, timeout=_CONNECT))

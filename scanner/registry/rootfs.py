@@ -23,7 +23,7 @@ from scanner.registry.places import (
     is_sensitive,
 )
 
-_MAX_CONCERNS, _MAX_DETAIL = 100, 500
+_MAX_CONCERNS, _MAX_DETAIL = 100, 500  # reasons, and characters of one
 _CONCERNING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
 _ALIASES = (frozenset((DPKG,)), frozenset(APK), RPM_DATABASES, frozenset(OS_RELEASE))
 # Links above package databases that distributions create themselves. A dangling one of these hides nothing.

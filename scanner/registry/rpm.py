@@ -17,14 +17,14 @@ from contextlib import closing
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import PackagedFile
 
-_NAME, _MODES, _DIGESTS, _OWNERS = 1000, 1030, 1035, 1039
+_NAME, _MODES, _DIGESTS, _OWNERS = 1000, 1030, 1035, 1039  # rpmtag.h and rpmtypes.h of rpm
 _DIRECTORY_INDEXES, _BASE_NAMES, _DIRECTORIES, _ALGORITHM = 1116, 1117, 1118, 5011
 _INT16, _INT32, _STRING, _STRINGS = 3, 4, 6, 8
 _HASHES = {0: "md5", 1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}  # RFC 4880, 9.4
 _MOST_PACKAGES, _MOST_TAGS, _MOST_FILES, _LARGEST_HEADER = 20_000, 1000, 500_000, 8 << 20
 _MOST_PRIVILEGED = 1000
 _STEPS = 5_000_000  # of SQLite's virtual machine: a hostile schema must not compute for ever
-_PRIVILEGED = 0o6000
+_PRIVILEGED = 0o6000  # setuid and setgid
 _BERKELEY = {b"\x61\x15\x06\x00": "<", b"\x00\x06\x15\x61": ">"}  # DB_HASHMAGIC in both byte orders
 _PAGE_HEAD, _HASH_PAGES, _OVERFLOW_PAGE = 26, (2, 13), 7  # P_HASH_UNSORTED, P_HASH; P_OVERFLOW
 _IN_PAGE, _OFF_PAGE, _SMALLEST_HEADER = 1, 3, 24  # H_KEYDATA, H_OFFPAGE

@@ -38,7 +38,7 @@ Connect = Callable[[], socket]
 """A new connection to the vetted address. Raises OSError or ScannerError."""
 
 _MAX_ANSWER = 128 << 10
-_MAX_CHAIN = 12
+_MAX_CHAIN = 12  # certificates; a longer chain is not followed
 _ANSWER_SECONDS = 5.0
 _EDWARDS = {SignatureAlgorithmOID.ED25519: "ed25519", SignatureAlgorithmOID.ED448: "ed448"}
 _MAX_NAMES, _MAX_PATHS = 1000, 256
@@ -85,7 +85,7 @@ _MODERN = (
     0x0041,
     0x0084,
 )
-_TLS13 = (0x1301, 0x1302, 0x1303)
+_TLS13 = (0x1301, 0x1302, 0x1303)  # RFC 8446, B.4
 WEAK = {
     "NULL (no encryption)": (0x0001, 0x0002, 0x003B, 0xC006, 0xC010, 0xC001, 0xC00B),
     "anonymous (no authentication)": (
@@ -109,8 +109,9 @@ WEAK = {
     "64-bit blocks (3DES, IDEA)": (0x000A, 0x0016, 0x0013, 0xC008, 0xC012, 0xC003, 0xC00D, 0x0007),
 }
 _EVERY = _MODERN + tuple(suite for suites in WEAK.values() for suite in suites)
+# RFC 8446, 4.2.3: what common clients offer.
 _SIGNATURES = (0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0807, 0x0203, 0x0201)
-_GROUPS = (0x001D, 0x0017, 0x0018, 0x0019)
+_GROUPS = (0x001D, 0x0017, 0x0018, 0x0019)  # RFC 8446, 4.2.7: X25519 and the NIST curves
 _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")  # HelloRetryRequest
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_MAX_SLOTS = 1000
+_MAX_SLOTS = 1000  # files that are tried; more workers do not fit on one machine
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from scanner.store import audit
 from scanner.store.session import Database
 
 _LINE = 1000
-_MAX_FILE = 256 << 20
+_MAX_FILE = 256 << 20  # bytes that are read back
 
 
 def anchor_file(settings: Settings) -> Path:

@@ -20,8 +20,8 @@ from scanner.model.untrusted import clean_text
 from scanner.services import _fields as fields
 from scanner.store import audit, break_glass, outbox
 
-MOST_HOURS = 4
-REASON_SHORTEST, REASON_LONGEST = 10, 500
+MOST_HOURS = 4  # long enough for a night; who needs longer decides again
+REASON_SHORTEST, REASON_LONGEST = 10, 500  # characters: an empty or a one-word reason explains nothing to the auditor
 
 Document = dict[str, Any]
 

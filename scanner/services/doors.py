@@ -33,7 +33,7 @@ from scanner.store import gate as store_gate
 from scanner.store import scans
 from scanner.store.session import Database
 
-MESSAGE_LENGTH = 1000
+MESSAGE_LENGTH = 1000  # characters: API servers and engines show it on one line
 REASONS = 3
 _MAX_MOUNTED_IMAGES = 20
 TOO_MANY_SCANS = "too many images that are not known were asked for"

@@ -29,7 +29,7 @@ from scanner.store import dry_runs as store
 from scanner.store.leases import ACTIVE
 from scanner.store.session import Database, moment
 
-DAYS = 90
+DAYS = 90  # as far back as a dry run may look; older evidence may be pruned
 _LOOKED_AT = 500  # rows per query that are skipped without reading their evidence
 _UNFINISHED = 3  # per person
 _VALID = timedelta(hours=1)

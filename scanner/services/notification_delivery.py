@@ -36,12 +36,12 @@ BATCH, SENT_AT_ONCE = 100, 100  # so few that the transaction of a batch is shor
 # recorded at once; in a burst, twice as many together each time, but as many as half a second takes at most.
 _RECORD_SECONDS = 0.5
 _TURN_SECONDS = 20.0  # then the other channels get their turn
-LEASE_SECONDS = 180.0
+LEASE_SECONDS = 180.0  # longer than the slowest delivery with its retries on one connection
 # Seconds to the next attempt: sixteen hours in all, so that a receiver may be away for a night.
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0)
 _CHANNEL_PAUSE = 1800.0  # at most: then a channel is tried again, whatever its messages wait for
 _FAILING = 3  # failures in a row after which a channel is reported as failing
-_QUEUE_STUCK = timedelta(minutes=15)
+_QUEUE_STUCK = timedelta(minutes=15)  # a scan that waits longer is reported
 _EXPIRING, _SIGNATURE_EXPIRING = timedelta(days=7), timedelta(days=14)
 _DAILY_AT = 8  # o'clock, in the subscription's time zone
 _ROUTE_LOCK, _WATCH_LOCK = 0x0D0C4A0D31, 0x0D0C4A0D32

@@ -35,7 +35,7 @@ NAME_LENGTH, CONDITION_LENGTH, RECIPIENT_LENGTH = 200, 1000, 320
 GROUP_SECONDS, GROUP_SECONDS_MOST = 60, 24 * 3600
 DIGESTS = ("", "hourly", "daily")
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
-REPLAYED = 1000
+REPLAYED = 1000  # messages that one request sends again
 # What a condition may name for every kind, so that it does not fail on kinds without it.
 VARIABLES: Mapping[str, object] = {
     "repository": "",

@@ -23,7 +23,7 @@ from scanner.services import doors, gate
 from scanner.services.door_calls import Call
 from scanner.store import pulls, registries
 
-_URI_LENGTH = 8192
+_URI_LENGTH = 8192  # nginx sends no longer request line by default (large_client_header_buffers)
 _PASSING_METHODS = frozenset({"PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _PULLING_METHODS = frozenset({"GET", "HEAD"})
 # Characters that all proxies and registries parse in the same way. Escapes of '/', '.' and '\\' are normalised by some

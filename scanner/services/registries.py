@@ -37,7 +37,7 @@ _PORT = f":{PORT}"
 HOST = rf"^(localhost({_PORT})?|{_LABEL}(\.{_LABEL})+({_PORT})?|{_LABEL}{_PORT})$"
 ALIAS = rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$"
 HOST_LENGTH, ALIASES_MOST = 255, 20
-CA_LENGTH = 64 << 10
+CA_LENGTH = 64 << 10  # bytes of PEM: some thirty certificates
 USERNAME_LENGTH, PASSWORD_LENGTH = 400, 4000
 _SECRETS = {
     cloud.ECR: "secret access key",

@@ -27,7 +27,7 @@ from scanner.store.page import Page
 from scanner.store.session import moment
 
 MOST = 500
-_SECONDS = 10.0
+_SECONDS = 10.0  # an answer takes no longer; the next page goes on from there
 _BETWEEN_LOOKS = 20
 
 

@@ -20,7 +20,7 @@ from scanner.services import _fields as fields
 from scanner.store import accounts, audit, projects
 
 NAME_LENGTH = 200
-MOST_DAYS = 365
+MOST_DAYS = 365  # a token without an end would outlive the person who made it
 
 
 def create(

@@ -22,7 +22,7 @@ from scanner.store import audit, deliveries, projects, registries, scans
 
 NAME_LENGTH = 200
 HEADER = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"
-SENDER_LENGTH = 400
+SENDER_LENGTH = 400  # characters: an e-mail address, or the ARN of a topic
 TEST = "test delivery"  # the outcome of a delivery
 Keep = Literal["new", "old"]
 

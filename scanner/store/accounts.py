@@ -23,7 +23,9 @@ from scanner.model.access import ROLES, reach
 from scanner.store.schema import project, project_member, token, user, web_session
 from scanner.store.session import moment, take_lock
 
+# OWASP, Session Management: idle and absolute timeout of an administrative application.
 SESSION_IDLE, SESSION_LIFE = timedelta(minutes=30), timedelta(hours=12)
+# Characters (NIST SP 800-63B: length, no composition rules), and different ones among them.
 _PASSWORD_MIN, _PASSWORD_MAX, _PASSWORD_VARIETY = 12, 1000, 5
 # zxcvbn rates the first 72 characters from 0 to 4; 3 means more than 10^8 guesses.
 _PASSWORD_JUDGED, _PASSWORD_SCORE = 72, 3

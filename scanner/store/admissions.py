@@ -14,7 +14,7 @@ from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import admission_review
 from scanner.store.session import moment
 
-KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)  # then the audit log has denials alone
 _MOST = 50_000  # rows: a failing controller can cause thousands of reviews an hour
 
 

@@ -28,7 +28,7 @@ from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import audit_checkpoint, audit_log
 from scanner.store.session import AUDIT_KEY, moment, put, take_lock
 
-_LOCK = 0x0D0C4A0D17
+_LOCK = 0x0D0C4A0D17  # Advisory locks of PostgreSQL are numbers. These are arbitrary, and each used once.
 _BATCH = 1000
 
 

@@ -34,7 +34,7 @@ from scanner.store.schema import (
 )
 from scanner.store.session import epoch, insert_new, moment
 
-_CHUNK = 500
+_CHUNK = 500  # rows of one statement
 _Pair = tuple[str, str]  # package, vulnerability
 
 

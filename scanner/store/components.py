@@ -19,7 +19,7 @@ from scanner.store.schema import component, image, image_component, image_stack,
 
 T = TypeVar("T")
 
-_MOST_VERSIONS = 5000
+_MOST_VERSIONS = 5000  # versions that are compared for one question; more are answered as "truncated"
 _AT_ONCE = 500
 
 

@@ -22,7 +22,7 @@ from scanner.store.page import Page, cursor_moment, decode_cursor, encode_cursor
 from scanner.store.schema import exemption
 from scanner.store.session import moment
 
-LONGEST = timedelta(days=366)
+LONGEST = timedelta(days=366)  # a year, leap years included: then a person decides anew
 STATES = ("requested", "approved", "rejected", "revoked", "lapsed", "expired")
 
 

@@ -41,7 +41,7 @@ from scanner.store.schema import (
 )
 from scanner.store.session import epoch, insert_new, moment, put
 
-_CHUNK = 500
+_CHUNK = 500  # rows of one statement
 _PURL_BYTES, _NAME_BYTES = 1000, 128
 
 

@@ -35,7 +35,7 @@ from scanner.store.schema import (
 )
 from scanner.store.session import epoch, moment
 
-_CHUNK = 500
+_CHUNK = 500  # rows of one statement
 _FREQUENT = 50
 _DECISION_COLUMNS = (
     "project",

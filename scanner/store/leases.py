@@ -19,6 +19,7 @@ from scanner.errors import LeaseLost
 from scanner.model.scan import Progress, ScanState
 from scanner.store.session import epoch, moment
 
+# Tries that failed, and workers that died: an image that kills its worker must stop coming back.
 ATTEMPTS, LOSSES = 3, 5
 GIVEN_UP = "given up: its workers died repeatedly"
 ACTIVE = tuple(state.value for state in ScanState if not state.terminal)

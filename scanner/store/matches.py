@@ -35,7 +35,7 @@ from scanner.model.scan import ScanReport
 from scanner.store.schema import basis, listing, listing_package, package, rests_on
 from scanner.store.session import insert_new, moment
 
-_CHUNK = 500
+_CHUNK = 500  # rows of one statement
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from scanner.store.secrets import seal, unseal
 from scanner.store.session import epoch, insert_new, moment
 
 WAITING, PUSHED, FAILED = "waiting", "pushed", "failed"
-_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds before a failed push is tried again, doubled each time
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ from scanner.store.schema import (
 )
 from scanner.store.session import beside
 
-_RECORDING = 0x0D0C4A0D1C
+_RECORDING = 0x0D0C4A0D1C  # an advisory lock; see `block_pruning`
 _TERMINAL = tuple(state.value for state in ScanState if state.terminal)
 _COUNTED_BYTES = 64 << 20  # smaller tables are counted exactly
 _BASES_KEPT = 50  # `matches.is_newest` compares with as many

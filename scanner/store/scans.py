@@ -38,7 +38,7 @@ from scanner.store.schema import (
 )
 from scanner.store.session import epoch, moment, new_id
 
-DEADLINE_SECONDS = 24 * 3600.0
+DEADLINE_SECONDS = 24 * 3600.0  # a scan that has not ended by then is given up, whatever it waits for
 NOT_AN_IMAGE = "not_an_image"  # the reason of a scan that is done without a report
 _LEASES = Leases(scan)
 _KICK_AGAIN = 15.0  # seconds until a message for a queued scan is repeated, in case it was lost

@@ -20,6 +20,7 @@ from scanner.config import Secret, keys_of
 from scanner.errors import ScannerError
 from scanner.store.schema import harbor_scan, notification_channel, receipt_key, registry, webhook
 
+# Bytes (AES-GCM, NIST SP 800-38D, 8.2.2), and of the prefix that tells which key sealed a value.
 _NONCE, _KEY_ID = 12, 8
 _FORMAT = b"\x01"
 # All encrypted columns.

@@ -34,7 +34,7 @@ AUDIT_KEY = "dockwarden_audit_key"  # the execution option with the key of the a
 
 # A web process has about fifty threads. Slow exports hold connections for long; others must not wait for them.
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 32}
-_BUSY_MILLISECONDS = 15_000
+_BUSY_MILLISECONDS = 15_000  # SQLite has one writer: a statement waits so long for the others
 _IDLE_IN_TRANSACTION = "60s"
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # seconds; enough for a restart of PostgreSQL
 CONFLICT, BUSY = "db_conflict", "db_busy"  # reasons of RemoteError

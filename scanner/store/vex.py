@@ -18,7 +18,7 @@ from scanner.store.page import Page, cursor_moment, decode_cursor, encode_cursor
 from scanner.store.schema import vex_document, vex_statement
 from scanner.store.session import moment
 
-_CHUNK = 500
+_CHUNK = 500  # rows of one statement
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json, nesting_dep
 from scanner.model.validation import plain_message
 from scanner.trust.base import UNSOUND_TRUST
 
-_MAX_DOCUMENT, _MAX_YAML = 1 << 20, 128 << 10
+_MAX_DOCUMENT, _MAX_YAML = 1 << 20, 128 << 10  # Bytes. YAML costs many times the memory of JSON.
 _MAX_NESTING = 64
 
 

@@ -49,7 +49,7 @@ _MAX_GUN = 512
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
 # A dead Notary server must not hold up a scan: its answer is unknown, and the policy decides.
 _SECONDS = 6.0
-_TRIES = 2
+_TRIES = 2  # a scan is retried as a whole
 _RUNS = 4  # attempts at one question; a parallel run for the same name can save its state first
 # These reasons mean that the image is unsigned. All others mean that a signature is wrong.
 _NOT_SIGNED = frozenset({"no_trust_data", "not_signed", "signer_missing"})

@@ -31,7 +31,7 @@ from scanner.services import decisions
 from scanner.store import images, jobs, matches, scans
 from scanner.store.session import Database
 
-_MAX_PAGES = 10_000
+_MAX_PAGES = 10_000  # a notifier that pages without an end must not hold the job for ever
 _RECOMPUTED = frozenset(("unsupported_os", "no_advisories"))  # gaps that the new report contains if they still apply
 Report = Callable[[Progress], None]
 

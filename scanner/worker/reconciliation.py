@@ -55,7 +55,7 @@ _TITLES = {
 # What an own list answers where it is not offered, or not to us. Other errors are shown as such.
 _NOT_OFFERED = frozenset({REFUSED, "not_found", "registry_unreachable", "unknown_host", "address_refused"})
 _POLL_SECONDS_MOST = 86400.0
-_PROBLEMS_KEPT = 20
+_PROBLEMS_KEPT = 20  # sentences that are shown; the counts have all
 _FAILURES_MOST, _REFUSALS_MOST = 3, 50  # in a row, before the registry counts as failing, or as closed to us
 _LIMITED_MOST, _LIMITED_PAUSE = 20, 60.0  # times in a row that the registry limits us; seconds, if it names none
 Report = Callable[[Progress], None]

@@ -37,7 +37,7 @@ from scanner.worker.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 1.0
+_IDLE_SECONDS = 1.0  # between two looks at an empty queue; a message of the broker wakes a worker at once
 _EXAMINE_SECONDS, _TIDY_SECONDS = 60.0, 60.0
 _STOP_SECONDS = 5.0  # the supervisor kills after 12 s
 _ANCHOR_SECONDS, _REFRESH_SECONDS = 60.0, 5.0

@@ -13,7 +13,7 @@ from scanner.patterns import lazy
 _NAME = lazy(r"[_a-zA-Z][_a-zA-Z0-9]*")
 # Nested variables can multiply in length with each level, like the "billion laughs" attack.
 _MAX_LENGTH = 1 << 20
-_MAX_DEPTH = 20
+_MAX_DEPTH = 20  # nested ${A:-${B:-…}}: no person writes more
 
 
 class InterpolationError(ValueError):

@@ -32,7 +32,7 @@ MAX_BYTES = 64 << 20
 MAX_DOCUMENTS = 100_000
 MAX_VALUES = 5_000_000
 _MAX_VALUES_PER_DOCUMENT = 500_000
-_DEPTH = 200
+_DEPTH = 200  # nesting; Python's own stack ends at about a thousand
 _SMALL = 256 << 10
 
 _NUL = "a NUL character"

@@ -18,7 +18,7 @@ from scanner.workloads.base import Node
 
 _HASH = "pod-template-hash"
 _OF_A_CRON_JOB = lazy(r"(.+)-[0-9]{8,10}")  # the minute of the schedule
-_DEEPEST = 5
+_DEEPEST = 5  # owners above a pod: a saved file may have them in a circle
 _STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _ENDED_PHASES = ("Succeeded", "Failed")
 

@@ -17,7 +17,7 @@ from scanner.model.workload import Origin, Place, Workload
 from scanner.workloads._documents import MAX_BYTES, Document, Positions, escape_step, item_number, parse, steps
 from scanner.workloads._quantities import MOST
 
-_MAX_FILES = 10_000
+_MAX_FILES = 10_000  # of one directory
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 

@@ -26,7 +26,7 @@ from web.webhooks.base import bearer_or_plain, load, same_secret
 
 bp = Blueprint("clair", __name__)
 _LIMIT = 64 << 10
-_MIN_SECRET = 16
+_MIN_SECRET = 16  # bytes of the key that Clair signs its calls with
 _CLAIMS = jwt.JWTClaimsRegistry(
     leeway=15, iss={"essential": True, "value": "clair-notifier"}, exp={"essential": True}, nbf={"essential": False}
 )

@@ -30,7 +30,7 @@ bp = Blueprint("kubernetes", __name__)
 
 # An object can have 1.5 MiB in etcd, and the review of an update contains it twice, as JSON.
 CERTIFICATE = "certificate"  # in the path instead of a token
-_LIMIT = 8 << 20
+_LIMIT = 8 << 20  # bytes: etcd takes objects of 1.5 MiB, and an update carries two of them
 _DEPTH = 64
 _MARGIN_SECONDS = 1.0  # reserved for the answer, out of the webhook's timeout
 _NOT_DECIDED = "Dockwarden could not evaluate this object, so it is denied: {}. Try again, and see Dockwarden's log."

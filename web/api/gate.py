@@ -40,7 +40,7 @@ from web.waiting import wait_for_end
 
 api = blueprint("gate", "Gate", "Whether an image may be shipped.")
 
-MAX_WAIT = 120
+MAX_WAIT = 120  # Seconds: proxies cut requests that stay silent for longer. A client polls on.
 _PLAIN = frozenset({"image", "environment", "wait_seconds"})
 _RETRY_AFTER = 2
 

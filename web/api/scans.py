@@ -25,7 +25,7 @@ from web.security import shutdown_event
 
 api = blueprint("scans", "Scans", "Scan requests and their progress.")
 
-_WATCH_SECONDS = 25
+_WATCH_SECONDS = 25  # a stream ends and is opened again, so that a thread is not held for a whole scan
 _IDEMPOTENCY_KEY = r"^[A-Za-z0-9._:-]{1,128}$"
 
 

@@ -22,7 +22,7 @@ from scanner.model.pem import holds_private_key
 from scanner.model.reasons import sentence
 from web.auth import check_origin
 
-PAGE_SIZE = 50
+PAGE_SIZE = 50  # rows
 THEMES = ("light", "dark")
 
 

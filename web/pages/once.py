@@ -20,7 +20,7 @@ from web.auth import cookie_name, current_session_id, principal
 from web.resources import resources
 from web.security import https
 
-_SECONDS = 120
+_SECONDS = 120  # a secret that was not shown by then is gone; a new one can be made
 
 
 def carry(response: Response, values: Mapping[str, str]) -> Response:

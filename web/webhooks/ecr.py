@@ -45,7 +45,7 @@ _SIGNED = {
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
 _HASHES: dict[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303 - SNS's version 1
-_KEPT = 86400.0
+_KEPT = 86400.0  # seconds: a certificate of SNS is valid for months
 
 
 class Ecr(HeaderSecret):

@@ -37,6 +37,7 @@ from web.webhooks.base import (
 
 KEYS = "https://www.googleapis.com/oauth2/v3/certs"
 _ISSUERS = ("https://accounts.google.com", "accounts.google.com")
+# Seconds: Google's keys, before an unknown key is looked for again, and between clocks.
 _KEPT, _LOOK_AGAIN, _LEEWAY = 3600.0, 60.0, 60.0
 _TOKEN_LIMIT = 8 << 10
 

@@ -12,7 +12,7 @@ from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, 
 
 # Programs that give no shell, and commands that old distributions set as shells (sync, shutdown, halt).
 _NO_SHELLS = frozenset(("nologin", "false", "true", "sync", "shutdown", "halt", "null"))
-_LAST_SYSTEM_UID = 999
+_LAST_SYSTEM_UID = 999  # SYS_UID_MAX of login.defs in all large distributions
 
 
 class LoginShells(FilesCheck):

@@ -32,7 +32,7 @@ _KNOWN = {
     10250: "the kubelet's API",
     11211: "memcached: no authentication",
 }
-_WIDE = 100
+_WIDE = 100  # ports: a range as wide as this is no list of services any more
 
 
 class RiskyPorts(ConfigCheck):

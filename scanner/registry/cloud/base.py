@@ -28,7 +28,7 @@ from scanner.registry.auth import Credentials
 _MAX_ANSWER = 64 << 10
 _SECONDS, _MACHINE_SECONDS = 20.0, 5.0
 _MAX_TOKEN_FILE = 32 << 10
-_LONGEST_LIFE = 12 * 3600.0
+_LONGEST_LIFE = 12 * 3600.0  # seconds: a cloud's answer may not make us keep a token for ever
 _CODE = lazy(r"AADSTS[0-9]{4,8}|[A-Za-z][A-Za-z0-9_.]{1,60}")
 # The addresses at which the clouds serve a machine's own identity: instances (IPv4; IPv6 of EC2 and Compute Engine),
 # containers of ECS, pods of EKS.

@@ -30,7 +30,7 @@ BUNDLES = (
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _CERTIFICATE, _CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"
 _LOG, _TIMESTAMP = "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/rfc3161timestamp"
-_MAX_LOG_ENTRIES = 4
+_MAX_LOG_ENTRIES = 4  # A bundle needs one. Each costs a signature and a proof to verify.
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ SIGNATURE_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 _STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 # Bounds of the predicate fields that policies can query: a predicate comes from a build, and may be arbitrarily large.
 MAX_PAYLOAD, MAX_ENVELOPE = 1 << 20, 32 << 20
+# Scalars of a predicate that rules can use: their number, and the length of path, value and nesting.
 _MAX_FIELDS, _MAX_PATH, _MAX_VALUE, _MAX_LEVELS = 500, 200, 500, 10
 _MAX_SUBJECTS, _MAX_SIGNATURES = 1000, 10
 

@@ -39,7 +39,7 @@ _NAMES = {
     NameOID.SERIAL_NUMBER: "SERIALNUMBER",
     NameOID.POSTAL_CODE: "POSTALCODE",
 }
-_MIN_RSA, _MIN_EC = 2048, 256
+_MIN_RSA, _MIN_EC = 2048, 256  # bits: signature-specification.md, "Algorithm selection"
 
 
 def check_chain(chain: Sequence[x509.Certificate]) -> None:

@@ -42,7 +42,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 # COSE header labels (RFC 9052 3.1, RFC 9360)
 _ALG, _CRIT, _CONTENT_TYPE, _X5CHAIN = 1, 2, 3, 33
-_TAG_SIGN1, _TAG_EPOCH = 18, 1
+_TAG_SIGN1, _TAG_EPOCH = 18, 1  # RFC 9052 (COSE_Sign1), RFC 8949 (epoch time)
 # Tags that cbor2 would decode into other Python types (big numbers, regular expressions, references): all are refused.
 _FOREIGN_TAGS = (0, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000)
 
