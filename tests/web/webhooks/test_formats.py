@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -75,6 +77,10 @@ def app(home: Path, database: Database, outside: Outside) -> OpenAPI:
 @pytest.fixture(autouse=True)
 def empty(database: Database) -> None:
     """A registry without webhooks, scans or deliveries."""
+    clear(database)
+
+
+def clear(database: Database) -> None:
     with database.session() as session:
         for table in (
             "delivery_scan",
@@ -354,6 +360,143 @@ def test_a_subscription_of_the_configured_topic_is_confirmed(
         + "&Token=2336412f37"
     )
     assert not any("evil" in asked for asked in outside.asked)
+
+
+ONE_OF_EACH = {sender.format: sender for sender in reversed(SENDERS)}
+
+
+@pytest.mark.parametrize("sender", ONE_OF_EACH.values(), ids=lambda sender: sender.format)
+def test_what_authenticates_at_one_webhook_opens_no_other(app: OpenAPI, database: Database, sender: Sender) -> None:
+    """A delivery that was recorded, sent to another format's address; and the secret of one webhook, used at others."""
+    secrets = {other.format: hook(database, other) for other in ONE_OF_EACH.values()}
+    body = sender.body()
+    signed = sender.sign(body, secrets[sender.format], 1)
+    for other in ONE_OF_EACH.values():
+        if other is not sender:
+            assert send(app, replace(sender, format=other.format), body, signed).status_code == 401, other.format
+            own = other.body()
+            assert send(app, other, own, other.sign(own, secrets[sender.format], 1)).status_code == 401, other.format
+    assert queued(database) == []
+
+
+def changed(sender: Sender, *path: str | int, to: Any) -> bytes:
+    """A real delivery in which one value is another."""
+    document = json.loads(sender.body())
+    parent = document
+    for step in path[:-1]:
+        parent = parent[step]
+    assert path[-1] in parent or isinstance(parent, list)
+    parent[path[-1]] = to
+    return json.dumps(document).encode()
+
+
+def pubsub_action(action: str) -> bytes:
+    event = {"action": action, "tag": "europe-docker.pkg.dev/p/r/cart:1.4.2"}
+    return changed(GAR, "message", "data", to=base64.b64encode(json.dumps(event).encode()).decode())
+
+
+_ACTIONS = {
+    "distribution": (("events", 0, "action"), ("delete", "pull", "mount", "Push", "push ", "")),
+    "gitlab": (("events", 0, "action"), ("delete", "pull", "PUSH")),
+    "acr": (("action",), ("delete", "chart_push", "quarantine", "Push")),
+    "harbor": (("type",), ("DELETE_ARTIFACT", "PULL_ARTIFACT", "PUSH_ARTIFACTS", "push_artifact", "harbor.push")),
+    "harbor-cloudevents": (("type",), ("harbor.artifact.deleted", "harbor.artifact.pulled", "harbor.artifact.push")),
+    "quay": (("updated_tags",), (None, [])),
+    "ghcr": (("action",), ("deleted", "Published", "restored")),
+    "ghcr-package": (("package", "package_type"), ("npm", "DOCKERFILE")),
+    "gitea": (("action",), ("deleted", "Created")),
+    "forgejo": (("package", "type"), ("generic", "helm", "")),
+    "ecr": (("detail", "action-type"), ("DELETE", "push", "PULL")),
+    "jfrog": (("event_type",), ("deleted", "Pushed")),
+    "jfrog-plain": (("domain",), ("artifact", "build", "Docker")),
+    "nexus": (("action",), ("DELETED", "PURGED", "created")),
+}
+OTHER_EVENTS = [
+    *(
+        (name, changed(next(s for s in SENDERS if s.id == name), *path, to=value), value)
+        for name, (path, values) in _ACTIONS.items()
+        for value in values
+    ),
+    *(("gar", pubsub_action(action), action) for action in ("DELETE", "insert", "")),
+    ("ecr", changed(next(s for s in SENDERS if s.id == "ecr"), "detail", "result", to="FAILURE"), "FAILURE"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [(name, body) for name, body, _ in OTHER_EVENTS],
+    ids=[f"{n}-{value}" for n, _, value in OTHER_EVENTS],
+)
+def test_what_is_no_push_of_an_image_scans_nothing(app: OpenAPI, database: Database, name: str, body: bytes) -> None:
+    """Deletions, pulls, packages of other kinds, and names that only look like a push. All are accepted: refused ones
+    are repeated, and some senders disable the webhook.
+    """
+    sender = next(s for s in SENDERS if s.id == name)
+    answer = send(app, sender, body, sender.sign(body, hook(database, sender), 1))
+    assert (answer.status_code, answer.json["scans"], answer.json["refused"]) == (202, [], 0)
+    assert queued(database) == []
+
+
+_BAD: tuple[Any, ...] = (None, 7, "x", [], {}, [[]], {"action": 1}, {"tag": {}}, "a:b@c/..", "\u202e", 1 << 70)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("distribution", ("events",)),
+        ("gitlab", ("events",)),
+        ("harbor", ("event_data", "resources")),
+        ("harbor-cloudevents", ("data", "resources")),
+        ("quay", ("updated_tags",)),
+        ("ecr-sqs", ("Records",)),
+    ],
+    ids=str,
+)
+def test_no_bad_event_keeps_a_good_one_out(app: OpenAPI, database: Database, name: str, path: tuple[str, ...]) -> None:
+    sender = next(s for s in SENDERS if s.id == name)
+    events = json.loads(sender.body())
+    for step in path:
+        events = events[step]
+    for number in (0, 1, 2):  # before, between and after
+        bad = list(_BAD)
+        bad[number * 5 : number * 5] = events
+        body = changed(sender, *path, to=bad)
+        clear(database)
+        answer = send(app, sender, body, sender.sign(body, hook(database, sender), 1))
+        targets = [one for one in queued(database) if one.startswith(f"{HOST}/{sender.repository}:1.4.2")]
+        assert (answer.status_code, len(targets)) == (202, 1)
+        assert answer.json["refused"] >= len(_BAD) - 2
+
+
+@EVERY
+def test_what_surrounds_a_body_is_no_fault_of_ours(app: OpenAPI, database: Database, sender: Sender) -> None:
+    secret, body, client = hook(database, sender), sender.body(), app.test_client()
+
+    def status(data: bytes, content_type: str | None = sender.media_type, **more: str) -> int:
+        signed = sender.sign(data, secret, 1)
+        path, headers = f"/webhooks/{sender.format}{signed.path}", {**signed.headers, **more}
+        return client.post(path, data=data, content_type=content_type, headers=headers).status_code
+
+    assert status(body, f"{sender.media_type.upper()}; charset=utf-8") == 202
+    assert status(body, None) == status(body, "application/x-www-form-urlencoded") == 415
+    assert status(gzip.compress(body), **{"Content-Encoding": "gzip"}) in ((401, 415) if sender.sender else (415,))
+    for spoiled_body in (
+        b"\xef\xbb\xbf" + body,
+        body.decode().encode("utf-16"),
+        body + b"x",
+        b"[" * 40 + body + b"]" * 40,
+        *(
+            (body[:-1] + extra + b"}" for extra in (b',"a":NaN', b',"a":1' + b"0" * 5000, b"," + body[1:-1]))
+            if body.startswith(b"{")
+            else ()
+        ),
+    ):
+        assert status(spoiled_body) in ((401, 422) if sender.sender else (422,)), spoiled_body[:60]
+    signed = sender.sign(body, secret, 1)
+    for name in signed.headers:
+        for value in ("", "\xc3\xa9", "x" * 9000, "\x7f", "sha1=0", f"Basic {secret}", f"{signed.headers[name]},x"):
+            odd = Signed({**signed.headers, name: value}, signed.path)
+            assert send(app, sender, body, odd).status_code in (202, 401), (name, value[:20])
 
 
 # Tests of the senders'
