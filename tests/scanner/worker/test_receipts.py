@@ -1,10 +1,12 @@
 """Receipts beside images in a real registry: signed by a worker, replaced, renewed, retried; and read by the real
-cosign.
+cosign and policy-controller.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +322,69 @@ def test_the_example_admits_and_refuses_with_the_real_cosign(
     code, text = example(key)
     assert (code, "refused" in text) == (1, True), text
     assert "is not true" in text, "the policy refuses what the signature alone would let in"
+
+
+# The real policy-controller
+
+
+@pytest.fixture(scope="module")
+def tester() -> str:
+    """The program of the sigstore policy-controller that compares one image with one policy, as its webhook does."""
+    found = subprocess.run([ROOT / ".ci/build-part", "policy-controller"], capture_output=True, text=True, check=True)
+    program = Path(found.stdout.strip()) / "tester"
+    if not program.exists():
+        pytest.skip("platform: it was not built; install Go 1.24 or newer and run .ci/build-part policy-controller")
+    return str(program)
+
+
+@pytest.mark.long
+def test_the_real_policy_controller_admits_by_the_example_and_refuses_every_other(
+    place_on: Callable[..., Place], tester: str, tmp_path: Path
+) -> None:
+    place = place_on("policy-controller")
+    place.decided(Verdict.ALLOW)
+    key = place.keys(tmp_path)
+    example = (ROOT / "examples/policy-controller/receipt.yaml").read_text()
+    marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
+
+    def admits(pem: str, **changed: str) -> tuple[bool, str]:
+        text = example.replace("registry.example.com", place.registry.host)
+        text = marked.sub(textwrap.indent(pem, " " * 10).lstrip(), text)
+        for old, new in changed.items():
+            text = text.replace(f'"{old}"', f'"{new}"')
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(text)
+        # HOME: it keeps the trusted roots of sigstore there, which a key needs none of.
+        done = subprocess.run(
+            [tester, "-policy", str(policy), "-image", str(place.image)],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            timeout=120,
+            check=False,
+        )
+        return done.returncode == 0, done.stdout + done.stderr
+
+    own = key.read_text()
+    assert not admits(own)[0], "nothing was written beside the image yet"
+    place.work()
+    ok, text = admits(own)
+    assert ok, text
+    assert not admits(signing.public_of(signing.new_key())[1])[0], "of another installation"
+    assert not admits(own, production="staging")[0], "for another environment"
+    with place.database.read() as session:
+        (found,) = store.to_push(session, place.digest, place.image.name)
+        bundles = use_cases.bundles(session, found)
+    for change in ("ended", "forged"):
+        made = _changed(place, found.envelopes[signing.SUMMARY], bundles[signing.SUMMARY], change)
+        with open_client(place.registry, place.settings) as client:
+            pushing.attach(client, place.image, place_owner(place), made)
+        ok, text = admits(own)
+        assert not ok, (change, text)
+    place.decided(Verdict.DENY)
+    place.work()
+    ok, text = admits(own)
+    assert (ok, "receipt-passed" in text or "isCompliant" in text or "policy" in text) == (False, True), text
 
 
 def place_owner(place: Place) -> str:
