@@ -20,6 +20,7 @@ from web.security import admission
 from web.throttle import Rate
 from web.waiting import wait_for_end
 
+_PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP")
 TOKEN_PREFIX = "dw_"  # noqa: S105  how every token begins
 
 
@@ -51,7 +52,8 @@ def authenticate_certificate(bucket: str, rate: Rate) -> Actor | None:
     """
     names = tls.names_of(request.environ.get(tls.CLIENT_CERTIFICATE) or {})
     found = sorted(names & set(resources().settings.admission_client_names))
-    if not found:
+    # A proxy that ends TLS would show its own certificate for every client. API servers send none of these headers.
+    if not found or any(name in request.headers for name in _PROXY_HEADERS):
         return None
     g.token_hash = None
     name = f"certificate {found[0]}"

@@ -251,6 +251,28 @@ class EngineGate:
         return f"Dockwarden cannot be asked, so this is denied: {error}"
 
 
+def keeps_images_in_containerd(info: Mapping[str, Any]) -> bool:
+    """Whether an engine's ``/info`` names containerd as the store of its images (the default since Docker 29)."""
+    status = info.get("DriverStatus")
+    pairs = [pair for pair in status if isinstance(pair, list)] if isinstance(status, list) else []
+    return ["driver-type", "io.containerd.snapshotter.v1"] in pairs
+
+
+def content_digests(image: Mapping[str, Any], *, in_containerd: bool) -> list[str]:
+    """The repository digests of an inspected image that are the digest of its content.
+
+    In containerd an image has any name that the archive it was loaded from gives it, such as ``repository@sha256:…`` of
+    an image that is allowed. Its real digest is its ID. In the older store, only a pull or push adds such a name, and
+    the ID is the digest of the configuration.
+    """
+    digests = [str(each) for each in image.get("RepoDigests") or ()]
+    descriptor = image.get("Descriptor")
+    target = descriptor.get("digest") if isinstance(descriptor, dict) else image.get("Id") if in_containerd else None
+    if target is None and not in_containerd:
+        return digests
+    return [each for each in digests if each.rpartition("@")[2] == target]
+
+
 def _body(value: Any) -> bytes | None:
     if value is None or value == "":
         return None

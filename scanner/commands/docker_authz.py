@@ -145,9 +145,18 @@ async def _until_signal(gate: Any, socket: Path) -> None:
 class _Docker:
     """The local engine. ``DOCKER_HOST`` is respected. A client for each thread: its sessions are not shared."""
 
+    def __init__(self) -> None:
+        # The version of its API, and whether its images are in containerd; asked once. An engine refuses versions that
+        # are too old or too new for it, so no fixed one fits all.
+        self._kind: tuple[str, bool] | None = None
+
     def image(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.image`."""
-        return self._inspect("images", name)
+        from scanner.commands._engine_gate import content_digests
+
+        found = self._inspect("images", name)
+        in_containerd = self._kind is not None and self._kind[1]
+        return found and {**found, "RepoDigests": content_digests(found, in_containerd=in_containerd)}
 
     def container(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.container`."""
@@ -161,28 +170,34 @@ class _Docker:
         """See `_engine_gate.Engine.service`."""
         return self._inspect("services", name)
 
-    def _inspect(self, kind: str, name: str) -> Mapping[str, Any] | None:
+    def _inspect(self, what: str, name: str) -> Mapping[str, Any] | None:
         """Raises RemoteError where the engine does not answer."""
         import docker  # a second of imports, which most runs of the command line do without
         from docker.errors import DockerException, NotFound
         from docker.utils import kwargs_from_env
         from requests.exceptions import RequestException
 
+        from scanner.commands._engine_gate import keeps_images_in_containerd
+
         try:
-            # Named, so that no request is spent on asking for the version. What is read has been there since 1.24.
-            client: Any = docker.APIClient(**kwargs_from_env(), version="1.24", timeout=_ENGINE_SECONDS)
+            kind = self._kind
+            version = kind[0] if kind else "auto"
+            client: Any = docker.APIClient(**kwargs_from_env(), version=version, timeout=_ENGINE_SECONDS)
             try:
+                if kind is None:
+                    self._kind = (client.api_version, keeps_images_in_containerd(client.info()))
                 inspect = {
                     "images": client.inspect_image,
                     "containers": client.inspect_container,
                     "volumes": client.inspect_volume,
                     "services": client.inspect_service,
-                }[kind]
+                }[what]
                 found: Mapping[str, Any] = inspect(name)
             finally:
                 client.close()
         except NotFound:
             return None
         except (DockerException, RequestException) as error:
+            self._kind = None  # it may have been upgraded meanwhile
             raise RemoteError(f"the Docker engine does not answer: {error}", reason="engine_unavailable") from error
         return found

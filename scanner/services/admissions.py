@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -363,10 +363,16 @@ def decide(
         return Answer(review, chosen_mode, where, Outcome.ALLOWED)
     ends = time.monotonic() + seconds
     judged = [
-        doors.decide(each.image, each, where, door, actor, dry_run=review.dry_run, ends=ends)
+        doors.DoorResult(each.image, each.container, None, _NEVER_PULLED)
+        if each.image_pull_policy == "Never" and "@" not in each.image
+        else doors.decide(each.image, each, where, door, actor, dry_run=review.dry_run, ends=ends)
         for each in containers_of(review)
     ]
     return _answer(review, chosen_mode, where, judged, door.settings)
+
+
+# What the registry has under the tag does not matter then, and nobody knows what the node has.
+_NEVER_PULLED = "imagePullPolicy Never starts what the node has under this tag: name the digest"
 
 
 # Pinning
@@ -388,17 +394,23 @@ def pins(
         return []
     where, ends = environment_of(door.settings, review.namespace, environment), time.monotonic() + seconds
     found = []
-    for member in _PINNED_MEMBERS:
-        containers = spec.get(member)
-        for number, container in enumerate(containers[:_MAX_CONTAINERS] if isinstance(containers, list) else ()):
-            image = container.get("image") if isinstance(container, dict) else None
-            if not isinstance(image, str) or "@" in image:
-                continue
-            judged = doors.decide(image, None, where, door, actor, dry_run=review.dry_run, ends=ends)
-            if judged.digest and judged.verdict in ("allow", "warn"):
-                path = f"/spec/{member}/{number}/image"
-                found.append({"op": "replace", "path": path, "value": f"{image}@{judged.digest}"})
+    for path, image in _tags_of(spec):
+        judged = doors.decide(image, None, where, door, actor, dry_run=review.dry_run, ends=ends)
+        if judged.digest and judged.verdict in ("allow", "warn"):
+            found.append({"op": "replace", "path": path, "value": f"{image}@{judged.digest}"})
     return found
+
+
+def _tags_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each image by tag in a Pod, also those whose files it mounts, with its place (RFC 6901)."""
+    for member in (*_PINNED_MEMBERS, "volumes"):
+        listed = spec.get(member)
+        for number, item in enumerate(listed[:_MAX_CONTAINERS] if isinstance(listed, list) else ()):
+            image, place = (item.get("image"), "image") if isinstance(item, dict) else (None, "")
+            if member == "volumes":
+                image, place = (image.get("reference"), "image/reference") if isinstance(image, dict) else (None, "")
+            if isinstance(image, str) and image and "@" not in image:
+                yield f"/spec/{member}/{number}/{place}", image
 
 
 def pinning_review(review: Review, patch: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -29,8 +29,10 @@ _PULLING_METHODS = frozenset({"GET", "HEAD"})
 # Characters that all proxies and registries parse in the same way. Escapes of '/', '.' and '\\' are normalised by some
 # and not by others, so that a proxy would ask about another path than the registry serves. They are not in _ESCAPES,
 # which has those that clients write.
-# No comma: of a header that comes twice, servers make one text with a comma.
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@+=!$&'()*;-]+)*/?", re.ASCII)
+# No comma: of a header that comes twice, servers make one text with a comma. No semicolon: Java's servers (Artifactory,
+# Nexus) cut a segment at it, so that `/v2;a/` is `/v2/` there, and `..;` is `..`.
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@+=!$&'()*-]+)*/?", re.ASCII)
+_SECOND_URI = re.compile(r",\s*/")  # the header came twice, and the first path has a query
 _ESCAPES = {"%3a": ":", "%40": "@", "%2b": "+", "%7e": "~"}
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
 _MANIFEST = re.compile(r"/v2/(?P<repository>.+)/manifests/(?P<name>[^/]+)/?")
@@ -81,6 +83,7 @@ def parse(method: str, uri: str) -> Pull:
     if (
         len(uri) > _URI_LENGTH
         or not path.startswith("/")
+        or _SECOND_URI.search(uri)
         or not _PATH.fullmatch(path)
         or {".", ".."} & set(path.split("/"))
     ):

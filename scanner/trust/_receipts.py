@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from scanner.config import Secret
-from scanner.errors import UsageError
+from scanner.errors import ImageError, UsageError
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.trust._cosign.forms import parse_bundle, parse_classic
@@ -411,6 +411,10 @@ def _read_receipt(kind: str, document: Mapping[str, Any], keyid: str) -> Verifie
     if len(digests) != 1:
         raise SignatureRefused("the subject of a receipt has exactly one digest", reason="malformed")
     ((algorithm, value),) = digests.items()
+    try:
+        digest = Digest(f"{algorithm}:{value}")
+    except ImageError as error:
+        raise SignatureRefused(f"the subject of the receipt: {error}", reason="malformed") from error
     summary = kind == SUMMARY
     prefix = "dockwarden_" if summary else ""
     verdict = _text(predicate, prefix + "verdict")
@@ -422,7 +426,7 @@ def _read_receipt(kind: str, document: Mapping[str, Any], keyid: str) -> Verifie
     return VerifiedReceipt(
         kind,
         _text(subject, "name"),
-        f"{algorithm}:{value}",
+        str(digest),
         _text(predicate, prefix + "environment"),
         _text(predicate, prefix + "project"),
         tuple(clean_text(str(p.get("platform") if isinstance(p, dict) else p), 100) for p in listed[:100]),

@@ -16,12 +16,12 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from scanner.errors import RemoteError, ScannerError, UsageError
+from scanner.errors import RefusedError, RemoteError, ScannerError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.untrusted import load_untrusted_json
 from scanner.services import admissions
 from web import doors
-from web.auth import permission, principal
+from web.auth import permission, principal, throttle_bad_tokens
 from web.resources import resources
 from web.security import read_body
 from web.throttle import ADMISSION
@@ -38,10 +38,18 @@ _NOT_DECIDED = "Dockwarden could not evaluate this object, so it is denied: {}. 
 
 def authenticate() -> Actor:
     """See `doors.authenticate`. Without a token, the client certificate of the TLS connection counts."""
-    if doors.token_of_request() in ("", CERTIFICATE):
+    token = doors.token_of_request()
+    if token in ("", CERTIFICATE):
         found = doors.authenticate_certificate("admission", ADMISSION)
         if found is not None:
             return found
+    if token == CERTIFICATE:
+        throttle_bad_tokens(False)
+        raise RefusedError(
+            "this connection has no client certificate that counts",
+            reason="bad_token",
+            hint="see docs/admission.md; behind a proxy that ends TLS, use a token",
+        )
     return doors.authenticate("admission", ADMISSION)
 
 

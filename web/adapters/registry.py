@@ -73,7 +73,7 @@ def check(path_token: str, registry: str, original: str) -> Response:
     """
     host, environment, strict = (*registry.split(",", 2), "", "")[:3]
     # The path was unescaped once. A "?" in it would end the path here, and not in the registry: escaped, it is refused.
-    uri = quote(f"/{original}", safe="/:@+=!$&'()*;~")
+    uri = quote(f"/{original}", safe="/:@+=!$&'()*~")
     return _answer(uri, request.method, host, environment, strict == "strict")
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from scanner.cli import cli
 from scanner.commands import docker_authz
-from scanner.commands._engine_gate import EngineGate, Options, serve
+from scanner.commands._engine_gate import EngineGate, Options, content_digests, keeps_images_in_containerd, serve
 from scanner.commands._engine_requests import read
 from scanner.errors import RefusedError, RemoteError, UsageError
 
@@ -59,6 +59,22 @@ class Engine:
 
     def service(self, name: str) -> Mapping[str, Any] | None:
         return self.services.get(name)
+
+
+def test_a_name_that_an_archive_gave_an_image_in_containerd_is_not_its_digest() -> None:
+    """Docker 29 keeps images in containerd: ``docker load`` gives one any name, also that of an allowed image."""
+    evil = "sha256:" + "e" * 64
+    loaded = {"Id": evil, "RepoDigests": [GOOD, f"registry.example.com/shop/web@{evil}"]}
+    own = [f"registry.example.com/shop/web@{evil}"]
+    assert content_digests(loaded, in_containerd=True) == own
+    assert content_digests({**loaded, "RepoDigests": [GOOD]}, in_containerd=True) == []
+    assert content_digests({**loaded, "Descriptor": {"digest": evil}}, in_containerd=False) == own
+    assert content_digests({**loaded, "Id": None}, in_containerd=True) == []
+    pulled = {"Id": "sha256:" + "c" * 64, "RepoDigests": [GOOD]}
+    assert content_digests(pulled, in_containerd=False) == [GOOD], "the older store: the ID is of the configuration"
+    assert keeps_images_in_containerd({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]})
+    for other in ({}, {"DriverStatus": None}, {"DriverStatus": [["Backing Filesystem", "extfs"]]}):
+        assert not keeps_images_in_containerd(other)
 
 
 class Server:

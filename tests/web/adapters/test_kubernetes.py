@@ -107,6 +107,61 @@ def limited(image: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("known")
+def test_an_image_that_the_node_has_already_is_known_by_digest_only(ask: Ask, worker: Worker) -> None:
+    """``Never`` starts what somebody once pulled or loaded under the tag, whatever the registry has."""
+    assert not ask(review(limited(f"{make.REPOSITORY}:1")))["allowed"]
+    worker.finish(CLEAN)
+    assert ask(review(limited(f"{make.REPOSITORY}:1")))["allowed"]
+    answer = ask(review(limited(f"{make.REPOSITORY}:1", imagePullPolicy="Never")))
+    assert "name the digest" in answer["status"]["message"]
+    assert ask(review(limited(GOOD_IMAGE, imagePullPolicy="Never")))["allowed"]
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    ("kind", "subresource", "operation", "allowed"),
+    [
+        ("Pod", "resize", "UPDATE", False),
+        ("Pod", "ephemeralcontainers", "UPDATE", False),
+        ("Pod", "status", "UPDATE", True),
+        ("Binding", "binding", "CREATE", True),
+        ("Eviction", "eviction", "CREATE", True),
+        ("PodExecOptions", "exec", "CONNECT", True),
+        ("Rollout", "", "UPDATE", False),
+        ("Rollout", "scale", "UPDATE", True),
+    ],
+)
+def test_what_a_subresource_starts(ask: Ask, kind: str, subresource: str, operation: str, allowed: bool) -> None:
+    """A change of a container with a denied image is judged; what starts no container is let through."""
+    old = limited(BAD_IMAGE)
+    new = limited(BAD_IMAGE, command=["/other"])
+    if kind == "Rollout":
+        old, new = ({"kind": kind, "metadata": {}, "spec": {"template": {"spec": each["spec"]}}} for each in (old, new))
+    elif kind != "Pod":
+        old, new = None, {"kind": kind, "metadata": {"name": "web"}, "target": {"kind": "Node", "name": "n"}}  # type: ignore[assignment]
+    asked = review(new, operation, subResource=subresource, oldObject=old, kind={"kind": kind})
+    assert ask(asked)["allowed"] is allowed
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    "image",
+    [
+        f" {GOOD_IMAGE}",
+        f"{GOOD_IMAGE}\n",
+        GOOD_IMAGE.replace("/", "\u2215"),
+        GOOD_IMAGE.replace("sha256", "SHA256"),
+        GOOD_IMAGE + "@" + BAD.digest,
+        BAD_IMAGE.replace("@", ":good@"),
+        GOOD_IMAGE[:-1],
+        GOOD_IMAGE + "\u200b",
+    ],
+)
+def test_a_name_that_is_nearly_that_of_an_allowed_image_is_denied(ask: Ask, image: str) -> None:
+    assert ask(review(limited(image)))["allowed"] is False
+
+
+@pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     ("image", "allowed"), [(GOOD_IMAGE, True), (BAD_IMAGE, False), (NEW_IMAGE, False), ("", False)]
 )
@@ -549,6 +604,9 @@ def test_tags_of_a_new_pod_are_pinned_to_what_was_judged(
     worker.finish(CLEAN)
     pinned = f"{make.REPOSITORY}:1@{CLEAN.digest}"
     assert patch(review(tagged)) == [{"op": "replace", "path": "/spec/containers/0/image", "value": pinned}]
+    mounting = pod(GOOD_IMAGE, volumes=[{"name": "a"}, {"name": "b", "image": {"reference": f"{make.REPOSITORY}:1"}}])
+    reference = {"op": "replace", "path": "/spec/volumes/1/image/reference", "value": pinned}
+    assert patch(review(mounting)) == [reference]
     assert patch(review(deployment(f"{make.REPOSITORY}:1"))) == [], "a controller keeps what people wrote"
     assert patch(review(tagged, "UPDATE", old=tagged)) == []
     assert patch(review(pod(f"{make.REPOSITORY}:1", namespace="kube-system"))) == []
@@ -583,6 +641,10 @@ def test_a_client_certificate_of_the_api_server_counts_instead_of_a_token(
     assert status("/certificate", certificate("node-1")) == 401
     assert status("/certificate", certificate("api-server", 2020)) == 401
     assert status("/dw_a-wrong-token", own) == 401
+    # A proxy that ends TLS shows its own certificate for everybody who reaches it.
+    for header in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via"):
+        answer = client.post(f"{PATH}/certificate", json={}, environ_overrides=own, headers={header: "192.0.2.7"})
+        assert (answer.status_code, "use a token" in answer.text) == (401, True), header
     forged = {"Dockwarden.Client-Certificate": "api-server", "X-Client-Certificate": "api-server"}
     assert status("/certificate", {}, headers=forged) == 401
     for path in ("/api/v1/images", "/adapters/docker/authorize", "/adapters/registry/authorize"):

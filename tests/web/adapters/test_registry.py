@@ -280,6 +280,13 @@ AMBIGUOUS = [
     "/v1/images/0f3c/json",
     f"/,/v2/{REPOSITORY}/manifests/{BAD.digest}",
     f"/v2/{REPOSITORY}/tags/list,/v2/{REPOSITORY}/manifests/{BAD.digest}",
+    # Java's servers cut a segment at a semicolon.
+    f"/v2;a/{REPOSITORY}/manifests/{BAD.digest}",
+    f"/v2/{REPOSITORY}/manifests/{BAD.digest}/referrers/..;/",
+    f"/v2/{REPOSITORY}/manifests;a/{BAD.digest}",
+    # A header that came twice, whose first value has a query.
+    f"/v2/?a,/v2/{REPOSITORY}/manifests/{BAD.digest}",
+    f"/v2/_catalog?n=1, /v2/{REPOSITORY}/manifests/{BAD.digest}",
     "*",
     "",
 ]
