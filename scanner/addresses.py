@@ -9,7 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 from scanner.errors import UsageError
 from scanner.patterns import lazy
 
+# RFC 1123, and underscores, which internal names have; a closing dot is the root.
 _HOST = lazy(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
+# Browsers and URL libraries differ in how they read these, so none may be in an address.
 _BLANK = lazy(r"[\s\x00-\x1f\x7f\\]")
 
 

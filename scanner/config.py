@@ -64,6 +64,7 @@ class KeyRing(Secret):
         return ring
 
 
+# 90s, 15m, 24h, 7d, 2w
 _PERIOD = lazy(r"([0-9]{1,9})\s*([smhdw])")
 _SECONDS = {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
 

@@ -42,6 +42,7 @@ _completing = RLock()
 os.register_at_fork(before=_completing.acquire, after_in_parent=_completing.release, after_in_child=_completing.release)
 _CREATION = ("__dataclass_fields__", "__match_args__", "__init__")
 _ATTRIBUTES = ("__dataclass_fields__", "__dataclass_params__", "__match_args__")
+# They belong to the former class.
 _NOT_COPIED = frozenset({"__dict__", "__weakref__"})
 _ORDER = ("__lt__", "__le__", "__gt__", "__ge__")
 

@@ -49,6 +49,7 @@ _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
 _WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # minimum rate in each window of waiting, bytes a second
 _ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+# RFC 8288, section 3.
 _LINK = lazy(rf"<([^<>]*)>((?:\s*;\s*{_NAME}+(?:\s*=\s*(?:\"[^\"]*\"|{_NAME}*))?)*)")
 _PARAMETER = lazy(rf"({_NAME}+)\s*=\s*(?:\"([^\"]*)\"|({_NAME}*))")
 USUAL_PORTS = {"https": 443, "http": 80}

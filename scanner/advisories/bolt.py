@@ -23,6 +23,7 @@ _BRANCH, _LEAF, _META, _FREELIST = 0x01, 0x02, 0x04, 0x10
 _HEADER, _ELEMENT = 16, 16
 _FILL = PAGE // 2
 _MAX_DEPTH = 32  # a tree of this depth has more leaves than any database: a deeper one is a loop
+# 512 bytes to 64 KiB: what operating systems have.
 _PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 # How much one reader may read in total: a multiple of the file. Otherwise pages that refer to one another, or buckets
 # that contain themselves, would be read for ever.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 KEV, EPSS = "kev", "epss"
 FEEDS = (KEV, EPSS)
 _MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
+# 19 digits: the CVE record format's own limit.
 _CVE = lazy(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _SPACE = b"\xef\xbb\xbf \r\n\t"
 _KEEP = 2

@@ -46,9 +46,13 @@ _SHELL = ("/bin/sh", "-c")
 # What every builder starts with. Without it, PATH=/app:$PATH would be a path relative to a directory named "$PATH".
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DIRECTIVE = re.compile(r"#\s*([a-z]+)\s*=\s*(\S+)\s*", re.IGNORECASE)
+# <<EOF, <<-EOF, <<"EOF"; not the shell's <<<.
 _HEREDOC = re.compile(r"(?<!<)<<(-?)(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\2")
+# $A, ${A}, ${A:-default}, ${A:+value}; an escaped dollar is text.
 _VARIABLE = re.compile(r"\\\$|\$(?:(\w+)|\{(\w+)(?::([-+])([^{}]*))?\})")
+# The arguments of FROM.
 _STAGE = re.compile(r"(?:--platform=(\S+)\s+)?(\S+)(?:\s+AS\s+(\S+))?", re.IGNORECASE)
+# An instruction's own options stand before its arguments.
 _OPTION = re.compile(r"--([a-z-]+)(?:=(\S+))?\s+")
 
 

@@ -26,16 +26,19 @@ BASE64 = rb"(?:[A-Za-z0-9+/=]|\\+/|\\+u00(?:2[bBfF]|3[dD])|%(?:25)*(?:2[bBfF]|3[
 DASH = rb"(?:-|%(?:25)*2[dD]|\\+u002[dD]|\\+x2[dD]|&#(?:x2[dD]|45);)"
 SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
 
+# ASCII in UTF-16 or UTF-32 (little endian): each character is followed by zeros.
 _WIDE_TEXT = lazy_re2(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")
 _TOKEN = lazy_re2(rb"[A-Za-z0-9+/_-]{16,}")
 # As little glue as possible: a last line can begin with ``+``, which stands between two lines in a program.
 _REST = lazy_re2(rb"(?:" + GLUE + rb"){1,8}?([+/_-]*[A-Za-z0-9][A-Za-z0-9+/_-]{0,14})")
 _ONLY_GLUE = lazy_re2(rb"(?:" + GLUE + rb"|=)*")
+# A line break as JSON, YAML and URLs write it within one string.
 _LINE_END = lazy_re2(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # Between the bytes of hexadecimal text: nothing, spaces, line ends, or the syntax of a programming language, a URL or
 # HTML (``0x2d, 0x2d``, ``\\x2d\\x2d``, ``\\u002d``, ``%2D``, ``&#x2d;``).
 _BETWEEN = rb"(?:[\s,:;\"'%]|0[xX]|\\+x|\\+u00|&#[xX]){0,8}"
+# Forty bytes: shorter ones are digests and colours.
 HEX_BLOCK = lazy_re2(rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){40,}")
 _NO_HEX = lazy(rb"0[xX]|\\+x|\\+u00|[^0-9A-Fa-f]")
 # Bytes as decimal numbers: arrays of programs, and a Buffer of Node.js in JSON.

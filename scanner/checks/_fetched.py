@@ -20,7 +20,9 @@ _SHARED = lazy(
     r"/|/(?:usr|opt|tmp|root|var|home|srv|app|bin|lib|etc|build|work|workspace|src)"
     r"|/usr/(?:local|src|bin|lib|share)|/usr/local/(?:bin|lib|share|src)|/var/(?:tmp|lib)|/home/[^/]+"
 )
+# Twelve digits are what git itself takes for unique in large repositories.
 _FIXED_COMMIT = lazy(r"[0-9a-f]{12,64}")
+# A variable with such a name is taken for a commit: its value is not in the image.
 _COMMIT_VARIABLE = lazy(r"(?i)\$\{?\w*(?:sha|commit|rev|hash)\w*")
 _REPOSITORY = lazy(r"(?:https?|git|ssh|svn|svn\+ssh|bzr|lp)://|[\w.-]+@[\w.-]+:")
 _MOST_TREES = 50  # an image with more is hostile, and each costs a comparison for every later command
@@ -220,6 +222,7 @@ def _stem(text: str) -> str:
     return re.sub(r"(?:\.tar)?\.(?:gz|tgz|xz|txz|bz2|tbz2?|zst|zip|tar|7z|lz)$", "", name)
 
 
+# Words that are in nearly every URL say nothing about what was downloaded.
 _COMMON = frozenset(
     (
         "https",
@@ -303,7 +306,9 @@ _ADDRESS_OPTIONS = frozenset(
         "--exclude-newer",
     )
 )
+# Requirements that name an address (PEP 508, and git+https://… of pip and npm).
 _BY_URL = lazy(r"(?:^|[@=]|\s)(?:(?:git|hg|svn|bzr)\+[a-z+]{2,6}://|https?://|git://|git@)", re.I)
+# npm: owner/name is a repository at GitHub.
 _HOSTED = lazy(r"(?:github|gitlab|bitbucket|gist):[\w./-]+|(?![@./~])[\w-]+/[\w.-]+")
 _FIXED = lazy(r"(?:#|&)sha(?:256|384|512)=[0-9a-f]{64,}|[@#][0-9a-f]{12,64}(?:[#&]|$)", re.I)
 

@@ -50,6 +50,7 @@ _LINE = lazy(rf"({'|'.join(_ORDER)}) \S")
 _EXAMPLE = lazy(
     r"…|\b(?:NAME|PACKAGE|DIGEST)\b|/path\b|\bthen\b|https://example\.com|/app/\w|\bone of\b|\b(?:a|the) \w+ "
 )
+# Where --no-install-recommends has its place.
 _APT = lazy(r"\b(apt-get|apt)((?:\s+-[\w=:.-]+)*)\s+install\b")
 _WIDTH = 110
 

@@ -46,11 +46,13 @@ _MAX_PIPES, _MAX_ARRAYS = 200, 50
 _MAX_PIECES, _MAX_LINE, _MAX_MESSAGE = 100, 1000, 400
 
 _NOP = lazy(r"^(?:\|\d+ .{0,8000}? )?/\S{1,40} -c #\(nop\)\s*", re.DOTALL)
+# BuildKit and Docker write "|2 A=b C=d /bin/sh -c …" for build arguments.
 _ARGUMENTS = lazy(r"^\|(\d{1,4}) ")
 _INSTRUCTION = lazy(
     r"^(ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME|WORKDIR)\s+(.*)$",
     re.DOTALL,
 )
+# Options of RUN, which BuildKit leaves in the history.
 _MOUNTS = lazy(r"^(?:--(?:mount|network|security)=\S+\s+)+")
 # Entries of tools that create layers without running commands.
 _TOOLS = lazy(r"(?i)^(?:#|bazel |ko |jib|apko|nix|buildpacks?\b|paketo|lifecycle|umoci|crane|skopeo|rules_oci|debos)")
@@ -64,6 +66,7 @@ _MOST_VALUE, _MAX_EXPANDED, _MAX_CALLED = 1000, 1 << 18, 1 << 18
 _VARIABLE = lazy(r"\$\{?([A-Za-z_]\w*)\}?")
 _ANY_VARIABLE = lazy(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _MAX_TURNS = 8  # of a loop
+# A script that comes out of one of these is hidden from readers: ``echo … | base64 -d | sh``.
 _DECODERS = frozenset(
     ("base64", "base32", "basenc", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "unxz", "bzcat")
 )

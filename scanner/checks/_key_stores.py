@@ -13,11 +13,13 @@ from scanner.model.pem import is_private_der
 from scanner.patterns import lazy
 
 _LENGTH = rb"(?:[\x05-\x7f]|\x81[\x80-\xff]|\x82[\x01-\x7f][\x00-\xff])"
+# The beginnings of PKCS#8, PKCS#1 and SEC 1 keys in DER: lengths and versions, no names.
 _DER_KEY = lazy(
     rb"\x30" + _LENGTH + rb"(?:\x02\x01[\x00\x01]\x30" + _LENGTH + rb"\x06"  # PKCS #8
     rb"|\x02\x01\x00\x02" + _LENGTH + rb"|\x02\x01\x01\x04[\x14-\x50]"  # PKCS #1; SEC 1
     rb"|(\x30" + _LENGTH + rb"\x06[\x09-\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)))"  # encrypted PKCS #8
 )
+# A PFX has version 3 (RFC 7292, section 4).
 _PKCS12 = lazy(rb"\x30(?:\x80|[\x05-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03\x30", re.DOTALL)
 # RFC 7292, 4.2: keyBag and pkcs8ShroudedKeyBag. The latter names what it holds outside of its own encryption.
 _KEY_BAG = b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x01"

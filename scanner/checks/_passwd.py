@@ -20,6 +20,7 @@ PASSWD, GROUP, SHADOW = "etc/passwd", "etc/group", "etc/shadow"
 MAX_ID = (1 << 32) - 2  # (1 << 32) - 1 means "unchanged" to chown(2) and is no id
 _MAX_LINES = 100_000
 _INTEGER = lazy(r"[+-]?[0-9]{1,19}")
+# strtoul skips blanks and takes a sign.
 _GLIBC_NUMBER = lazy(r"\s*\+?[0-9]{1,10}")
 _IGNORED = ("#", "+", "-")  # comments, and entries of NIS
 _LONGEST_NAME = 64  # characters that are shown

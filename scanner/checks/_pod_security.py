@@ -33,6 +33,7 @@ _SYSCTLS = (
     (32, ("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")),
     (37, ("net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat")),
 )
+# Pod Security Standards, baseline, "SELinux".
 _SELINUX = frozenset(("", "container_t", "container_init_t", "container_kvm_t"))
 
 

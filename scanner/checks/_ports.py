@@ -9,6 +9,7 @@ from scanner.lazy_dataclasses import dataclass
 from scanner.model.image import ImageConfig
 from scanner.patterns import lazy
 
+# Docker's form in the config: 80, 80/tcp, 8000-8010/udp.
 _PORT = lazy(r"([0-9]{1,6})(?:-([0-9]{1,6}))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 

@@ -92,6 +92,7 @@ _WHOLE = (
     *("vault_pass", "vault-pass", "vault_password", "vault_pass.txt", "vault-pass.txt", "vault_password.txt"),
 )
 _ANY_VALUE = lazy(r"\S{6,}")
+# Password hashes of crypt(5) and of Apache's htpasswd.
 _HASH = lazy(r"(?m)^([^:\n]{1,64}):(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1)\$[^:\n]{10,}|\{SHA\}[A-Za-z0-9+/=]{20,})")
 _SETTING = lazy(
     r"""(?im)^[ \t"'<{\[$-]*(?:(?:export|set|define|ENV)[ \t(]+["']?)?(?://[^\s=]{1,200}:)?"""
@@ -103,17 +104,25 @@ _QUOTED_SETTING = lazy(
 )
 # JSON need not have lines: state files and minified settings have one.
 _MEMBER = lazy(r'''"([A-Za-z_$][\w.-]{1,80})"\s{0,8}:\s{0,8}"((?:[^"\\\n]|\\.){4,400})"''')
+# <password>…</password> in Maven's and other XML settings.
 _ELEMENT = lazy(r"<([A-Za-z][\w.-]{1,60})>\s{0,8}([^<>\s]{4,400})\s{0,8}</")
+# <add key="…" value="…"/> in .NET's settings.
 _ATTRIBUTES = lazy(r'''\b(?:key|name)="([A-Za-z][\w.:-]{1,80})"\s{1,8}value="([^"\n]{4,400})"''')
 _IN_CONNECTION_STRING = ("password=", "pwd=")  # ``Server=x;User Id=y;Password=…``
+# .npmrc and .yarnrc.yml: base64 of user and password.
 _NPM_AUTH = lazy(r"""(?m)^[ \t]*(?:(?://[^\s=]{1,200}:)?_auth|npmAuthIdent)[ \t]*[=:][ \t]*["']?([^\s"'$]{6,400})""")
 _NETRC = lazy(r"(?i)\bpassword[ \t]+(\S{4,200})")
 _PGPASS = lazy(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
+# ~/.docker/config.json
 _DOCKER_AUTH = lazy(r'"(auth|identitytoken|password)"\s*:\s*"([^"]{8,})"')
+# kubeconfig
 _ENCODED_KEY = lazy(r"(client-key-data|token):[ \t]*([A-Za-z0-9+/=._-]{40,})")
 
+# Examples in manuals are public, and every image has them.
 _DOCUMENTATION = lazy(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[\d.]{1,5}/test|proc|sys)/")
+# Code of others: what is in there was published with it.
 _PACKAGES = lazy(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
+# Keys in tests of packages are made for the tests.
 _TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
 _EXAMPLE = lazy(r"[._-]examples?\.json$")
 _NAMES = lazy(
@@ -121,6 +130,7 @@ _NAMES = lazy(
     r"|access_?key(?:_?id)?|private_?key|credentials?"
     r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
 )
+# Names that look like secrets, of values that are none: paths, addresses, digests, versions.
 _HARMLESS_NAMES = lazy(
     r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH"
     r"|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX"
@@ -136,6 +146,7 @@ _PLACEHOLDER = lazy(
     r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty"
     r"|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
 )
+# The value is computed when the program runs; it is not in the file.
 _CALL = lazy(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")
 
 # Secrets in command lines. The last group is the secret.

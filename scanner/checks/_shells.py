@@ -36,6 +36,7 @@ SHELLS = frozenset(
 # Shells with another grammar, whose scripts are not parsed.
 FOREIGN_SHELLS = frozenset(("powershell", "pwsh", "cmd", "fish", "csh", "tcsh", "elvish", "xonsh"))
 USER_SHELLS = frozenset(("su", "runuser"))
+# Names with a version or variant: bash-5.2, busybox-static, zsh-5.9.
 _SHELL_NAME = lazy(r"(?:bash|busybox|dash|zsh|ksh)[-.\d]*(?:static)?")
 _MOST_WRAPPERS = 8
 
@@ -123,6 +124,7 @@ _WRAPPERS = {
 _START_SHELLS = frozenset(("sudo", "doas", "chroot", "unshare", "nsenter", "proot", "fakeroot", "script"))
 # Programs whose last argument is a shell script, if it has several words.
 _SCRIPT_RUNNERS = frozenset(("watch", "sem", "parallel", "tmux", "screen"))
+# Their arguments are data: "echo curl x | sh" downloads nothing.
 _PRINTERS = frozenset(
     ("echo", "printf", "grep", "egrep", "fgrep", "sed", "awk", "git", "find", "xargs", "jq", "yq", "test", "[")
 )
@@ -242,6 +244,7 @@ _POWERSHELL_VALUES = lazy(
     r"|settings\w*)",
     re.I,
 )
+# PowerShell takes any unambiguous beginning of an option.
 _POWERSHELL_CODE = lazy(r"-(?:c|command|cwa|commandwithargs|e|ec|en\w*)", re.I)
 
 
@@ -405,6 +408,7 @@ def without_wrappers(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     return tuple(wrappers), tuple(rest)
 
 
+# env -S runs what is in one argument.
 _ENV_SPLIT = lazy(r"(?:-[a-zA-Z0]*S|--split-string=?)(.*)", re.DOTALL)
 
 

@@ -80,13 +80,17 @@ _SERVERS = (
     Server(("etcd",), ("var/lib/etcd",), ()),
     Server(("dockerd",), ("var/lib/docker",), ("run", "tmp")),
 )
+# Directives of nginx.conf whose value is a file that nginx writes.
 _NGINX = lazy(r"(?m)^\s*(pid|error_log|access_log|\w+_temp_path|\w+_cache_path)\s+([^\s;]+)")
 _NGINX_SCRATCH = ("var/cache/nginx", "var/lib/nginx")
+# Debian's /etc/apache2/envvars
 _APACHE = lazy(r"(?m)^\s*export APACHE_(RUN_DIR|LOCK_DIR|LOG_DIR)=([^\s$]+)")
+# Directives of httpd.conf whose value is a file that httpd writes.
 _HTTPD = lazy(r"(?m)^\s*(PidFile|ErrorLog|CustomLog)\s+\"?([^\s\"|]+)")
 _SCRIPT = lazy(
     r"""(?:(?<![0-9&<])>{1,2}[ \t]*|\b(?:touch|tee(?:[ \t]+-a)?|mkdir(?:[ \t]+-p)?)[ \t]+)["']?(/[\w./-]{1,200})"""
 )
+# sed -i writes a new file beside the old one.
 _SED = lazy(r"""\bsed[ \t]+-i\b[^\n|;&]{0,300}?[ \t]["']?(/[\w./-]{1,200})["']?[ \t]*(?:$|[\n;&|])""")
 # Logs of the build: package managers and login accounting.
 _BUILD_LOGS = lazy(

@@ -60,6 +60,7 @@ _PLACE = frozenset(
         errno.ENAMETOOLONG,
     }
 )
+# Nothing else than space is missing: the message says so.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

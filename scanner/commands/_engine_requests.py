@@ -23,6 +23,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.patterns import lazy
 
 BODY_LIMIT = 1 << 20  # the engine passes no larger body on
+# DELETE starts nothing: a container that ends harms no policy.
 _READ_ONLY_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _PATH = lazy(r"(?:/v(?P<major>[0-9]{1,2})\.(?P<minor>[0-9]{1,3}))?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
 # Before it, a start takes settings in its body, which the engine does not pass on to a plugin when it is large.
@@ -31,11 +32,13 @@ _OLDEST_API = (1, 24)
 _CREATE = lazy(r"/containers/create")
 _START = lazy(r"/containers/(?P<name>[^/]+)/(?P<verb>start|restart)")
 _EXEC = lazy(r"/containers/[^/]+/exec")
+# It can raise limits that a policy judged at the start.
 _UPDATE = lazy(r"/containers/(?P<name>[^/]+)/update")
 _SERVICE = lazy(r"/services/(?:create|(?P<name>[^/]+)/update)")
 _SWARM = lazy(r"/swarm/(?:init|join)")
 _PULL = lazy(r"/images/create")
 _BUILD = lazy(r"/build")
+# A plugin runs with the rights that it asks for, outside any container.
 _PLUGIN = lazy(r"/plugins/(?:pull|create|.+/(?:upgrade|enable|set))")
 # What changes something and starts nothing that was not judged when it was created, and is judged when it starts.
 _HARMLESS = lazy(

@@ -15,6 +15,7 @@ from scanner.files import read_whole
 from scanner.patterns import lazy
 from scanner.services.admission_manifests import Cluster, manifests
 
+# RFC 1123, a DNS label.
 _LABEL = lazy(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_PEM = 1 << 20  # bytes of a file with certificates
 

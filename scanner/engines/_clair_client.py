@@ -30,6 +30,7 @@ _TOKEN_SECONDS = 60  # a token is signed for each request, so it need not live l
 _MAX_WAIT = 20.0
 _TRIES_OF_500 = 3
 _SMALL = 16 << 20
+# Another try may succeed; other statuses are about the request.
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

@@ -20,7 +20,9 @@ from scanner.model.scan import AttachedSbom
 from scanner.patterns import lazy
 
 _CVE = lazy(r"CVE-[0-9]{4}-[0-9]+")
+# PEP 503: names that differ only here are one package.
 _SEPARATORS = lazy(r"[-_.]+")
+# Engines write one version with and without these.
 _NO_EPOCH = lazy(r"^(?:0:|v(?=[0-9])|go(?=[0-9]))")
 
 

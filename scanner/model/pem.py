@@ -26,9 +26,11 @@ _LABEL = lazy(
 )
 _BLOCK = lazy(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN = lazy(r"-----BEGIN ([^\n-]{0,60})")
+# Base64 of at least 30 bytes: a shorter text is no key.
 _RUN = lazy(r"[A-Za-z0-9+/_-]{40,}={0,2}")
 # Separators between the lines of base64 in source code, lists and indented texts.
 _JOINT = lazy(r"""(?<=[A-Za-z0-9+/]{16})[\s"',\\]{1,40}(?:\+[\s"',\\]{1,40})?(?=[A-Za-z0-9+/=])""")
+# Keys as openssl prints them, and as arrays of programs.
 _BYTES = lazy(r"(?:(?:0x)?[0-9A-Fa-f]{2}[:\s,]{1,4}){31,}(?:0x)?[0-9A-Fa-f]{2}", re.I)
 _OPENSSH = b"openssh-key-v1\0"
 _ENCODINGS = 2  # nested base64

@@ -15,6 +15,7 @@ from scanner.patterns import lazy
 HEADER = "X-Dockwarden-Pull"
 _SECONDS = 300  # a proof is for the pulls of one scan, so it ends soon
 _CLOCKS_APART = 60  # seconds by which the clocks of two hosts may differ
+# <end of validity>.<HMAC-SHA256>
 _TEXT = lazy(r"([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DOCKER_HUB = "docker.io"
 
+# The registered algorithms (image-spec, descriptor.md).
 _DIGEST = lazy(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})", re.ASCII)
 # 1 to 65535, and no zero in front: one registry has one spelling.
 PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
@@ -29,6 +30,7 @@ _HOST = lazy(
 )
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = lazy(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+# distribution-spec, "Pulling manifests".
 _TAG = lazy(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MAX_REPOSITORY = 255
 

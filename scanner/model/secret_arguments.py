@@ -22,9 +22,11 @@ _BY_FORM = "a key, a token, or a password in a URL or a header"
 _TOKEN = lazy(r"""(?:"[^"]*"|'[^']*'|[^\s;|&()"'])+|[;|&()]""")
 _ASSIGNED = lazy(r"(-{1,2}[A-Za-z][\w.:-]*|[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _OPTION = lazy(r"-{1,2}[A-Za-z][\w.:-]*")
+# dbPassword is db-password.
 _CAMEL = lazy(r"(?<=[a-z0-9])(?=[A-Z])")
 # Options whose names say nothing general: redis-server --requirepass, etcd's and Redis' masterauth.
 _OWN_NAMES = frozenset(("REQUIREPASS", "MASTERAUTH", "PWD", "PSK", "BEARER"))
+# curl -H "Authorization: …"
 _HEADER = lazy(
     r"(?:authorization|proxy-authorization|x-api-key|x-auth-token|private-token|x-vault-token)\s*:\s*"
     r"(?:(?:bearer|basic|token|apikey)\s+)?([^\s\"',;]+)",

@@ -19,9 +19,13 @@ T = TypeVar("T")
 _MAX_DIGITS = 40  # digits of a number: converting a text to a number takes quadratic time
 # A quote always matches, even unterminated, and possessively: the time is linear for any document.
 _BRACKETS = lazy(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+# What Python and OpenSSL put around a message means nothing to users.
 _PYTHONS_OWN = lazy(r"\[Errno -?\d+\] |\[SSL: \w+\] |certificate verify failed: | \(_ssl\.c:\d+\)")
+# Control, format, surrogate and private characters: they can hide or reorder text ("Trojan Source").
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+# Half surrogates: no UTF-8 has them, and databases refuse them.
 _HALF = lazy("[\ud800-\udfff]")
+# JSON can write a half surrogate as an escape.
 _SURROGATE = lazy(rb"\\u[dD][89a-fA-F]")
 
 

@@ -383,6 +383,7 @@ class Workload:
         }
 
 
+# Where it was read, and what others run: the workload itself is the same without them.
 _NOT_FACTS = frozenset(("origin", "elsewhere"))
 
 

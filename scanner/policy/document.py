@@ -41,6 +41,7 @@ from scanner.policy.rules import KnownNames, PolicyError, Problem, as_tuple, sel
 
 # Bytes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
 _MAX_TEXT, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20, 64
+# 72h, 30d
 _DURATION = lazy(r"([0-9]{1,6})(s|m|h|d|w)")
 _LONGEST = timedelta(weeks=52_000)  # a thousand years; dates begin in the year 1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scanner.model.workload import Workload
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+# Only these say that a vulnerability does no harm.
 _HIDING = frozenset((VexStatus.NOT_AFFECTED, VexStatus.FIXED))
 CLOCK_SKEW = timedelta(days=1)  # how far in the future a VEX statement may be dated: clocks and time zones differ
 

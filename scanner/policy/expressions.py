@@ -23,6 +23,7 @@ from scanner.patterns import lazy
 if TYPE_CHECKING:
     from scanner.model.workload import Workload
 
+# Texts of CEL: what is in them is no name.
 _LITERAL = lazy(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _PLACE = lazy(r"^[A-Z_]+: ERROR: <input>:(\d+):(\d+): ")  # how the library begins the message of a compile error
 

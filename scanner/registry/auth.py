@@ -30,6 +30,7 @@ from scanner.model.untrusted import load_untrusted_json
 from scanner.outbound import Answer, AnswerTooLarge, HttpClient, OpenAnswer, split_address
 from scanner.patterns import lazy
 
+# The name becomes that of a program, docker-credential-<name>: no path, no options.
 _HELPER = lazy(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15  # a credential helper may ask a keychain or a cloud
 _MAX_CONFIG = 1 << 20
@@ -37,6 +38,7 @@ _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "reg
 # Token services that belong to a registry although their host name differs.
 _REALMS = {DOCKER_HUB: "auth.docker.io", "registry-1.docker.io": "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
 _PARAMETER = lazy(r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
+# RFC 9110, section 11.6.1: several challenges may be in one header.
 _SCHEME = lazy(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 
 

@@ -11,7 +11,9 @@ from scanner.model.filesystem import FileType, LayerFacts
 from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 from scanner.patterns import lazy
 
+# What ADD unpacks (moby, pkg/archive); COPY does not.
 _ARCHIVE = lazy(r"\.(?:tar(?:\.\w{1,5})?|t[bgx]z2?|tzst)$", re.IGNORECASE)
+# A layer with one of these is a root file system: ADD of an archive is how a base image begins.
 _ROOT_FILES = frozenset(
     ("etc/os-release", "usr/lib/os-release", "etc/passwd", "bin/sh", "bin/busybox", "usr/bin/sh", "usr/bin/dpkg")
 )

@@ -10,6 +10,7 @@ from scanner.model.finding import Evidence, Outcome, Severity
 from scanner.patterns import lazy
 
 _TARGET = r"(?:[a-z0-9_]+-(?:[a-z0-9]+-)?linux-(?:gnu|musl)[a-z0-9]*-)?"
+# With the prefix of a target and a version: x86_64-linux-gnu-gcc-12.
 _COMPILER = lazy(
     _TARGET
     + r"(gcc|g\+\+|cc|c\+\+|gfortran|clang|clang\+\+|ld|as|gdb|lldb|make|gmake"

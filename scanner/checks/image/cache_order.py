@@ -26,9 +26,11 @@ _INSTALLS = {
     "go": ("go", ("mod", "get")),
     "cargo": ("cargo", ("fetch",)),
 }
+# Source files change with every commit, and invalidate the layers behind them.
 _SOURCE = lazy(
     r"\.(?:py|js|jsx|ts|tsx|mjs|go|rs|java|kt|rb|php|cs|c|cc|cpp|h|hpp|scala|swift|ex|exs|vue|svelte|html|css|scss)$"
 )
+# Settings that have a source file's ending, and belong to the dependencies.
 _MANIFEST = lazy(r"(?:^|/)(?:setup\.py|conftest\.py|[\w.-]*config\.(?:js|ts|mjs|cjs)|\.?\w+rc\.js)$")
 
 

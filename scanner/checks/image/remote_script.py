@@ -25,6 +25,7 @@ from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 from scanner.model.glob import matches_text
 from scanner.patterns import lazy
 
+# Programs that write what a URL gives to stdout or a file.
 _DOWNLOADERS = frozenset(("curl", "wget", "aria2c", "fetch", "http", "https", "lwp-download", "axel", "wget2", "xh"))
 # Programs that print downloads, and programs that copy a download to their last argument.
 _NETWORK = lazy(
@@ -50,6 +51,7 @@ _RUNNERS |= {"clojure", "racket", "escript"}
 # Programs that run the files they are given.
 _FILE_RUNNERS = _RUNNERS | frozenset(("java", "javaw", "mono", "dotnet", "wine", "wine64", "wasmtime", "wasmer"))
 _FILE_RUNNERS |= {"ts-node", "tsx", "erl", "kotlin", "ansible-playbook", "ld.so"}
+# "sh /dev/stdin" reads the pipe as "sh" does.
 _STDIN_WORDS = frozenset(("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"))
 _GLOB = lazy(r"[*?\[{]")
 _FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "sed": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
@@ -60,6 +62,7 @@ _REACHES = lazy(
     r"|\bi(?:wr|rm)\b|invoke-(?:webrequest|restmethod)|net\.webclient|start-bitstransfer",
     re.I,
 )
+# What makes an interpreter's one-liner run code or a program.
 _RUNS = lazy(
     r"(?<![.\w])(?:exec|eval)\b|\bsystem\b|popen|spawn|subprocess|child_process|shell_exec|passthru|runpy|execfile"
     r"|instance_eval|loadstring|(?i:\biex\b|invoke-expression|scriptblock|start-process|\.[/\\]\w+\.ps1)|`"
@@ -86,9 +89,12 @@ _RUN_AT_START = lazy(
     r"|config/fish/config\.fish)"
     r"|etc/cron(?:tab|\.[\w]+/[^/]+)|etc/init\.d/[^/]+|docker-entrypoint\.d/[^/]+"
 )
+# A one-liner with one of these compares a digest.
 _HASHES = lazy(r"(?i)hash_file|hashlib|sha(?:1|256|384|512)\b|digest|createHash")
 _RUN_WORDS = frozenset(("eval", "source", "."))
+# A download keeps its origin under the new name.
 _COPIERS = frozenset(("mv", "cp", "install", "ln"))
+# After one of these, what was downloaded counts as verified.
 _VERIFIERS = lazy(
     r"(?:sha\d+|md5|b2|g?sha\d+)sums?|shasum|cksum|gpgv?2?|cosign|minisign|openssl|rekor-cli|slsa-verifier|signify"
     r"|rpmkeys|debsig-verify|dpkg-sig|notation|sigstore|attest"

@@ -12,6 +12,7 @@ from scanner.model.finding import Failed, NotApplicable, Outcome, Passed, Severi
 from scanner.patterns import lazy
 
 _SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"))
+# Without these a shell form can be split at blanks into the exec form.
 _SYNTAX = lazy(r"[|&;<>()$`\\\"'*?\[\]{}~\n]")
 
 

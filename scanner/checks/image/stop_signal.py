@@ -5,6 +5,7 @@ from __future__ import annotations
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
 
+# signal(7): these cannot be caught, so the process has no chance to end well.
 _UNSTOPPABLE = frozenset(("SIGKILL", "KILL", "9", "SIGSTOP", "STOP", "19"))
 
 

@@ -41,6 +41,7 @@ _SETTINGS = lazy(
     r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|no|off|0)|^conda "
     r"config --set ssl_verify (?:false|no)"
 )
+# sources.list(5): options in brackets that switch verification off.
 _TRUSTED = lazy(
     rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=" + _YES.encode() + rb"\b[^\]\n]*\]"
     rb"|(?:Trusted|Allow-Insecure):\s*" + _YES.encode() + rb"\b)"

@@ -10,6 +10,7 @@ from scanner.model.finding import Evidence, Failed, Outcome, Passed, Severity
 from scanner.model.reference import DOCKER_HUB
 from scanner.patterns import lazy
 
+# Go accepts underscores in names of certificates.
 _LABEL = lazy(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 

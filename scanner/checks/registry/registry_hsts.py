@@ -11,6 +11,7 @@ from scanner.checks.base import RegistryCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Severity
 from scanner.patterns import lazy
 
+# RFC 6797, section 6.1.1
 _MAX_AGE = lazy(r'(?:^|;)\s*max-age\s*=\s*"?(\d{1,12})"?\s*(?:;|$)', re.IGNORECASE)
 
 

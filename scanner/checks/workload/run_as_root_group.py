@@ -11,6 +11,7 @@ from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
 from scanner.patterns import lazy
 
+# Runtimes parse the number, so 00 is root as well.
 _ZERO = lazy(r"[+-]?0+")
 
 

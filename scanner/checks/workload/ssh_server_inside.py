@@ -11,6 +11,7 @@ from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
 from scanner.patterns import lazy
 
+# As a program among the processes, with or without a path.
 _SSHD = lazy(r"(?:^|[\s/])(?:sshd|dropbear)(?:$|[\s:])")
 
 

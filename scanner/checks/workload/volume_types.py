@@ -10,6 +10,7 @@ from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
+# Pod Security Standards, restricted, "Volume Types".
 _ALLOWED = frozenset(
     (
         "configMap",
