@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
@@ -25,7 +26,7 @@ from scanner.config import Secret, Settings, secret_key
 from scanner.model.access import SCOPES
 from scanner.model.actor import COMMAND_LINE, SERVICE, Person
 from scanner.services import inventory, retention
-from scanner.store import accounts, exemptions, jobs, listings, policies, projects, registries
+from scanner.store import accounts, exemptions, jobs, listings, policies, projects, registries, schema
 from scanner.store.session import Database, moment
 from tests.conftest import BROWSER
 from tests.scanner.workloads import sins
@@ -67,6 +68,7 @@ def serving(home: Path, images: int) -> Iterator[tuple[str, str, fleet.Fleet | N
         token = accounts.create_token(session, "documentation", SCOPES, key)[1]
         if found:
             _people(session, key)
+            _packages(session)
     if found:
         _running(database, found)
         _pruned(database, settings)
@@ -132,6 +134,16 @@ def _pruned(database: Database, settings: Settings) -> None:
     retention.Pruning(settings, database, held, SERVICE).run()
 
 
+def _packages(session: Any) -> None:
+    """A package that every image has, in three versions."""
+    for number, version in enumerate(("2.14.1", "2.17.1", "2.24.0")):
+        purl = f"pkg:maven/org.apache.logging.log4j/log4j-core@{version}"
+        values = {"purl": purl, "name": "log4j-core", "version": version, "type": "maven"}
+        key = session.execute(schema.component.insert().values(values)).inserted_primary_key[0]
+        images = session.execute(sa.select(schema.image.c.id).where(schema.image.c.id % 3 == number)).scalars()
+        session.execute(schema.image_component.insert(), [{"image_id": one, "component_id": key} for one in images])
+
+
 def _worst(url: str, token: str) -> str:
     """The page of the worst workload."""
     headers = {"Authorization": f"Bearer {token}"}
@@ -150,7 +162,7 @@ def filled(known: fleet.Fleet) -> Mapping[str, str]:
         "compare": f"{image}/compare?with={known.other}",
         "workloads": "/workloads",
         "vulnerabilities": "/vulnerabilities",
-        "packages": "/packages?q=lib",
+        "packages": "/packages?q=log4j&version=%3C2.17.1",
         "vulnerability": f"/vulnerabilities/{known.vulnerability}",
         "scans": "/scans",
         "policies": "/policies",

@@ -269,6 +269,9 @@ def _problem(status: int, document: Mapping[str, Any], signed_in: bool) -> Refus
         return RefusedError(
             f"the server refused the request: {message}", reason=reason, hint=f"{advice}; {hint}" if hint else advice
         )
+    if reason == "invalid":
+        # Of a person's command, the member of the request that is wrong is an argument or an option.
+        message, hint = message.removeprefix("/"), hint if "openapi" not in hint else ""
     # 408 and 429 are in the 4xx range, but the request was correct: the caller should try again.
     kind = UsageError if 400 <= status < 500 and status not in (408, 429) else RemoteError
     return kind(f"the server answered: {message}", reason=reason, hint=hint)

@@ -51,7 +51,7 @@ def _text(line: Overview) -> list[str]:
         )
         lines.append(f"  mirror {line.mirror}: {next_check}")
     else:
-        lines.append("  no mirror is configured: import advisories from a file")
+        lines.append("  no mirror is configured: import advisories from a file, see docs/advisories.md")
     if source.failure:
         failed = datetime.fromtimestamp(source.failed, UTC)
         lines.append(
@@ -88,7 +88,7 @@ def show_status(settings: Settings, format_: str) -> Exit:
     if first.status is None:
         complain(
             "there is no vulnerability database: no scan can report an image as free of vulnerabilities",
-            "dockwarden advisories import FILE",
+            "dockwarden advisories import FILE (docs/advisories.md says where to get one)",
         )
     return Exit.OK if first.status and not first.stale else Exit.UNDECIDED
 
@@ -132,7 +132,8 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
             )
     if not mirrors:
         raise UsageError(
-            "no mirror is configured", hint="set DOCKWARDEN_ADVISORIES_SOURCE, or: dockwarden advisories import FILE"
+            "no mirror is configured",
+            hint="set DOCKWARDEN_ADVISORIES_SOURCE, or: dockwarden advisories import FILE (docs/advisories.md)",
         )
     database = _database(settings)
     if database is not None:
@@ -146,6 +147,8 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
             failed = True
         else:
             tell(f"{name}: " + (_describe(sources.in_force(settings, name)) if changed else "nothing new"))
+    if failed:
+        tell("The advisories that were in use stay in use. Without a network: dockwarden advisories import FILE")
     return Exit.UNDECIDED if failed else Exit.OK
 
 

@@ -41,7 +41,7 @@ def add(
 ) -> RegistryView:
     """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
-        raise ConflictError(f"registry {host!r} exists already")
+        raise ConflictError(f"registry {host!r} exists already", hint="edit it, or remove it first")
     identifier = str(uuid.uuid4())
     others = {
         "id": identifier,

@@ -243,6 +243,26 @@ def test_what_is_not_to_be_believed(person: Any, server: Dockwarden) -> None:
     assert "Re-match of all images" in person.inner_text("main")
 
 
+def test_a_form_survives_the_end_of_its_session(person: Any, server: Dockwarden) -> None:
+    person.goto(server.url + "/images?q=shop")
+    person.get_by_label("Save these filters as").fill("kept")
+    person.context.clear_cookies()
+    person.get_by_role("button", name="Save view").click()
+    person.get_by_role("heading", name="Your session has ended").wait_for()
+    assert axe(person) == []
+    with person.context.expect_page() as opened:
+        person.get_by_role("link", name="Sign in in a new tab").click()
+    sign_in(opened.value, server)
+    opened.value.close()
+    person.get_by_role("button", name="Submit again").click()
+    person.get_by_role("heading", name="The form has expired").wait_for()
+    assert axe(person) == []
+    person.get_by_role("button", name="Submit again").click()
+    person.wait_for_url("**/images?q=shop")
+    person.get_by_role("link", name="kept", exact=True).wait_for()
+    person.get_by_role("button", name="Delete view kept").click()
+
+
 def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: str) -> None:
     for path in (
         "/images",
