@@ -243,10 +243,14 @@ class EngineGate:
     def _without_server(self, kept: _CachedAnswer | None, question: Mapping[str, Any], error: ScannerError) -> str:
         # Also a denial is kept for this time. Restarting the server must not open the door.
         if kept is not None and self.clock() - kept.at < self.options.grace:
-            log.warning("the server is away (%s): the last answer about %s counts", error, question["images"][0])
+            log.warning(
+                "the server cannot be asked (%s): its last answer about %s is used", error, question["images"][0]
+            )
             return _message(kept.document)
         if self.options.fail_open:
-            log.warning("the server is away (%s): %s is let through unjudged", error, question["images"][0])
+            log.warning(
+                "the server cannot be asked (%s): %s is allowed without a decision", error, question["images"][0]
+            )
             return ""
         return f"Dockwarden cannot be asked, so this is denied: {error}"
 

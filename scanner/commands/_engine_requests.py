@@ -223,7 +223,9 @@ def _check_spelling(value: Any, free: bool = False) -> None:
     elif isinstance(value, dict):
         for key, each in value.items():
             if not free and key not in _KNOWN_SPELLINGS and key.casefold() in _FOLDED_SPELLINGS:
-                raise _refused_request(f"the member {clean_text(key, 60)!r} is in the wrong case")
+                raise _refused_request(
+                    f"the member {clean_text(key, 60)!r} differs from a known one only in upper or lower case"
+                )
             _check_spelling(each, free=key in _MAPS and not free)
 
 
@@ -325,7 +327,7 @@ def _exec(body: dict[str, Any]) -> None:
     # In any case of letters, because Go reads member names so. A privileged exec has every capability, whatever the
     # container was judged with.
     if any(key.casefold() == "privileged" and value for key, value in body.items()):
-        raise _refused_request("a privileged exec")
+        raise _refused_request("a privileged exec is not allowed")
 
 
 def _build(headers: Mapping[str, str], query: str, builds: bool) -> Ask | None:

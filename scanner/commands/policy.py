@@ -72,7 +72,7 @@ def policy_simulate(
     from scanner.commands import _client, _dry_runs
 
     if as_of and most:
-        raise UsageError("--most looks at the present only", hint="leave out --most or --as-of")
+        raise UsageError("--most and --as-of cannot be combined", hint="leave out --most or --as-of")
     client = _client.of(settings, server, token, ca_file)
     name, text = read_policy(file).name, read(file, "the policy")
     if most:

@@ -187,7 +187,7 @@ def verify(
         if target.startswith(("/", ".")) or target.endswith(".json"):
             raise UsageError(f"there is no file {target[:200]!r}")
         if image:
-            raise UsageError("--image belongs to a FILE", hint="an IMAGE as TARGET is the image itself")
+            raise UsageError("--image can only be used with a FILE", hint="an IMAGE as TARGET is the image itself")
         registries = settings.insecure_registries + insecure_registry
         own = replace(settings, insecure_registries=registries, ca_file=ca_file or settings.ca_file)
         expected, signed, refused, problem = _beside(own, target, expected)

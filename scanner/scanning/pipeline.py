@@ -178,7 +178,7 @@ def _stored_trust(settings: Settings) -> Trust:
     try:
         return verification.stored_trust(settings)
     except ScannerError as error:
-        log.warning("no trust roots: %s", error)
+        log.warning("cannot read the trust roots, so no signature counts: %s", error)
         return Trust()
 
 

@@ -158,4 +158,4 @@ def _keep(file: Path, found: Posture) -> None:
             out.write(_adapter().dump_json(found))
         os.replace(name, file)
     except OSError as error:
-        log.warning("cannot keep a posture: %s", error)
+        log.warning("cannot store the registry's results: %s", error)

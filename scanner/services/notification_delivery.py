@@ -261,7 +261,7 @@ def _try_to_send(format_: str, message: Message, target: Target) -> Receipt | De
         return DeliveryError(redacted(str(error), secrets), answer=redacted(error.answer, secrets), **more)
     except Exception as error:  # noqa: BLE001
         # The boundary of a channel: a bug in one format must not stop the others. The text may hold a secret.
-        log.error("the channel format %s broke: %s", format_, type(error).__name__)
+        log.error("the channel format %s failed: %s", format_, type(error).__name__)
         return DeliveryError(f"internal error ({type(error).__name__})", reason="internal_error")
     return Receipt(receipt.status, redacted(receipt.text, secrets))
 

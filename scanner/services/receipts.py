@@ -227,7 +227,7 @@ def sign(
     else:
         issued = max(issued, after_former)
     if until <= issued:
-        raise ConflictError("the decision ends now", reason="not_decided", hint="ask again in a moment")
+        raise ConflictError("the decision is about to expire", reason="not_decided", hint="ask again in a moment")
     own = _signing_key(session, signer, actor)
     document: dict[str, Any] = orjson.loads(found.document)
     evidence = images.evidence(session, found.report_id)

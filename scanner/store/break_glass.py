@@ -46,7 +46,7 @@ def end(session: Connection, identifier: str, person: str) -> BreakGlassView:
     # Conditional, so that of two persons who end it one gets an error, and the audit log has one entry.
     changed = break_glass.update().where(mine, break_glass.c.until > epoch(session))
     if session.execute(changed.values(ended_by=person, ended_at=moment(session))).rowcount != 1:
-        raise NotFoundError("there is no such break-glass that is still open")
+        raise NotFoundError("there is no such open break-glass: it has ended, or never existed")
     return get(session, identifier)
 
 

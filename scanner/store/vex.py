@@ -51,7 +51,7 @@ def add(
     identifier, digest = str(uuid.uuid4()), Digest.of(data)
     same = sa.and_(vex_document.c.project == project, vex_document.c.digest == digest)
     if session.execute(sa.select(vex_document.c.id).where(same)).first():
-        raise ConflictError("this document is imported already", reason="already_imported")
+        raise ConflictError("this document is already imported", reason="already_imported")
     session.execute(
         vex_document.insert().values(
             id=identifier,

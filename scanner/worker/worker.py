@@ -176,7 +176,7 @@ class Worker:
                 lambda session: scans.claim(session, self.name, lanes, self.settings.lease_seconds)
             )
         except RemoteError as error:
-            log.warning("cannot claim: %s", error)
+            log.warning("cannot claim a scan or job: %s", error)
             return False
         if claim is None:
             return False
@@ -330,7 +330,7 @@ class Worker:
                 with self.database.session() as session:
                     registry_checks.schedule(session, self.settings.posture_max_age_hours)
             except RemoteError as error:
-                log.warning("cannot sweep: %s", error)
+                log.warning("cannot sweep expired leases: %s", error)
                 continue
             except Exception:
                 # As in _slot. Without its sweeper, a worker would silently requeue nothing.

@@ -46,7 +46,7 @@ def authenticate() -> Actor:
     if token == CERTIFICATE:
         throttle_bad_tokens(False)
         raise RefusedError(
-            "this connection has no client certificate that counts",
+            "this connection has no accepted client certificate",
             reason="bad_token",
             hint="see docs/admission.md; behind a proxy that ends TLS, use a token",
         )

@@ -121,7 +121,7 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
         return _denial_response(403, str(error))
     except ScannerError as error:
         reason = str(error) if isinstance(error, RemoteError) else error.reason
-        logging.getLogger(__name__).error("a pull was not decided", extra={"reason": error.reason})
+        logging.getLogger(__name__).error("a pull could not be decided", extra={"reason": error.reason})
         return _denial_response(403, _NOT_DECIDED.format(reason))
     except Exception:
         # A stage boundary: what a proxy makes of a 500 is the proxy's to decide, and the client would learn nothing.

@@ -112,7 +112,7 @@ def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage:
 def check_authenticity(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]) -> None:
     """Check that a certificate of the chain is in a trust store. Raises SignatureRefused(reason="certificate")."""
     if not trusted:
-        raise _refused_chain("the trust policy's stores of the right kind hold no certificate")
+        raise _refused_chain("the trust policy names no trust store of the required type with a certificate")
     if not any(certificate in trusted for certificate in chain):
         raise _refused_chain("no certificate of the chain is in the trust policy's stores")
 

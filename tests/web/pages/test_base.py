@@ -27,7 +27,7 @@ def form(app: OpenAPI, make_token: Callable[..., str]) -> Form:
 
 def _sent_again(page: str) -> dict[str, str]:
     """The fields of the form that submits the entries again, as a browser would send them."""
-    kept = page.partition("What you sent is kept")[2]
+    kept = page.partition("Your entries are kept")[2]
     return {unescape(name): unescape(text) for name, text in re.findall(r'name="([^"]*)" value="([^"]*)"', kept)}
 
 
@@ -69,13 +69,13 @@ def test_entries_of_another_site_are_not_shown(form: Form) -> None:
 
 
 def test_a_refusal_for_good_offers_no_second_try(form: Form) -> None:
-    assert "What you sent is kept" not in form("/exemptions/00000000-0000-4000-8000-000000000000/approve").text
+    assert "Your entries are kept" not in form("/exemptions/00000000-0000-4000-8000-000000000000/approve").text
 
 
 def test_what_is_too_large_is_said(form: Form) -> None:
     page = form("/registries", host="x" * 1_100_000)
     assert page.status_code == 413
-    assert "What you sent is kept" not in page.text
+    assert "Your entries are kept" not in page.text
 
 
 def test_every_field_for_a_secret_is_known_by_its_name() -> None:

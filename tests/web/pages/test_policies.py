@@ -57,7 +57,7 @@ def test_somebody_was_faster(form: Form, version: str) -> None:
     form("/policies", text=GOOD, version="0", name="")
     answer = form("/policies", text=GOOD.replace("deny", "warn"), version=version, name="ours")
     assert answer.status_code == 409
-    assert "Somebody else saved a new version" in answer.text
+    assert "Another user saved a new version" in answer.text
     assert "action: warn" in answer.text
 
 

@@ -128,7 +128,7 @@ def test_a_source_that_is_no_more_is_removed(
     assert found, page
     assert form(found[1]).status_code == 303
     assert form(found[1]).status_code == 404
-    assert "Nothing is reported to run yet" in form.client.get("/workloads", headers=form.headers).text
+    assert "No workload has been reported yet" in form.client.get("/workloads", headers=form.headers).text
 
 
 def test_hostile_names_are_text(client: FlaskClient, database: Database) -> None:
