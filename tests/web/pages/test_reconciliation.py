@@ -15,7 +15,8 @@ from scanner.model.scan import ScanRequest
 from scanner.services import reconciliation as use_cases
 from scanner.store import deliveries, jobs, reconciliation, scans
 from scanner.store.reconciliation import FoundKind
-from scanner.store.session import Database
+from scanner.store.schema import job
+from scanner.store.session import Database, moment
 from tests.web.conftest import KEY, Api
 from tests.web.pages.test_exemptions import Somebody
 from tests.web.people import person
@@ -94,6 +95,31 @@ def test_what_was_lost_is_shown_with_its_webhook_and_its_scan(admin: Somebody, p
     assert "<b>app" not in seen
     assert "1 lost" in admin.see("/registries")
     assert "registry.example:5000/app:1" in admin.see("/events")
+
+
+def test_a_result_that_is_old_or_not_whole_is_not_shown_as_clean(
+    admin: Somebody, place: str, database: Database
+) -> None:
+    registry_id = place.split("/")[2]
+    counts = {"tags": 3, "repositories": 2, "lost": 0}
+    by = reconciliation.ListedBy("catalog", "the catalogue", "")
+
+    def seen(problems: list[str], **more: int) -> str:
+        with database.session() as session:
+            reconciliation.record_poll(
+                session, registry_id, {**counts, **more}, problems, complete=not problems, listing=by
+            )
+        return admin.see(place)
+
+    assert '<span class="verdict allow">No lost push</span>' in seen([])
+    assert '<span class="verdict undecided">No lost push seen</span>' in seen(["app: no"], errors=1)
+    assert admin(f"{place}/now").status_code == 303
+    with database.session() as session:
+        session.execute(job.update().values(state="failed", message="HTTP 403", finished_at=moment(session)))
+    shown = seen([])
+    assert "The last poll that finished: 3 tags" in shown
+    assert '<span class="verdict undecided">No lost push until then</span>' in shown
+    assert "verdict allow" not in shown
 
 
 def test_the_api_polls_imports_and_lists(call: Callable[..., Api], place: str, database: Database) -> None:
