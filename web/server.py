@@ -35,6 +35,9 @@ from web.tls import Certificate
 
 # A client that sends its headers slowly (Slowloris), or without an end.
 _HEAD_SECONDS, _HEAD_BYTES, _HEAD_FIELDS = 15.0, 32 << 10, 100
+# Two round trips. A handshake that has begun holds 50 KB and is not counted as a connection: the shorter it may take,
+# the fewer can be open at once.
+_HANDSHAKE_SECONDS = 5.0
 # Sizes of chunks, their extensions and trailers: a base (a read of the socket can hold other requests as well), plus a
 # few bytes for each of the body, because some clients send tiny chunks.
 _FRAMING_BYTES, _FRAMING_PER_BYTE = 512 << 10, 8
@@ -304,7 +307,7 @@ class _Server(Server):
             # uvicorn sets no bound for a TLS handshake, and the loop's own is a minute. A connection is not counted
             # before its handshake is done, so silent ones would take every file descriptor.
             loop = asyncio.get_running_loop()
-            bounded = partial(loop.create_server, ssl_handshake_timeout=_HEAD_SECONDS)
+            bounded = partial(loop.create_server, ssl_handshake_timeout=_HANDSHAKE_SECONDS)
             loop.create_server = bounded  # type: ignore[method-assign]
         await super().startup(sockets)
         self._background = [asyncio.create_task(_Sweeper(self.server_state.connections).run())]

@@ -111,7 +111,7 @@ import socket, sys
 from pathlib import Path
 from web import server
 from web.tls import Certificate
-server._HEAD_SECONDS = 0.5
+server._HANDSHAKE_SECONDS = 0.5
 listening = socket.create_server(("127.0.0.1", 0))
 answer = lambda environ, start: start("204 No Content", []) and []
 tell = lambda: print(listening.getsockname()[1], flush=True)
