@@ -170,7 +170,9 @@ def test_the_editor_completes_explains_and_marks(browsers: Browsers) -> None:
     page.goto(browsers.address + "/policies/new?start=signed-only")
     page.locator(".cm-content").click()
     page.keyboard.press("Control+End")
-    page.keyboard.type("- id: more\nche")
+    # Inserted, not typed: on a loaded machine the text may not be parsed yet, and then Enter does not indent.
+    page.keyboard.insert_text("- id: more\n  ")
+    page.keyboard.type("che")
     page.locator(".cm-tooltip-autocomplete").get_by_text("check", exact=True).wait_for()
     page.keyboard.press("Escape")
     page.keyboard.type("ck: root-us")
