@@ -44,7 +44,7 @@ _NO_HEX = lazy(rb"0[xX]|\\+x|\\+u00|[^0-9A-Fa-f]")
 # Bytes as decimal numbers: arrays of programs, and a Buffer of Node.js in JSON.
 _DECIMAL_BLOCK = lazy_re2(rb"(?:[0-9]{1,3}[\s,;&#]{1,8}){40,}")
 _DECIMAL = lazy(rb"[0-9]+")
-_GZIP = b"\x1f\x8b\x08"
+GZIP = b"\x1f\x8b\x08"
 _LEAST_WRAPPED_LINE = 40  # the shortest line length at which tools wrap base64
 _FAR = 80  # bytes between two lines of one block
 
@@ -160,7 +160,7 @@ def from_decimal(data: bytes, mark: re.Pattern[bytes]) -> Iterator[DecodedText]:
 
 def gunzip(data: bytes, most: int) -> bytes:
     """Return up to ``most`` decompressed bytes, also of a truncated stream; nothing if the data is not gzip."""
-    if not data.startswith(_GZIP):
+    if not data.startswith(GZIP):
         return b""
     try:
         # `most` is enforced by zlib, so a decompression bomb costs no more memory than the limit.

@@ -28,6 +28,7 @@ _JAVA = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")  # JKS and JCEKS
 _CERTIFICATE_ENTRY = 2
 _MOST_ENTRIES = 10_000  # the count in the file is the image's claim
 _OPENSSH, _UNENCRYPTED = b"openssh-key-v1\0", b"\0\0\0\4none"
+BEGINNINGS = (b"\x30", _OPENSSH, *_JAVA)  # of everything that ``rule`` knows
 
 
 def rule(data: bytes, *, whole: bool) -> str | None:

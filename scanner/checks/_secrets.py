@@ -21,6 +21,7 @@ from scanner.checks._encodings import BASE64 as _BASE64
 from scanner.checks._encodings import DASH as _DASH
 from scanner.checks._encodings import GLUE as _GLUE
 from scanner.checks._encodings import (
+    GZIP,
     HEX_BLOCK,
     DecodedText,
     as_text,
@@ -55,6 +56,7 @@ MAX_FILE = 1 << 20
 _MAX_MATCHES = 20  # per file
 _WINDOW, _OVERLAP = 1 << 20, 1 << 16  # bytes of a large file that are searched at once, and of two windows in common
 _PROGRAMS = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # ELF, PE, Mach-O
+_UNLIKE_TEXT = (*_key_stores.BEGINNINGS, GZIP)
 _LEAD = 64  # bytes before the beginnings that a window looks for
 _LONG = 1 << 14  # bytes of decoded text for which one search for all kinds pays before one for each
 _MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000  # bytes of a text, values of a file
@@ -86,6 +88,8 @@ _CONFIGURATIONS = lazy(
     r"|private_key)|passwords?\.txt"
     r"|\.(?:ba|z|fi)?sh_history|\.(?:my|p)sql_history|etc/(?:master\.)?(?:passwd|shadow)-?)$"
 )
+# Nine of ten files have names that end like this, which only ``.env.js`` and the like have in common with the above.
+_USUAL = (".js", ".ts", ".map", ".mjs", ".cjs", ".md", ".pyc", ".pyi", ".so", ".h", ".html", ".css", ".mo", ".gz")
 _SOURCE = (".py", ".rb", ".php")
 _WHOLE = (
     *(".secret", ".private_key", "password.txt", "passwords.txt"),
@@ -218,6 +222,14 @@ class SecretScanner:
     def wants(self, path: str, size: int) -> bool:
         """Return whether to search a file: not too large, no documentation and no tests of dependencies."""
         return 8 <= size <= MAX_FILE and not is_ignored(path)
+
+    def may_match(self, stretch: bytes | memoryview) -> bool:
+        """See ``ContentScanner``. What selects files has no look-around, so headers before and after change nothing."""
+        return any(self._select(stretch))
+
+    def goes_by_patterns(self, path: str, head: bytes) -> bool:
+        """See ``ContentScanner``: no key store, nothing that gzip compressed, no settings."""
+        return not head.startswith(_UNLIKE_TEXT) and not _is_configuration(path)
 
     def large(self, path: str, size: int) -> LargeFile | None:
         """Return the search of a file that is too large for ``search``."""
@@ -543,6 +555,8 @@ def _ignored_directory(directory: str) -> tuple[bool, bool]:
 
 def _is_configuration(path: str) -> bool:
     """Return whether a file often contains credentials. Only the last two parts of its path are looked at."""
+    if path.endswith(_USUAL) and not path.rpartition("/")[2].startswith(".env"):
+        return False
     return _CONFIGURATIONS.search(path, max(0, path.rfind("/", 0, max(0, path.rfind("/"))))) is not None
 
 

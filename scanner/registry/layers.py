@@ -48,6 +48,8 @@ from scanner.registry.tar import TarReader, Visitor, unsafe
 
 _SMALL, _PACKAGE_DB, _KEPT = 1 << 20, 16 << 20, 64 << 20
 _MAX_ODDITIES, _MAX_MATCHES = 1000, 10_000
+_HEAD = 16  # bytes by which a scanner knows files that it searches otherwise
+_STRETCH = 128 << 10  # bytes of a piece that are searched at once
 _READ_AHEAD = 1 << 20  # compressed bytes of a layer for which threads pay
 _MAX_SEARCHED = 4 << 30  # bytes of large files in a layer: seconds with Hyperscan, half a minute with RE2
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
@@ -63,6 +65,15 @@ class ContentScanner(Protocol):
     def wants(self, path: str, size: int) -> bool: ...
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]: ...
+
+    def may_match(self, stretch: bytes | memoryview) -> bool:
+        """Return whether a pattern matches in a stretch of a layer, in which are many files with their headers.
+
+        A pattern that matches in a file matches in a stretch that has all of it.
+        """
+
+    def goes_by_patterns(self, path: str, head: bytes) -> bool:
+        """Return whether ``search`` finds something in this file only if a pattern matches. ``head``: 16 bytes."""
 
     def large(self, path: str, size: int) -> LargeFile | None:
         """Return what searches a file in pieces; None if ``wants`` decides about the file, or nothing is to search."""
@@ -150,7 +161,8 @@ class _Facts(Visitor):
         self._above: set[str] = set()  # all directories above any entry, also those without an entry of their own
         self._directory = ""
         self._kept = self._searched = 0
-        self._keep = self._search = False
+        self._keep = self._search = self._only_search = False
+        self._piece, self._searched_to, self._has_match = b"", 0, False
         self._large: _FileSearch | None = None
         self._unsearched: list[FileEntry] = []
 
@@ -172,7 +184,19 @@ class _Facts(Visitor):
         scanner = self._wants.scanner
         self._search = scanner is not None and scanner.wants(path, entry.size)
         self._large = self._in_pieces(entry, scanner.large(path, entry.size)) if scanner is not None else None
-        return self._keep or self._search or (path in RPM_DATABASES and entry.size <= _PACKAGE_DB)
+        database = path in RPM_DATABASES and entry.size <= _PACKAGE_DB
+        self._only_search = self._search and not self._keep and not database
+        return self._keep or self._search or database
+
+    def is_idle(self, entry: FileEntry, piece: bytes, start: int) -> bool:
+        # One search of a stretch costs less than those of its ten files. In 99 of 100 stretches is nothing.
+        scanner, end = self._wants.scanner, start + entry.size
+        if not self._only_search or scanner is None or entry.size > _STRETCH:
+            return False
+        if piece is not self._piece or end > self._searched_to:
+            self._piece, self._searched_to = piece, start + _STRETCH
+            self._has_match = scanner.may_match(memoryview(piece)[start : start + _STRETCH])
+        return not self._has_match and scanner.goes_by_patterns(entry.path, piece[start : start + _HEAD])
 
     def pieces(self, entry: FileEntry) -> _FileSearch | None:
         return self._large

@@ -71,6 +71,13 @@ class Visitor(ABC):
         """Return what reads the content of a regular file in pieces. Not called if ``entry`` asked for the whole."""
         return None
 
+    def is_idle(self, entry: FileEntry, piece: bytes, start: int) -> bool:
+        """Return whether the content that was asked for is not needed after all.
+
+        All of it is in ``piece``, a piece of the archive, from ``start`` on. Content in several pieces is passed on.
+        """
+        return False
+
     @abstractmethod
     def entry(self, entry: FileEntry) -> bool:
         """Process an entry. Return True to get its content, as a whole, by ``content``."""
@@ -134,12 +141,21 @@ class TarReader:
         """Read the next bytes."""
         view, position, end = memoryview(chunk), 0, len(chunk)
         base = self.offset
+        piece = chunk if isinstance(chunk, bytes) else None
         while position < end:
             if self._left:
                 take = min(self._left, end - position)
                 if self._copy is not None:
                     self._copy(view[position : position + take])
                 if self._body is not None and take == self._left and not self._body:
+                    if (
+                        self._entry is not None
+                        and piece is not None
+                        and self._visitor.is_idle(self._entry, piece, position)
+                    ):
+                        self._left, self._body, self._entry = 0, None, None
+                        position += take
+                        continue
                     # All of it in one piece, as most files are: copied once, without the padding.
                     data = bytes(view[position : position + take - self._padding])
                     self._left, self._body = 0, None
@@ -443,7 +459,7 @@ def _sum(data: bytes) -> int:
 
     The low half of Adler-32 is this sum plus one, modulo 65521, and thirty times faster to compute.
     """
-    if len(data) - data.count(0) > 256:  # only then can the sum exceed the modulus
+    if not data.isascii():  # only then can the sum exceed the modulus: 512 times 127 is below it
         return sum(data)
     return (zlib.adler32(data) & 0xFFFF) - 1
 

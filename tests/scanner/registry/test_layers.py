@@ -283,6 +283,12 @@ def test_the_digest_of_wants_says_what_was_wanted() -> None:
         def search(self, path: str, data: bytes) -> list[ContentMatch]:
             return [ContentMatch("x", path, 1, "…")] if b"secret" in data else []
 
+        def may_match(self, stretch: bytes | memoryview) -> bool:
+            return b"secret" in bytes(stretch)
+
+        def goes_by_patterns(self, path: str, head: bytes) -> bool:
+            return True
+
         def large(self, path: str, size: int) -> None:
             return None
 
