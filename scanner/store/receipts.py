@@ -352,6 +352,34 @@ def _view(row: sa.Row[Any]) -> ReceiptView:
     )
 
 
+@dataclass(frozen=True)
+class ReceiptUse:
+    """The receipts that hold now. ``last``: when the newest of them was signed; None: there is none.
+
+    ``unwritten``: images whose registry refused the last write.
+    """
+
+    passed: int
+    failed: int
+    last: datetime | None
+    unwritten: int
+
+
+def use(session: Connection) -> ReceiptUse:
+    """Return how receipts are used, for the page Enforcement."""
+    holding = (receipt.c.superseded_at.is_(None), receipt.c.valid_until > epoch(session))
+    columns = (receipt.c.verdict, sa.func.count().label("number"), sa.func.max(receipt.c.issued_at).label("last"))
+    rows = session.execute(sa.select(*columns).where(*holding).group_by(receipt.c.verdict)).all()
+    refused = sa.select(sa.func.count()).select_from(receipt_push).where(receipt_push.c.state == FAILED)
+    denied = sum(row.number for row in rows if row.verdict == "deny")
+    return ReceiptUse(
+        sum(row.number for row in rows) - denied,
+        denied,
+        max((row.last for row in rows), default=None),
+        session.execute(refused).scalar_one(),
+    )
+
+
 # Copies in registries
 
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner.services import break_glass as use_cases
 from scanner.services.admissions import Outcome
-from scanner.store import admissions, break_glass
+from scanner.store import admissions, break_glass, receipts
 from web.auth import everywhere, permission, principal
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.pages.forms import RefusedForm, attempt, showable, whole_number
@@ -38,8 +38,8 @@ DOORS = (
         "Kubernetes admission",
         "An API server asks before it stores an object that starts containers.",
         "admission requests",
-        "dockwarden token create my-cluster --scope admission\n"
-        "dockwarden admission kubernetes --manifests --url {server} --token-file FILE --ca-file CA.pem"
+        "dockwarden token create my-cluster --scope admission --days 365 > token\n"
+        "dockwarden admission kubernetes --manifests --url {server} --token-file token --ca-file CA.pem"
         " | kubectl apply -f -",
         "docs/admission.md",
     ),
@@ -48,7 +48,7 @@ DOORS = (
         "Pull gate",
         "A proxy in front of a registry asks before it serves a manifest.",
         "pulls",
-        "dockwarden token create my-registry --scope pull\n"
+        "dockwarden token create my-registry --scope pull --days 365\n"
         "auth_request: {server}/adapters/registry/authorize?registry=HOST\n"
         "# nginx: examples/nginx/registry.conf, Traefik: examples/traefik/dynamic.yaml",
         "docs/pull-gate.md",
@@ -58,7 +58,7 @@ DOORS = (
         "Docker engines",
         "An engine asks before it creates or starts a container, deploys a service or pulls an image.",
         "requests",
-        "dockwarden token create my-host --scope admission\n"
+        "dockwarden token create my-host --scope admission --days 365\n"
         "DOCKWARDEN_TOKEN=TOKEN dockwarden docker-authz --server {server} --environment NAME\n"
         "# systemd: examples/docker/dockwarden-authz.service, then dockerd --authorization-plugin=dockwarden",
         "docs/docker-authz.md",
@@ -68,13 +68,21 @@ DOORS = (
         "Harbor",
         "A Harbor requests scans, shows their reports and refuses images by them.",
         "reports",
-        "dockwarden token create my-harbor --scope harbor\n"
+        "dockwarden token create my-harbor --scope harbor --days 365\n"
         "dockwarden registry add HARBOR-HOST --harbor findings\n"
         "# in Harbor, Administration, Interrogation Services, Scanners, New Scanner:\n"
         "Endpoint: {server}/adapters/harbor    Authorization: Bearer    Token: TOKEN\n"
         "# then in each project, Configuration: Prevent vulnerable images from running, severity Critical",
         "docs/harbor.md",
     ),
+)
+
+
+RECEIPTS_SETUP = (
+    "dockwarden registry credentials HOST --username NAME    # the password is asked for; the user may push\n"
+    "dockwarden registry edit HOST --write-receipts\n"
+    "curl -o keys.pem {server}/api/v1/receipts/keys.pem\n"
+    "# with this key: examples/kyverno/receipt.yaml, examples/policy-controller/receipt.yaml, or cosign"
 )
 
 
@@ -126,6 +134,7 @@ def _page(values: Mapping[str, str] | None = None, problems: Sequence[str] = (),
             session, door=door, outcome=outcome, namespace=namespace, cursor=asked.get("cursor"), limit=PAGE_SIZE
         )
         use = admissions.of_doors(session, [each.id for each in DOORS])
+        receipt_use = receipts.use(session)
         glasses = break_glass.list_overrides(session)
     template = "enforcement_list.html" if request.headers.get("HX-Request") else "enforcement.html"
     return page(
@@ -138,6 +147,8 @@ def _page(values: Mapping[str, str] | None = None, problems: Sequence[str] = (),
         problems=problems,
         wrong=wrong,
         use=use,
+        receipts=receipt_use,
+        receipts_setup=RECEIPTS_SETUP,
         door=door,
         outcome=outcome,
         namespace=namespace,

@@ -8,7 +8,8 @@ import pytest
 from flask_openapi3.openapi import OpenAPI
 
 from scanner.store import admissions
-from scanner.store.session import Database
+from scanner.store.schema import receipt
+from scanner.store.session import Database, moment
 from tests.web.pages.test_policies import Form
 
 DIGEST = "sha256:" + "4" * 64
@@ -40,6 +41,25 @@ def test_before_the_first_review_it_says_how_to_set_a_cluster_up(form: Form) -> 
     page = form.client.get("/enforcement", headers=form.headers).text
     assert "No admission requests yet" in page
     assert "dockwarden admission kubernetes --manifests" in page
+    assert "No receipts yet" in page
+    assert "dockwarden registry edit HOST --write-receipts" in page
+
+
+def test_receipts_that_hold_are_counted(form: Form, database: Database) -> None:
+    with database.session() as session:
+        now = moment(session)
+        for number, (verdict, ends) in enumerate((("allow", 60), ("warn", 60), ("deny", 60), ("deny", -60))):
+            values = {
+                "digest": DIGEST,
+                "repository": f"r.example.com/{number}",
+                "environment": "",
+                "project": "default",
+            }
+            values |= {"decision_id": number, "verdict": verdict, "undecided": False, "policy": "p", "key_id": "k"}
+            values |= {"issued_at": now, "valid_until": now.timestamp() + ends, "envelopes": {}}
+            session.execute(receipt.insert().values(id=str(number), superseded_at=None, **values))
+    page = form.client.get("/enforcement", headers=form.headers).text
+    assert "<strong>2 passed</strong>, 1 failed." in page
 
 
 def test_reviews_are_listed_and_narrowed(form: Form, database: Database) -> None:
