@@ -45,6 +45,7 @@ _METADATA = frozenset(
         ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
     )
 )
+# Seconds, and addresses of a name that are tried.
 _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
 _WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # minimum rate in each window of waiting, bytes a second
 _ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
@@ -382,6 +383,7 @@ class _VettedBackend(httpcore.SyncBackend):
         raise RefusedError(f"connections to {path} are not allowed", reason="address_refused")
 
 
+# Bytes: bundles of all public authorities have a quarter of a megabyte.
 _MAX_CA_FILE = 16 << 20
 
 

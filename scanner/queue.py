@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _NOWHERE = "memory://"
 KICK, KEEP_UP = "dockwarden.kick", "dockwarden.keep-up"
 _SOCKET_SECONDS = 0.5  # the row is committed: a broker that does not answer delays the caller by no more than this
+# After a failure the broker is left alone for so long: each try would delay a caller.
 _SILENT_SECONDS = 2.0
 _silent_until: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scanner.kept_files import KeptFiles, write_once
 
+# Bytes of the HMAC-SHA256 before each file.
 _SEAL = 32
 _MAX_DERIVED = 1 << 20
 _SETTLED_SECONDS = 2

@@ -20,6 +20,7 @@ from scanner.config import Settings
 from scanner.errors import ScannerError, UsageError
 
 Value = str | int | float | bool
+# Characters of an attribute.
 _LONGEST = 200
 _STANDARD = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 # W3C Trace Context: version 00, trace id, span id, flags.

@@ -35,6 +35,7 @@ from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRES
 PUBLIC = "public"
 SIGNED_IN = "signed-in"
 _ATTEMPT = "cookie|oidc|attempt"
+# RFC 9110, 9.2.1: they change nothing, so they need no CSRF token.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 # When a token was used is written at most this often: not every read should become a write.

@@ -52,7 +52,9 @@ _MESSAGES = {
     500: ("Internal server error. The request was not carried out.", "internal_error", ""),
     503: ("the server is busy with other requests of this kind", "busy", "try again in a few seconds"),
 }
+# Seconds; by then a queue has usually moved on.
 _RETRY_AFTER = 3
+# Between two log lines about refusals: an attack must not fill the log.
 _TELL_SECONDS = 10.0
 
 

@@ -28,6 +28,7 @@ from web.auth import PUBLIC, permission
 from web.resources import Resources, resources
 
 bp = Blueprint("health", __name__)
+# Probes ask every few seconds, and from several places.
 _REMEMBERED_SECONDS = 15
 
 

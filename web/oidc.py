@@ -31,9 +31,11 @@ from web.signed_tokens import moment, verified_claims
 
 # Asymmetric signatures only: never "none", and never HMAC, whose key would be a public one (algorithm confusion).
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+# Bytes of the provider's answers.
 _LIMIT = 256 << 10
 _SECONDS = 15.0  # a user is waiting
 _LEEWAY = 60.0  # seconds by which the provider's clock may differ
+# Of the provider's keys, and before an unknown key makes us look again.
 _KEPT_SECONDS, _LOOK_AGAIN_SECONDS = 3600.0, 60.0
 _STALE_SECONDS = 600.0  # beyond, for sign-ins while the provider is slow to answer
 _MOST_GROUPS = 500

@@ -19,6 +19,7 @@ from scanner.errors import RemoteError
 T = TypeVar("T")
 _FAILED_SECONDS = 5.0  # a person who tries again soon should not meet an old failure
 _WAIT_SECONDS = 3.0
+# Documents; the oldest goes.
 _REMEMBERED = 32
 
 

@@ -23,7 +23,9 @@ from scanner.config import Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+# Bytes; routes with larger bodies say so.
 BODY_LIMIT = 1 << 20
+# A proxy's own id is taken if it can be written to a log as it is.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 # The policy of pages. htmx 4 with its CSP extension needs a nonce and its own Trusted Types policy, nothing more.

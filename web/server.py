@@ -45,6 +45,7 @@ _KEEP_ALIVE_SECONDS = 75  # the default of nginx; must be longer than a proxy ke
 _WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # time to read an answer: a base, plus a second for every so many bytes
 _BUFFERED = 256 << 20  # bytes of all finished answers that have not been read
 _LINGER_SECONDS = 2.0  # for a client to read a refusal before the connection is reset under it
+# Of all clients; further ones are closed at once.
 _MAX_CONNECTIONS = 8192
 # Closed at once when there are too many. To find the oldest, every connection is looked at, which must not be done for
 # each new one: 500 connections beyond the limit blocked the event loop for 14 seconds.

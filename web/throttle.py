@@ -17,6 +17,7 @@ from flask import request
 
 from scanner.errors import RefusedError
 
+# Addresses that are remembered: an attacker has many.
 _MAX_SOURCES = 10_000
 _SOURCE = "dockwarden.throttle_source"  # in the environment of the request
 

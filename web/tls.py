@@ -14,6 +14,7 @@ from scanner.config import Settings
 from scanner.errors import UsageError
 from scanner.files import open_regular
 
+# Between two looks at the certificate's files, which are replaced when it is renewed.
 _LOOK_SECONDS = 2.0
 # The key of a verified client certificate in the WSGI environment. No header can set it: theirs begin with ``HTTP_``.
 CLIENT_CERTIFICATE = "dockwarden.client_certificate"

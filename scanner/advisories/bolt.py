@@ -18,8 +18,11 @@ from pathlib import Path
 from scanner.errors import UsageError
 
 PAGE = 4096  # Of files that we write. One that we read states its own in its meta pages.
+# bbolt, db.go
 _MAGIC, _VERSION = 0xED0CDAED, 2
+# bbolt, page.go: the kinds of pages.
 _BRANCH, _LEAF, _META, _FREELIST = 0x01, 0x02, 0x04, 0x10
+# Bytes of a page's header, and of each element in it.
 _HEADER, _ELEMENT = 16, 16
 _FILL = PAGE // 2
 _MAX_DEPTH = 32  # a tree of this depth has more leaves than any database: a deeper one is a loop

@@ -37,6 +37,7 @@ _KEEP = 2  # directories: the one in use, and the one before for scans that stil
 _SCHEMA = 2  # Of Trivy's metadata.json. Another is refused: its meaning is unknown.
 _FILES = {"db": ("trivy.db", "metadata.json"), "java-db": ("trivy-java.db", "metadata.json")}
 _NAMES = ("trivy.db", "trivy-java.db", "metadata.json")
+# The major release is part of the names of Red Hat's repositories.
 _CONTENT_SET = lazy(rb"rhel-([0-9]+)-")
 _OTHER_BUCKETS = (b"vulnerability", b"data-source", b"vulnerability-detail", b"vulnerability-id", b"Red Hat CPE")
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 KEV, EPSS = "kev", "epss"
 FEEDS = (KEV, EPSS)
+# Bytes after decompression, and entries: several times what the feeds have.
 _MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
 # 19 digits: the CVE record format's own limit.
 _CVE = lazy(r"CVE-[0-9]{4}-[0-9]{4,19}")

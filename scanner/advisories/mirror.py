@@ -25,6 +25,7 @@ from scanner.registry.client import Access, RegistryClient
 from scanner.registry.manifest import Manifest, parse_manifest
 
 DATABASE, JAVA_DATABASE = (f"application/vnd.aquasec.trivy.{name}.layer.v1.tar+gzip" for name in ("db", "javadb"))
+# Bytes of a compressed database, and of a feed.
 _MAX_ARTIFACT, _MAX_FILE = 4 << 30, 256 << 20
 _SECONDS = 3600.0  # an hour for 4 GiB is 1.2 MB/s
 

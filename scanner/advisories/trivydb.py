@@ -30,6 +30,7 @@ _SOURCES = {
         "https://github.com/advisories?query=ecosystem%3Anpm",
     ),
 }
+# Trivy, pkg/types/status.go
 _WILL_NOT_FIX, _AFFECTED = 5, 2
 
 

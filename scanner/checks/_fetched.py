@@ -310,6 +310,7 @@ _ADDRESS_OPTIONS = frozenset(
 _BY_URL = lazy(r"(?:^|[@=]|\s)(?:(?:git|hg|svn|bzr)\+[a-z+]{2,6}://|https?://|git://|git@)", re.I)
 # npm: owner/name is a repository at GitHub.
 _HOSTED = lazy(r"(?:github|gitlab|bitbucket|gist):[\w./-]+|(?![@./~])[\w-]+/[\w.-]+")
+# An address that ends in a digest or a commit always gives the same content.
 _FIXED = lazy(r"(?:#|&)sha(?:256|384|512)=[0-9a-f]{64,}|[@#][0-9a-f]{12,64}(?:[#&]|$)", re.I)
 
 
@@ -351,6 +352,7 @@ def installed_by_url(command: Command) -> str:
 _RPM_MANAGERS = frozenset(("yum", "dnf", "dnf5", "microdnf", "tdnf"))
 _RPM_VERBS = frozenset(("install", "localinstall", "reinstall", "upgrade", "update", "swap"))
 _RPM_BY_URL = lazy(r"(?:https?|ftp)://", re.I)
+# A package manager reads a local file, or a name from its own repositories.
 _PACKAGE_FILE = lazy(r".*\.(?:deb|rpm|whl|gem|tar\.\w+|tgz|zip)|.*/.*", re.DOTALL)
 
 

@@ -52,6 +52,7 @@ _EXAMPLE = lazy(
 )
 # Where --no-install-recommends has its place.
 _APT = lazy(r"\b(apt-get|apt)((?:\s+-[\w=:.-]+)*)\s+install\b")
+# Characters of a suggested line.
 _WIDTH = 110
 
 

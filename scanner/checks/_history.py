@@ -38,13 +38,16 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
 from scanner.model.image import HistoryEntry, ImageConfig
 from scanner.patterns import lazy
 
+# Bytes of one script and of all, and entries: an attacker writes the history.
 _MAX_SCRIPT, _MAX_ALL, _MAX_ENTRIES = 16 << 10, 192 << 10, 2000
+# Nesting of the syntax, of scripts in scripts, and commands of one script.
 _MAX_DEPTH, _MAX_NESTED, _MAX_COMMANDS = 60, 3, 2000
 # The grammar needs quadratic time for these. The limits are measured and higher than real Dockerfiles need.
 _MAX_PIPES, _MAX_ARRAYS = 200, 50
 # Limits of quoted evidence.
 _MAX_PIECES, _MAX_LINE, _MAX_MESSAGE = 100, 1000, 400
 
+# How the classic builder marks instructions that run nothing.
 _NOP = lazy(r"^(?:\|\d+ .{0,8000}? )?/\S{1,40} -c #\(nop\)\s*", re.DOTALL)
 # BuildKit and Docker write "|2 A=b C=d /bin/sh -c …" for build arguments.
 _ARGUMENTS = lazy(r"^\|(\d{1,4}) ")

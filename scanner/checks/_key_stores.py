@@ -25,6 +25,7 @@ _PKCS12 = lazy(rb"\x30(?:\x80|[\x05-\x7f]|\x81.|\x82..|\x83...)\x02\x01\x03\x30"
 _KEY_BAG = b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x01"
 _SHROUDED_KEY_BAG = _KEY_BAG[:-1] + b"\x02"
 _JAVA = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")  # JKS and JCEKS
+# sun.security.provider.JavaKeyStore: 1 is a key, 2 a certificate.
 _CERTIFICATE_ENTRY = 2
 _MOST_ENTRIES = 10_000  # the count in the file is the image's claim
 _OPENSSH, _UNENCRYPTED = b"openssh-key-v1\0", b"\0\0\0\4none"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from scanner.model.workload import PodSettings, Workload
 
+# Kubernetes 1.37: later versions are read by its rules.
 _NEWEST = 37
 _SYSCTLS = (
     (

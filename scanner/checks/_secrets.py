@@ -52,6 +52,7 @@ from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
 from scanner.patterns import lazy, lazy_re2
 
+# Bytes. Larger files are searched in pieces.
 MAX_FILE = 1 << 20
 _MAX_MATCHES = 20  # per file
 _WINDOW, _OVERLAP = 1 << 20, 1 << 16  # bytes of a large file that are searched at once, and of two windows in common
@@ -115,7 +116,9 @@ _ATTRIBUTES = lazy(r'''\b(?:key|name)="([A-Za-z][\w.:-]{1,80})"\s{1,8}value="([^
 _IN_CONNECTION_STRING = ("password=", "pwd=")  # ``Server=x;User Id=y;Password=…``
 # .npmrc and .yarnrc.yml: base64 of user and password.
 _NPM_AUTH = lazy(r"""(?m)^[ \t]*(?:(?://[^\s=]{1,200}:)?_auth|npmAuthIdent)[ \t]*[=:][ \t]*["']?([^\s"'$]{6,400})""")
+# ~/.netrc: machine HOST login USER password PASSWORD
 _NETRC = lazy(r"(?i)\bpassword[ \t]+(\S{4,200})")
+# ~/.pgpass: host:port:database:user:password
 _PGPASS = lazy(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
 # ~/.docker/config.json
 _DOCKER_AUTH = lazy(r'"(auth|identitytoken|password)"\s*:\s*"([^"]{8,})"')
@@ -143,6 +146,7 @@ _HARMLESS_NAMES = lazy(
 )
 _KEY_REST = lazy_re2(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z +%0-9]*-----)?")
 _BLOCK = lazy_re2(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")
+# Base64 within base64: deeper, nobody reads it by accident.
 _MAX_NESTED = 2
 _PLACEHOLDER = lazy(
     r"(?i)^(?:$|.{0,4}…(?:\(.*)?|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me"

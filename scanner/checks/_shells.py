@@ -35,9 +35,11 @@ SHELLS = frozenset(
 )
 # Shells with another grammar, whose scripts are not parsed.
 FOREIGN_SHELLS = frozenset(("powershell", "pwsh", "cmd", "fish", "csh", "tcsh", "elvish", "xonsh"))
+# Programs that start the shell of a user with -c.
 USER_SHELLS = frozenset(("su", "runuser"))
 # Names with a version or variant: bash-5.2, busybox-static, zsh-5.9.
 _SHELL_NAME = lazy(r"(?:bash|busybox|dash|zsh|ksh)[-.\d]*(?:static)?")
+# sudo env nice …: more of them are hostile.
 _MOST_WRAPPERS = 8
 
 

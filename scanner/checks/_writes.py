@@ -96,6 +96,7 @@ _SED = lazy(r"""\bsed[ \t]+-i\b[^\n|;&]{0,300}?[ \t]["']?(/[\w./-]{1,200})["']?[
 _BUILD_LOGS = lazy(
     r"^var/log/(?:(?:dpkg|alternatives|bootstrap|fontconfig|yum|apk|hawkey)\.log|apt/|dnf|lastlog|faillog|[bw]tmp|tallylog|anaconda/|installer/)"
 )
+# Directories of the file hierarchy standard for state: what is in them is written at run time.
 _STATE = lazy(r"(?:var/(?:log|cache|spool|lib)|run)/[^/]+$")
 _DATA = ("data", "db", "storage", "uploads")
 _KERNELS = ("dev/", "proc/", "sys/")

@@ -26,6 +26,7 @@ from scanner.reports._decision_text import DecisionText, group_reasons
 _MAX_ANSWER = 8 << 20
 _MAX_REPORTS = 256 << 20  # an image of 100,000 findings, in several formats
 _LIMITED_SECONDS = 5.0  # between questions that the server refuses because there are too many
+# Of one long poll: proxies cut silent connections after a minute.
 _POLL_SECONDS = 30
 # Longer than one poll: the server may hold the request open for _POLL_SECONDS before it answers.
 _ASK_SECONDS = 120.0

@@ -25,12 +25,14 @@ from scanner.patterns import lazy
 BODY_LIMIT = 1 << 20  # the engine passes no larger body on
 # DELETE starts nothing: a container that ends harms no policy.
 _READ_ONLY_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+# A plain path only: one with escapes is read differently by the engine's router.
 _PATH = lazy(r"(?:/v(?P<major>[0-9]{1,2})\.(?P<minor>[0-9]{1,3}))?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
 # Before it, a start takes settings in its body, which the engine does not pass on to a plugin when it is large.
 _OLDEST_API = (1, 24)
 
 _CREATE = lazy(r"/containers/create")
 _START = lazy(r"/containers/(?P<name>[^/]+)/(?P<verb>start|restart)")
+# It runs in a container that was judged, unless it asks for more rights.
 _EXEC = lazy(r"/containers/[^/]+/exec")
 # It can raise limits that a policy judged at the start.
 _UPDATE = lazy(r"/containers/(?P<name>[^/]+)/update")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scanner.commands._client import Client
 
 SOCKET = "/run/docker/plugins/dockwarden.sock"
+# The engine is asked while it waits for this plugin's own answer.
 _ENGINE_SECONDS = 10
 _SERVER_SECONDS = 15  # longer than a server waits for a scan; the engine's clients wait meanwhile
 

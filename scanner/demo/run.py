@@ -33,6 +33,7 @@ from scanner.store import registries
 from scanner.store.session import Database
 from scanner.worker.supervisor import bootstrap, environment_of
 
+# For the server to answer, also on a slow machine.
 _READY_SECONDS = 60
 _PATH = re.compile(r"/v2/([a-z0-9/_-]+)/(manifests|blobs)/([A-Za-z0-9:._-]+)")
 

@@ -28,6 +28,7 @@ from scanner.outbound import AnswerTooLarge, http_client
 
 _TOKEN_SECONDS = 60  # a token is signed for each request, so it need not live longer
 _MAX_WAIT = 20.0
+# Clair answers 500 in passing, and for an image that it cannot index.
 _TRIES_OF_500 = 3
 _SMALL = 16 << 20
 # Another try may succeed; other statuses are about the request.

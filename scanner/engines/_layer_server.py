@@ -26,6 +26,7 @@ from scanner.config import Secret
 from scanner.errors import EngineError
 
 _CONNECTIONS = 32  # Clair fetches a few layers at once; others wait
+# For a client that opens a connection and sends nothing.
 _IDLE_SECONDS = 30.0
 _PREFIX = "/layers/"
 

@@ -24,8 +24,10 @@ from scanner.config import Limits
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000  # linux/sched.h
+# Between two looks at a child; short, because small images take less than a second.
 _POLL_SECONDS = 0.02
 _STDERR_KEPT = 64 << 10  # bytes from its end, where the reason of a failure is
+# Rounds of killing what a child left behind: processes may fork while they are killed.
 _SWEEPS = 50
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -18,6 +18,7 @@ from scanner.model.filesystem import FileEntry
 from scanner.patterns import lazy
 from scanner.registry.excerpts import EngineFiles, Part
 
+# Whose reading of files was compared with ours. Another version gets every file.
 VERSIONS: Final = frozenset({"0.76.0"})
 
 # Source code, its maps and compiled forms, translations, pictures, fonts, data, compressed texts, libraries. Numbers:

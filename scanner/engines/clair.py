@@ -43,6 +43,7 @@ from scanner.model.untrusted import clean_text
 from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
 
+# Characters of descriptions and names, and items of a list: a report is untrusted.
 _TEXT, _SHORT, _MANY = 4096, 512, 50
 _LIMITS = Limits()
 _dict, _list = partial(as_dict, engine="Clair"), partial(as_list, engine="Clair")

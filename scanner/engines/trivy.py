@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = 2  # Of Trivy's report. Another is refused: a renamed member would look like "no findings".
 _LIMITS = Limits()
+# Characters of descriptions and names, and items of a list: a report is untrusted.
 _TEXT, _SHORT, _MANY = 4096, 512, 50
 _NAMED = 5  # packages in a message
 _dict, _list = partial(as_dict, engine="Trivy"), partial(as_list, engine="Trivy")

@@ -67,5 +67,7 @@ class Actor:
             raise NotFoundError(f"there is no such {what}")
 
 
+# Who has a shell on the server can read its database: nothing is refused to it.
 COMMAND_LINE = Actor("command line", "command line", "command line", frozenset(SCOPES), None)
+# Workers, for what nobody requested.
 SERVICE = Actor("dockwarden", "dockwarden", "service", frozenset(SCOPES), None)

@@ -37,6 +37,7 @@ ACCESS_KEY = r"^[A-Z0-9]{16,128}$"
 # A GUID, or a domain of the tenant. It becomes part of a path.
 TENANT = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$"
 ROLE_ARN = r"^arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$"
+# Characters; AWS's own limit for external ids is 1224.
 ROLE_ARN_LENGTH, EXTERNAL_ID_LENGTH = 600, 1224
 EXTERNAL_ID = r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$"
 CLIENT_ID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"

@@ -97,6 +97,7 @@ class Incomplete:
 NO_PACKAGE = Incomplete("nothing_to_scan", "the engine found no package to look up")
 NO_SYSTEM = Incomplete("unsupported_os", "the engine did not recognise an operating system")
 ONLY_PROGRAMS = Incomplete("nothing_to_scan", "the image contains programs, but no package that could be looked up")
+# Reasons that make an image unknown, however many packages were found.
 UNRECOGNISED = frozenset((NO_PACKAGE, NO_SYSTEM, ONLY_PROGRAMS))
 PROGRAM_UNREAD = "program_unread"  # reason of a gap: no package could be read in a program
 PACKAGE_UNREAD = "package_unread"  # reason of a gap: a package that the image lists was not looked up

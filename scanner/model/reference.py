@@ -32,6 +32,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = lazy(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 # distribution-spec, "Pulling manifests".
 _TAG = lazy(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
+# Characters of host and name: the limit of Docker and of the reference grammar.
 _MAX_REPOSITORY = 255
 
 

@@ -16,6 +16,7 @@ from scanner.model.workload import Workload
 from scanner.patterns import lazy
 
 REDACTED: Final = "[redacted]"
+# Words of one command line; further ones are not searched.
 _MOST_TOKENS = 5000
 _BY_FORM = "a key, a token, or a password in a URL or a header"
 # The words of a script ("sh -c '…'"), and what ends a command in it.

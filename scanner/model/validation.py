@@ -8,6 +8,7 @@ from typing import Any
 from scanner.patterns import lazy
 
 _MEMBER = lazy(r"<[A-Za-z_.]+: ('[^']*')>")  # how Python shows a member of an enum: <Verdict.DENY: 'deny'>
+# Pydantic's words, which are turned into ours.
 _SHOULD = lazy(r"^(Input|String|List|Tuple|Set|Dictionary|Value) should ")
 _LONGEST_PATTERN = 120  # the pattern of an image reference has 600 characters: nobody reads that in an error
 _MESSAGES: Mapping[str, str] = {

@@ -16,6 +16,7 @@ from scanner.patterns import lazy
 
 _PRE_RELEASE = lazy(r"[-_.]?(?=(?:alpha|beta|rc|pre|dev|snapshot|a|b|c|m)[-_.]?\d*(?:$|[-_.+]))", re.IGNORECASE)
 _PARTS = lazy(r"\d+|[^\d]+")
+# Characters that are compared.
 _LONGEST = 256
 
 

@@ -6,6 +6,7 @@ import re
 
 from scanner.model.notification import Level
 
+# CommonMark, 2.4; "@" and ":" would mention people and make links.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~@:])")
 COLORS = {Level.CRITICAL: "#b00020", Level.ERROR: "#d1461e", Level.WARNING: "#b77900", Level.INFO: "#2f6f4f"}
 

@@ -32,8 +32,10 @@ from scanner.notify.base import (
 
 MAILBOX = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
+# Bytes of all answers of a server together.
 _ANSWERS = 64 << 10
 _MAX_RECIPIENTS = 50
+# Steps of AUTH: a server that asks on and on is stopped.
 _CHALLENGES = 5
 
 

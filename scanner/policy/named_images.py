@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scanner.model.workload import ImageUse
 
 RULE = "workload-image"  # the rule of the reasons that come from another image
+# Of another image, shown beside the workload's own.
 _REASONS = 3
 _REMEDY = "ask about this image itself: dockwarden gate {}"
 

@@ -44,6 +44,7 @@ from scanner.registry.manifest import (
 )
 from scanner.registry.tar import TarReader, Visitor
 
+# Bytes read at once.
 _CHUNK = 1 << 20
 _REF_NAME = "org.opencontainers.image.ref.name"
 _IMAGE_NAME = "io.containerd.image.name"

@@ -19,6 +19,7 @@ from scanner.registry.manifest import Manifest, parse_manifest
 from scanner.registry.sources import Source
 
 FORMATS = {"application/vnd.cyclonedx+json": "cyclonedx", "application/spdx+json": "spdx"}
+# Of one image: their number, the bytes of one, its components and their nesting.
 _SBOMS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
 _SHORT, _LICENCES = 512, 20
 # CycloneDX 1.6 component types that are never packages. Components of unknown or missing type may be packages.

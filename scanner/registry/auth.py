@@ -33,6 +33,7 @@ from scanner.patterns import lazy
 # The name becomes that of a program, docker-credential-<name>: no path, no options.
 _HELPER = lazy(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15  # a credential helper may ask a keychain or a cloud
+# Bytes of ~/.docker/config.json
 _MAX_CONFIG = 1 << 20
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 # Token services that belong to a registry although their host name differs.

@@ -20,7 +20,9 @@ from scanner.model.reference import Digest
 _FORMAT = 4  # increase it when the layer reader would report other facts for the same bytes
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
+# Bytes of the SHA-256 before each entry: a file that was cut by a crash is read as absent.
 _CHECKSUM = 32
+# Of the whole cache; the oldest entries go.
 _MAX_BYTES = 1 << 30
 
 

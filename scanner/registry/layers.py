@@ -46,6 +46,7 @@ from scanner.registry.places import (
 from scanner.registry.read_ahead import read_ahead
 from scanner.registry.tar import TarReader, Visitor, unsafe
 
+# Bytes: of a file that is kept, of a package database, and of all kept files of a layer.
 _SMALL, _PACKAGE_DB, _KEPT = 1 << 20, 16 << 20, 64 << 20
 _MAX_ODDITIES, _MAX_MATCHES = 1000, 10_000
 _HEAD = 16  # bytes by which a scanner knows files that it searches otherwise

@@ -40,6 +40,7 @@ _LAYERS = {
 }
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
 _LAYER_TYPES = ("application/vnd.oci.image.", "application/vnd.docker.")
+# Types of config that every runtime takes for an image.
 _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
 # Docker accepts these types for configs and layers of images, because old registries send them:
 # https://github.com/moby/moby/blob/v27.0.0/distribution/registry.go ("defaultImageTypes", "supportedMediaTypes").

@@ -12,8 +12,10 @@ from scanner.patterns import lazy
 from scanner.registry.places import APK, DPKG, DPKG_PARTS, RPM_DATABASES, RPM_DIRECTORIES
 
 _OS_RELEASE = lazy(rb"""^(ID|ID_LIKE|VERSION_ID)=["']?([A-Za-z0-9._ :-]{0,64})["']?[ \t\r]*$""", re.MULTILINE)
+# dpkg-query(1): "deinstall ok config-files" is no installed package.
 _INSTALLED = lazy(rb"^Status: \S+ \S+ installed[ \t]*$", re.MULTILINE)
 _DPKG_PACKAGE = lazy(rb"^Package: ", re.MULTILINE)
+# deb822: a blank line ends a package.
 _STANZA_END = lazy(rb"\n[ \t\r]*\n")
 # dpkg ignores the case of field names, and spaces around values (lib/dpkg/parse.c).
 _DPKG_FIELD = lazy(rb"^(Package|Status)[ \t]*:[ \t]*([^\n]*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)

@@ -19,6 +19,7 @@ LONGEST = 86400.0  # a registry may not stop a poll for longer
 _SHARE = 0.2  # of each limit, for everybody else
 _LEAST_WAIT = 5.0  # requests, where the limit is not told
 _EPOCHS = 1_000_000_000  # a larger reset is a Unix time, not a number of seconds
+# RateLimit-Remaining: 76;w=21600, as Docker Hub sends it.
 _NUMBER = re.compile(r"\s*([0-9]{1,12})\s*(?:;(.*))?", re.ASCII)
 _WINDOW = re.compile(r"(?:^|;)\s*w=([0-9]{1,9})", re.ASCII)
 _REMAINING, _RESET = (re.compile(rf";\s*{name}=([0-9]{{1,12}})", re.ASCII) for name in "rt")

@@ -55,6 +55,7 @@ from scanner.registry.manifest import ACCEPT
 
 T = TypeVar("T")
 _SECONDS = 45.0  # for all requests to one registry together
+# Seconds for one connection.
 _CONNECT = 4.0
 _MAX_BODY = 1 << 20
 _MAX_MANIFEST = 4 << 20

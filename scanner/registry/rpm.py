@@ -19,8 +19,10 @@ from scanner.model.filesystem import PackagedFile
 
 _NAME, _MODES, _DIGESTS, _OWNERS = 1000, 1030, 1035, 1039  # rpmtag.h and rpmtypes.h of rpm
 _DIRECTORY_INDEXES, _BASE_NAMES, _DIRECTORIES, _ALGORITHM = 1116, 1117, 1118, 5011
+# rpmtypes.h
 _INT16, _INT32, _STRING, _STRINGS = 3, 4, 6, 8
 _HASHES = {0: "md5", 1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}  # RFC 4880, 9.4
+# Bounds for a hostile database, several times those of a full distribution.
 _MOST_PACKAGES, _MOST_TAGS, _MOST_FILES, _LARGEST_HEADER = 20_000, 1000, 500_000, 8 << 20
 _MOST_PRIVILEGED = 1000
 _STEPS = 5_000_000  # of SQLite's virtual machine: a hostile schema must not compute for ever

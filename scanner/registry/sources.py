@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+# Bytes read at once.
 _PIECE = 64 << 10
 AccessTo = Callable[[str], "tuple[Access, CredentialStore]"]
 

@@ -23,9 +23,11 @@ from scanner.patterns import lazy
 if TYPE_CHECKING:
     from scanner.registry.excerpts import Excerpt
 
+# POSIX: header and data are padded to this.
 BLOCK: Final = 512
 # First bytes of gzip, zstd, bzip2 and xz; a zstd stream may also begin with a skippable frame (RFC 8878, 3.1.2).
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
+# RFC 8878, 3.1.2: the magic numbers of skippable frames.
 _SKIPPABLE: Final = lazy(rb"[\x50-\x5f]\x2a\x4d\x18")
 _ZERO = bytes(BLOCK)
 _TYPES = {

@@ -37,10 +37,12 @@ from scanner.outbound import speak_old
 Connect = Callable[[], socket]
 """A new connection to the vetted address. Raises OSError or ScannerError."""
 
+# Bytes of a handshake: a long chain has some ten thousand.
 _MAX_ANSWER = 128 << 10
 _MAX_CHAIN = 12  # certificates; a longer chain is not followed
 _ANSWER_SECONDS = 5.0
 _EDWARDS = {SignatureAlgorithmOID.ED25519: "ed25519", SignatureAlgorithmOID.ED448: "ed448"}
+# Subject alternative names that are compared, and chains that are tried.
 _MAX_NAMES, _MAX_PATHS = 1000, 256
 _DNS_NAME, _IP_ADDRESS = 2, 7  # tags of GeneralName
 # Exceptions of the libraries for malformed certificates.

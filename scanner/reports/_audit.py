@@ -37,6 +37,7 @@ _QUALITY = {
     "none": "info",
     "unknown": "critical",
 }
+# Shown of each workload; --all shows every one.
 _REASONS = 10
 
 

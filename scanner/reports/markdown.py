@@ -11,6 +11,7 @@ from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, RefusedScan, ReportFormat, ReportSubject
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+# A comment on a merge request should be read to its end.
 _REASONS = 20
 _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
 

@@ -33,6 +33,7 @@ from scanner.model.scan import ImageReport
 from scanner.model.untrusted import escaped
 from scanner.sealed import SealedFiles, derived_files
 
+# Of all remembered results; the oldest go.
 _MAX_BYTES = 256 << 20
 T = TypeVar("T")
 # Gaps that follow from what is in the key: the database lists no advisories for a type of package. Others may have

@@ -54,6 +54,7 @@ _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox
 # program can contain or can be at the same time: a jar may follow an ELF program in one file.
 _PROGRAMS = frozenset(("gobinary", "rustbinary"))
 _NAMED = 5  # packages in a message
+# Shared libraries and loaders are no programs, although they are executable.
 _LIBRARY = lazy(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
 

@@ -13,6 +13,7 @@ from scanner.errors import UsageError
 from scanner.model import glob
 
 NAME = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
+# Characters, as in the schema.
 NAME_LENGTH = 64
 
 

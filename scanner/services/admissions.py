@@ -39,11 +39,13 @@ _MAX_CONTAINERS = 100
 _MAX_VOLUMES = 500
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]{0,253}")
 ENVIRONMENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})?")
+# DELETE and CONNECT start no container.
 _JUDGED_OPERATIONS = frozenset({"CREATE", "UPDATE"})
 _OTHER_OPERATIONS = frozenset({"DELETE", "CONNECT"})  # start no container
 _HARMLESS_SUBRESOURCES = frozenset({"scale", "status"})  # change no pod template
 _REMEMBERED_TEXT = 64 << 10
 _TOKENS = "kube-api-access"  # the token volume, without the random end of its name
+# The volume that the API server adds for the service account's token.
 _TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")
 
 

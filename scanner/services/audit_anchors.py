@@ -17,6 +17,7 @@ from scanner.model.untrusted import load_untrusted_json
 from scanner.store import audit
 from scanner.store.session import Database
 
+# Bytes: a longer line is no anchor.
 _LINE = 1000
 _MAX_FILE = 256 << 20  # bytes that are read back
 

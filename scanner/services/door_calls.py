@@ -25,6 +25,7 @@ from scanner.store.session import Database
 
 # If the database is down, the oldest calls are dropped: memory must not grow without limit.
 _WAITING = 20_000
+# Rows of one transaction.
 _BATCH = 500
 _EVERY_SECONDS = 1.0  # calls are written together: one transaction for each would slow the answers
 # Clients retry a denied request many times a minute. The limit keeps one workload from flooding the audit log.

@@ -34,7 +34,9 @@ from scanner.store import scans
 from scanner.store.session import Database
 
 MESSAGE_LENGTH = 1000  # characters: API servers and engines show it on one line
+# A person in front of kubectl reads three lines; the page has all.
 REASONS = 3
+# Each is decided while the API server waits.
 _MAX_MOUNTED_IMAGES = 20
 TOO_MANY_SCANS = "too many images that are not known were asked for"
 BEING_SCANNED = "the image is being scanned: try again in 30 s"

@@ -32,6 +32,7 @@ from scanner.store.session import Database, moment
 DAYS = 90  # as far back as a dry run may look; older evidence may be pruned
 _LOOKED_AT = 500  # rows per query that are skipped without reading their evidence
 _UNFINISHED = 3  # per person
+# An equal dry run that ended within this time is answered again.
 _VALID = timedelta(hours=1)
 # Actions of the audit log that can change a verdict. A dry run is recorded there as well, and changes none.
 _DECIDING = (

@@ -21,8 +21,10 @@ from scanner.services import projects
 from scanner.store import audit, exemptions, gate, listings, outbox
 
 IMAGES = r"^[a-z0-9*][A-Za-z0-9._:/*@-]*$"  # a glob over host/repository, or a digest
+# Characters of a pattern, and patterns.
 IMAGES_LENGTH, IMAGES_MOST = 300, 50
 RULE = r"^([a-z0-9][a-z0-9._-]{0,63})?$"
+# Characters.
 SUBJECT_LENGTH, PURL_LENGTH = 200, 1000
 JUSTIFICATION_SHORTEST, JUSTIFICATION_LONGEST = 10, 2000  # characters: the reviewer must be able to judge it
 NOTE_LENGTH = 2000

@@ -34,6 +34,7 @@ _SEVERITIES: Mapping[Severity, str] = {
     Severity.UNKNOWN: "Unknown",
 }
 _ORDER = ("Unknown", "Negligible", "Low", "Medium", "High", "Critical")  # as Harbor compares them
+# Characters of a description, links of a finding, and reasons in one text.
 _DESCRIPTION, _LINKS, _LISTED = 4000, 20, 50
 
 

@@ -45,6 +45,7 @@ from scanner.workloads.base import NoFiles
 ENVIRONMENT = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _ENVIRONMENT_HINT = "lower-case letters, digits, and . _ - between them, such as production"
 NAME_LENGTH = 200
+# Of one source; a larger cluster reports its namespaces as sources.
 MOST_WORKLOADS = 10_000
 MOST_GENERATION = (1 << 53) - 1  # what every JSON reader can hold
 # Labels that name the owner of a workload, by precedence.
@@ -52,6 +53,7 @@ OWNER_LABELS = ("dockwarden.owner", "owner", "team", "app.kubernetes.io/part-of"
 _MOST_SCANS = 500  # per snapshot, so that a new cluster does not block the queue; the next snapshot queues more
 # An image that cannot be pulled fails again with every snapshot, which may come each minute.
 _ASK_AGAIN_SECONDS = 24 * 3600.0
+# Another snapshot of the source may be written while this one is evaluated.
 _TRIES = 3
 _AT_ONCE = 100
 

@@ -42,6 +42,7 @@ BACK_OFF = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0)
 _CHANNEL_PAUSE = 1800.0  # at most: then a channel is tried again, whatever its messages wait for
 _FAILING = 3  # failures in a row after which a channel is reported as failing
 _QUEUE_STUCK = timedelta(minutes=15)  # a scan that waits longer is reported
+# Before an exemption ends, and before a signature does.
 _EXPIRING, _SIGNATURE_EXPIRING = timedelta(days=7), timedelta(days=14)
 _DAILY_AT = 8  # o'clock, in the subscription's time zone
 _ROUTE_LOCK, _WATCH_LOCK = 0x0D0C4A0D31, 0x0D0C4A0D32

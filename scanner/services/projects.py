@@ -14,6 +14,7 @@ from scanner.services import _fields as fields
 from scanner.store import accounts, audit, gate, projects
 
 PATTERN = r"^[a-z0-9][a-z0-9._:-]*/[a-z0-9*._/-]+$"  # host/repository, with * and **
+# Characters of a pattern, and patterns of a project.
 PATTERN_SHORTEST, PATTERN_LENGTH, PATTERNS_MOST = 3, 300, 100
 GROUP_LENGTH, GROUPS_MOST = 200, 50
 DESCRIPTION_LENGTH = 400

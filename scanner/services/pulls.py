@@ -24,6 +24,7 @@ from scanner.services.door_calls import Call
 from scanner.store import pulls, registries
 
 _URI_LENGTH = 8192  # nginx sends no longer request line by default (large_client_header_buffers)
+# Pushes and deletions are the registry's business: the gate decides about pulls.
 _PASSING_METHODS = frozenset({"PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _PULLING_METHODS = frozenset({"GET", "HEAD"})
 # Characters that all proxies and registries parse in the same way. Escapes of '/', '.' and '\\' are normalised by some
@@ -34,6 +35,7 @@ _PULLING_METHODS = frozenset({"GET", "HEAD"})
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~:@+=!$&'()*-]+)*/?", re.ASCII)
 _SECOND_URI = re.compile(r",\s*/")  # the header came twice, and the first path has a query
 _ESCAPES = {"%3a": ":", "%40": "@", "%2b": "+", "%7e": "~"}
+# The only escapes that clients write in such paths; any other is refused.
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
 _MANIFEST = re.compile(r"/v2/(?P<repository>.+)/manifests/(?P<name>[^/]+)/?")
 _BLOB = re.compile(r"/v2/(?P<repository>.+)/blobs/(?P<name>[^/]+)/?")

@@ -40,7 +40,9 @@ ENVIRONMENT = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"
 ENVIRONMENT_LENGTH = 64
 OVERLAP_HOURS = 24.0  # a new key is published this long before it signs, so that verifiers can fetch it
 _LEFT = 0.25  # a receipt with less than this part of its life left is renewed when it is asked for
+# A decision may be made again while its receipt is signed outside the transaction.
 _TRIES = 3
+# An advisory lock; see `scanner.store.audit`.
 _LOCK = 0x0D0C4A0D21
 FORMS = ("bundle", "dsse")
 SHORT_NAMES = {"summary": signing.SUMMARY, "decision": signing.DECISION}

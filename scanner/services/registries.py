@@ -38,6 +38,7 @@ HOST = rf"^(localhost({_PORT})?|{_LABEL}(\.{_LABEL})+({_PORT})?|{_LABEL}{_PORT})
 ALIAS = rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$"
 HOST_LENGTH, ALIASES_MOST = 255, 20
 CA_LENGTH = 64 << 10  # bytes of PEM: some thirty certificates
+# Characters; passwords of clouds are whole key files.
 USERNAME_LENGTH, PASSWORD_LENGTH = 400, 4000
 _SECRETS = {
     cloud.ECR: "secret access key",

@@ -28,6 +28,7 @@ _FIRST, _SMALLEST, _LARGEST = 50, 5, 1000  # rows per transaction: at first, at 
 _LONG, _SHORT = 0.2, 0.05  # seconds; slower transactions halve the batch size, faster ones double it
 _PAUSE = 0.05  # seconds, minimum after each transaction
 _LOOK = 5000  # keys per query
+# Seconds before another try while a scan is recorded.
 _BUSY_PAUSE = 0.1
 _AUDIT_LOG = "audit_log"
 # Labels of tables that `store.KINDS` does not list.

@@ -26,6 +26,7 @@ from scanner.policy.rules import Policy
 from scanner.workloads._documents import parse
 from scanner.workloads.base import Files, LocalFiles, NoFiles, WorkloadSource, read_file
 
+# Containers that start together with one image, and images that they mount or run.
 _MAX_WORKLOADS = 50
 
 

@@ -29,6 +29,7 @@ from scanner.store.schema import audit_checkpoint, audit_log
 from scanner.store.session import AUDIT_KEY, moment, put, take_lock
 
 _LOCK = 0x0D0C4A0D17  # Advisory locks of PostgreSQL are numbers. These are arbitrary, and each used once.
+# Rows read at once; the log may have millions.
 _BATCH = 1000
 
 

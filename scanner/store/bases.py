@@ -20,6 +20,7 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.scan import ImageReport
 from scanner.store.schema import image_stack, listing, tag_move
 
+# Candidates, the ones with most layers in common first.
 _MAX_BASES = 50
 
 

@@ -20,6 +20,7 @@ from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment, new_id
 
 UNKNOWN_REGISTRY = "unknown_registry"  # a reason: the event's host is not the webhook's registry
+# Refused events of a delivery that are stored; the outcome counts all.
 _REFUSED_KEPT = 100
 
 

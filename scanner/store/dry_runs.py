@@ -38,6 +38,7 @@ from scanner.store.session import moment
 IMAGE, WORKLOAD = "image", "workload"
 DENIED, RELEASED = "denied", "released"
 _KEPT_DRY_RUNS = 3  # dry runs of one policy and person
+# Characters of one reason.
 _REASON_BYTES = 4000
 
 

@@ -42,6 +42,7 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, insert_new, moment, put
 
 _CHUNK = 500  # rows of one statement
+# Bytes of an index key: PostgreSQL takes up to 2,704.
 _PURL_BYTES, _NAME_BYTES = 1000, 128
 
 

@@ -36,6 +36,7 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, moment
 
 _CHUNK = 500  # rows of one statement
+# Values of a filter that are offered, the most frequent ones.
 _FREQUENT = 50
 _DECISION_COLUMNS = (
     "project",

@@ -34,6 +34,7 @@ _PARALLEL = (POLL, IMPORT)  # kinds of which several run at once, one for each k
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
 ANYWHERE = "any"  # the key of jobs that any worker can run
 _LEASES = Leases(job)
+# Advisory locks of PostgreSQL; see `scanner.store.audit`.
 _CLAIM_LOCK, _SWEEP_LOCK = 0x0D0C4A0D1A, 0x0D0C4A0D1B
 
 

@@ -33,6 +33,7 @@ from scanner.store.schema import (
     vulnerability,
 )
 
+# Values of a filter that are offered, the most frequent ones.
 _FREQUENT = 50
 UNSIGNED = "-"  # filter value: no verified signature
 

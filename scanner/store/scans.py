@@ -42,9 +42,11 @@ DEADLINE_SECONDS = 24 * 3600.0  # a scan that has not ended by then is given up,
 NOT_AN_IMAGE = "not_an_image"  # the reason of a scan that is done without a report
 _LEASES = Leases(scan)
 _KICK_AGAIN = 15.0  # seconds until a message for a queued scan is repeated, in case it was lost
+# An equal request may be queued and claimed between the look and the insert.
 _INSERT_TRIES = 5
 _WAIT_FOR_TWIN = 30.0  # seconds at most; the end of the other scan wakes it
 _TWIN = "waits_for_twin"
+# Advisory locks of PostgreSQL; see `scanner.store.audit`.
 _QUARANTINE_LOCK, _SWEEP_LOCK = 0x0D0C4A0D18, 0x0D0C4A0D19
 _TERMINAL = tuple(state.value for state in ScanState if state.terminal)
 _LANE_ORDER = {Lane.GATE: 0, Lane.PUSH: 1, Lane.BACKGROUND: 2, Lane.QUARANTINE: 3}

@@ -25,6 +25,7 @@ from scanner.model.untrusted import clean_text
 if TYPE_CHECKING:
     from pkcs11 import Session
 
+# RFC 7512
 _URI = re.compile(r"pkcs11:token=([^;]{1,200});id=((?:%[0-9A-Fa-f]{2}){1,64});type=private", re.ASCII)
 _LABEL = "dockwarden receipts"
 _ID_BYTES = 16

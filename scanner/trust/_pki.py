@@ -40,6 +40,7 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+# Bits (NIST SP 800-57: 112 bits of security).
 _MIN_RSA = 2048
 
 

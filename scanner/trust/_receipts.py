@@ -37,6 +37,7 @@ PREDICATES = (SUMMARY, DECISION)
 STATEMENT = "https://in-toto.io/Statement/v1"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_RECEIPT = 1 << 20
+# Envelopes of one file, and keys to verify with.
 _MAX_LINES, _MAX_KEYS = 50, 20
 _REASONS = 50  # a decision about a bad image can have thousands; the rest is counted
 _SKEW = timedelta(seconds=60)  # how far the clock of the verifier may be behind

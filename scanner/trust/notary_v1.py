@@ -43,7 +43,9 @@ from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_
 from scanner.trust._tuf.repository import Query, State, Want, drive, verify
 from scanner.trust.base import NameScheme, SignatureRefused, TrustQuestion, TrustRoot
 
+# SHA-256 of the canonical key, in hexadecimal.
 _KEY_ID = lazy(r"[0-9a-f]{64}", re.ASCII)
+# A Globally Unique Name is host/repository.
 _GUN = lazy(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
 _MAX_GUN = 512
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 20_000  # packages in one run of an engine
 _LINKED_AT_ONCE = 50
+# Before a failed re-match is tried again.
 _AFTER_FAILURE = timedelta(minutes=15)
 Report = Callable[[Progress], None]
 

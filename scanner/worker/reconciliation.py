@@ -40,11 +40,13 @@ from scanner.worker.own_lists import OwnLists, is_repository
 
 T = TypeVar("T")
 
+# Then the worker writes its position and looks at other work.
 _SLICE_REQUESTS, _SLICE_SECONDS = 50, 15.0
 _FASTEST = 0.05  # seconds from request to request, on average
 _GRACE_SECONDS = 10.0  # a push that was seen may be announced by a delivery that is under way
 _FIRST_MOST = 200  # tags that were there before the first poll: with more, an import is meant
 _AHEAD, _AHEAD_PAUSE = 50, 3.0  # unfinished scans of an import, and how long it waits for them
+# Of one walk: a hostile registry lists without an end.
 _REPOSITORIES_MOST, _TAGS_MOST = 20_000, 500_000
 _PAGES_MOST = 10_000  # of a list of repositories: a hostile one never ends
 CATALOG, KNOWN = "catalog", "known"

@@ -32,6 +32,7 @@ from scanner.worker.listening import listen, url_of
 if TYPE_CHECKING:
     from scanner.worker.worker import Worker
 
+# For a child to end; to count as started; and the longest pause before it is started again.
 _STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
 _READY_SECONDS = 60.0  # if a new web process is not ready by then, it is killed and the former one stays
 

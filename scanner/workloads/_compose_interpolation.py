@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from scanner.patterns import lazy
 
+# compose-go, template: names of variables.
 _NAME = lazy(r"[_a-zA-Z][_a-zA-Z0-9]*")
 # Nested variables can multiply in length with each level, like the "billion laughs" attack.
 _MAX_LENGTH = 1 << 20

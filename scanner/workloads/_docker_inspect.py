@@ -33,6 +33,7 @@ from scanner.workloads._documents import Document
 from scanner.workloads._quantities import whole_number
 from scanner.workloads.base import Node, NodeOrigin
 
+# Docker names a volume without a name with 64 random digits.
 _ANONYMOUS = lazy(r"[0-9a-f]{64}")
 _UNMASKED = "systempaths=unconfined"
 _MOST_JOINED = 20  # containers that join each other's namespaces in a row

@@ -13,6 +13,7 @@ from scanner.patterns import lazy
 
 _MODES = lazy(r"(?:ro|rw|z|Z|nocopy|cached|delegated|consistent|[r]?(?:shared|slave|private))")
 _PROPAGATION = frozenset(("shared", "rshared", "slave", "rslave", "private", "rprivate"))
+# Of one range: "1-65535" would be a port binding for each.
 _MAX_PORTS = 200
 
 

@@ -36,6 +36,7 @@ _DEPTH = 200  # nesting; Python's own stack ends at about a thousand
 _SMALL = 256 << 10
 
 _NUL = "a NUL character"
+# Escapes of NUL and of half surrogates, which databases refuse.
 _SUSPICIOUS = lazy(r"\\u(?:0000|[dD][89a-fA-F])")
 _SURROGATE = lazy("[\ud800-\udfff]")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -43,10 +44,12 @@ _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 # Booleans in YAML 1.1 and for Kubernetes (sigs.k8s.io/yaml), but text in YAML 1.2.
 _TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
+# YAML 1.1, which Compose and Kubernetes still read.
 _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
 _INTEGER = lazy(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
 _FLOAT = lazy(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _DIRECTIVE = lazy(r"^%", re.MULTILINE)
+# A Helm template is not YAML before it is rendered.
 _TEMPLATE = lazy(r"\{\{")
 _BLANK = lazy(r"\s*")
 _MOST_DIGITS = 9  # of an item's number

@@ -27,6 +27,7 @@ _KUBERNETES = {
     "Ei": Decimal(2**60),
 }
 MOST = (1 << 63) - 1  # what Go's int64 holds, which every runtime keeps these numbers in
+# apimachinery, resource.Quantity
 _QUANTITY = lazy(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?")
 # https://github.com/docker/go-units RAMInBytes: every unit is a power of 1024, with or without "i" and "b".
 _RAM = lazy(r"([0-9.]+)\s*([kmgtp]?)i?b?", re.IGNORECASE)

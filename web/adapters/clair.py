@@ -25,6 +25,7 @@ from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, request_source
 from web.webhooks.base import bearer_or_plain, load, same_secret
 
 bp = Blueprint("clair", __name__)
+# Bytes: a notification is an id and an address.
 _LIMIT = 64 << 10
 _MIN_SECRET = 16  # bytes of the key that Clair signs its calls with
 _CLAIMS = jwt.JWTClaimsRegistry(

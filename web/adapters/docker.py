@@ -22,6 +22,7 @@ from web.throttle import ADMISSION
 
 bp = Blueprint("docker", __name__)
 
+# Bytes of a question.
 _LIMIT = 1 << 20
 
 

@@ -37,6 +37,7 @@ def _moment(value: object) -> object:
     raise ValueError("not a time")
 
 
+# RFC 3339
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 # JSON Schema 2020-12, 6.1.1: a number without a fraction is an integer, also if written as 30.0.

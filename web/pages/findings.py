@@ -18,6 +18,7 @@ from scanner.model.lineage import BaseImage, Origin, vulnerability_origin
 from scanner.model.scan import ImageReport
 
 T = TypeVar("T")
+# Of one page.
 ROWS = 20
 STATUSES = {
     "will_not_fix": "will not be fixed",

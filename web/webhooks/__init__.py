@@ -33,6 +33,7 @@ from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, request_source
 from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
 bp = Blueprint("webhooks", __name__)
+# Bytes of a delivery.
 _LIMIT = 1 << 20
 _TRIES, _CHANGING = 5, "db_conflict"
 

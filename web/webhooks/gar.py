@@ -39,6 +39,7 @@ KEYS = "https://www.googleapis.com/oauth2/v3/certs"
 _ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 # Seconds: Google's keys, before an unknown key is looked for again, and between clocks.
 _KEPT, _LOOK_AGAIN, _LEEWAY = 3600.0, 60.0, 60.0
+# Characters: Google's tokens have about a thousand.
 _TOKEN_LIMIT = 8 << 10
 
 

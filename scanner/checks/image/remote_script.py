@@ -33,6 +33,7 @@ _NETWORK = lazy(
     r"curlie|wcurl|httpie|gsutil|rclone|s3cmd|aws|az|azcopy|gcloud|scp|sftp|rsync|oras|crane|skopeo|docker|"
     r"podman|nerdctl"
 )
+# Programs that write what a remote address has to a file that they name last.
 _REMOTE_COPIERS = frozenset(("aws", "gsutil", "gcloud", "rclone", "scp", "rsync", "s3cmd", "azcopy", "sftp"))
 _URL = lazy(r"(?:https?|ftps?|s3|gs)://", re.I)
 _URL_IN_WORD = lazy(r"(?:--?[\w-]+=)?(?:https?|ftps?|s3|gs)://", re.I)  # also ``--remote=https://…``
@@ -53,6 +54,7 @@ _FILE_RUNNERS = _RUNNERS | frozenset(("java", "javaw", "mono", "dotnet", "wine",
 _FILE_RUNNERS |= {"ts-node", "tsx", "erl", "kotlin", "ansible-playbook", "ld.so"}
 # "sh /dev/stdin" reads the pipe as "sh" does.
 _STDIN_WORDS = frozenset(("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"))
+# "/bin/ba?h" is bash.
 _GLOB = lazy(r"[*?\[{]")
 _FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "sed": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
@@ -74,6 +76,7 @@ _RUNS_STDIN = lazy(
     r"|\bsystem\s*\(?\s*\$0|(?i:\biex\b|invoke-expression)",
     re.I | re.DOTALL,
 )
+# GNU sed: the command "e", and the flag "e" of "s", run a program.
 _SED_RUNS = lazy(
     r"(?:^|[;{}\n0-9$/])[ \t]*e\s*(?:$|[;}\n])|s([^\w\s])(?:(?!\1).){0,300}\1(?:(?!\1).){0,300}\1[gpiImM0-9]{0,8}e",
     re.DOTALL,
@@ -99,6 +102,7 @@ _VERIFIERS = lazy(
     r"(?:sha\d+|md5|b2|g?sha\d+)sums?|shasum|cksum|gpgv?2?|cosign|minisign|openssl|rekor-cli|slsa-verifier|signify"
     r"|rpmkeys|debsig-verify|dpkg-sig|notation|sigstore|attest"
 )
+# Bounds of time for a hostile history; a build of thousands of lines stays below them.
 _MAX_CHECKS, _MOST_TEXTS, _MOST_COMPARED = 100, 300, 50_000
 
 

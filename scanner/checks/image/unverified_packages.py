@@ -46,6 +46,7 @@ _TRUSTED = lazy(
     rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=" + _YES.encode() + rb"\b[^\]\n]*\]"
     rb"|(?:Trusted|Allow-Insecure):\s*" + _YES.encode() + rb"\b)"
 )
+# apt.conf(5): settings that switch verification off.
 _APT_CONF = lazy(
     rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?" + _YES.encode() + rb"\b"
 )

@@ -41,6 +41,7 @@ from scanner.registry.cloud.sigv4 import Keys, signed_headers
 _ECR, _STS, _METADATA = "Amazon ECR", "AWS STS", "the instance metadata service"
 _CONTAINER = "the container credentials service"
 _SESSION = "dockwarden"  # as CloudTrail shows it
+# IAM: characters of a role's name.
 _ROLE = lazy(r"[\w+=,.@-]{1,128}", re.ASCII)
 _REGION = lazy(r"[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}")
 _HOPS = "allow IMDSv2, in a container with a hop limit of 2"

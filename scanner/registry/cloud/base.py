@@ -26,6 +26,7 @@ from scanner.patterns import lazy
 from scanner.registry.auth import Credentials
 
 _MAX_ANSWER = 64 << 10
+# For a cloud's API, and for the metadata service, which is on this machine or absent.
 _SECONDS, _MACHINE_SECONDS = 20.0, 5.0
 _MAX_TOKEN_FILE = 32 << 10
 _LONGEST_LIFE = 12 * 3600.0  # seconds: a cloud's answer may not make us keep a token for ever

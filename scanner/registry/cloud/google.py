@@ -53,6 +53,7 @@ _IMPERSONATION = lazy(
 # The documented value; Google replaces no part of it, so the request must be signed for this address.
 _CALLER = "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+# Validity of the assertion that a token is asked for with: Google's maximum.
 _SECONDS = 3600
 
 

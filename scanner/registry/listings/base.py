@@ -33,6 +33,7 @@ PAGE = 100  # entries asked for at a time; most of these APIs give no more
 MOST_NAMES = 1000  # of one answer
 _MAX_ANSWER, _SECONDS = 4 << 20, 30.0
 _MAX_POSITION = 200_000  # it is stored with the job
+# Groups that a list is asked about one by one.
 _GROUPS_MOST = 50
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "RESOURCE_EXHAUSTED"})
 _DENIED = re.compile(r"AccessDenied|UnrecognizedClient|InvalidSignature|ExpiredToken|IncompleteSignature", re.ASCII)

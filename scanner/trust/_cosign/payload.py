@@ -24,6 +24,7 @@ _STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/
 MAX_PAYLOAD, MAX_ENVELOPE = 1 << 20, 32 << 20
 # Scalars of a predicate that rules can use: their number, and the length of path, value and nesting.
 _MAX_FIELDS, _MAX_PATH, _MAX_VALUE, _MAX_LEVELS = 500, 200, 500, 10
+# Of one statement and of one envelope.
 _MAX_SUBJECTS, _MAX_SIGNATURES = 1000, 10
 
 

@@ -29,6 +29,7 @@ from scanner.trust._pki import (
 )
 from scanner.trust.base import SignatureRefused
 
+# Bytes of a log entry's body.
 _MAX_ENTRY = 64 << 10
 _MAX_TIME = 253402300799  # the last second of the year 9999
 

@@ -26,6 +26,7 @@ from scanner.trust._pki import PublicKey, certificate_key, key_id, verify_signat
 from scanner.trust._timestamp import Timestamp, verify_timestamp
 from scanner.trust.base import SignatureRefused
 
+# Each costs the verification of a chain.
 _MAX_TIMESTAMPS = 4
 
 

@@ -36,6 +36,7 @@ _HINTS = {
     "UnrecognizedClientException": "the access key is not valid: check AWS_ACCESS_KEY_ID",
     "InvalidSignatureException": "the secret access key is wrong, or this machine's clock is",
 }
+# Another try may succeed.
 _BUSY = frozenset({"ThrottlingException", "Throttling", "KeyUnavailableException", "RESOURCE_EXHAUSTED"})
 
 

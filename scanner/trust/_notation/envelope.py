@@ -36,6 +36,7 @@ SCHEME, SIGNING_TIME, AUTHENTIC_TIME, EXPIRY = (
 )
 _TIMESTAMP = _PREFIX + "timestampSignature"
 X509, AUTHORITY = "notary.x509", "notary.x509.signingAuthority"
+# signature-specification.md, "Protected headers": those that a verifier must understand.
 _CRITICAL = frozenset({SCHEME, AUTHENTIC_TIME, EXPIRY})
 _MAX_CHAIN, _MAX_DEPTH = 10, 16
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")

@@ -54,6 +54,7 @@ _UNDERSTOOD = (
     x509.SubjectAlternativeName,
     x509.NameConstraints,
 )
+# Certificates of a chain.
 _DEPTH = 8
 
 

@@ -36,6 +36,7 @@ _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 _ESCAPE = re.compile(r'\\(?:(["\\])|([nrtbf])|u00([01][0-9a-f]))')
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+# Notary's names of delegated roles: targets/releases, targets/alice.
 _DELEGATION = re.compile(r"targets(?:/[-a-z0-9_]+)+", re.ASCII)
 _MAX_ROLE_NAME = 255
 

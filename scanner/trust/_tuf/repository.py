@@ -43,6 +43,7 @@ from scanner.trust.base import SignatureRefused
 
 T = TypeVar("T")
 
+# Bytes. The parent states the size of every other file; of this one nobody does.
 TIMESTAMP_LIMIT = 1 << 20
 SNAPSHOT_LIMIT = 16 << 20
 TARGETS_LIMIT = 16 << 20
