@@ -28,6 +28,7 @@ from scanner.model.posture import CertificateFact, RegistryFacts, TlsFacts
 from scanner.model.reference import Digest, Reference
 from scanner.model.workload import EngineFacts, Workload
 
+UNREAD: Final = "how it is run was not read"
 _MAX_EVIDENCE = 500  # pieces that are stored; more are counted
 # An instruction can be as long as the whole config, and is repeated in all evidence of its layer.
 _MAX_INSTRUCTION = 2000
@@ -256,6 +257,8 @@ class ContainerCheck(WorkloadCheck):
         """See ``WorkloadCheck.examine``."""
         if workload.engine is not None:
             return NotApplicable(self.inapplicable)
+        if workload.unread:
+            return NotApplicable(UNREAD)
         return self.examine_container(workload, image)
 
     @abstractmethod

@@ -339,6 +339,9 @@ class Workload:
     running_digest: str = ""  # repository digest of the running image, if the source knows it
     started_at: str = ""  # RFC 3339
     processes: tuple[str, ...] | None = None  # command lines of running processes, if the source knows them
+    # What the source could not read of how this is run, as the rest of a sentence that begins with its name; empty:
+    # everything was read. The other fields are then of no use.
+    unread: str = ""
     # From the inventory, never from a document; None: there is no inventory.
     elsewhere: Elsewhere | None = field(default=None, compare=False)
     origin: Origin | None = field(default=None, compare=False, repr=False)

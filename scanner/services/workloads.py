@@ -10,10 +10,10 @@ from datetime import datetime
 from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from scanner import catalog
-from scanner.checks.base import ContainerCheck, EngineCheck, ImageSubject, WorkloadCheck
+from scanner.checks.base import UNREAD, ContainerCheck, EngineCheck, ImageSubject, WorkloadCheck
 from scanner.errors import UsageError
 from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome, Passed, Severity
 from scanner.model.reference import Reference
@@ -184,7 +184,7 @@ def image_subject(found: ScanReport) -> ImageSubject | None:
 
 def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
     """Run every workload check on one workload. The outcome of a check for other platforms is ``NotApplicable``."""
-    return tuple([_result(each, workload, subject) for each in _checks(is_engine=workload.engine is not None)])
+    return tuple([_result(each, workload, subject) for each in _checks(_kind(workload))])
 
 
 class Checked:
@@ -217,7 +217,7 @@ class Checked:
         """Return the results, and the checks that have to be run on each equal workload."""
         results: list[CheckResult] = []
         own: list[tuple[int, _Prepared]] = []
-        for number, each in enumerate(_checks(is_engine=workload.engine is not None)):
+        for number, each in enumerate(_checks(_kind(workload))):
             watched = _Watched(workload)
             results.append(_result(each, cast("Workload", watched), None))
             if not watched.read <= _COMPARED_FIELDS:
@@ -286,30 +286,39 @@ class _Prepared:
     inapplicable: CheckResult | None
 
 
+_Kind = Literal["container", "engine", "unread"]
+
+
+def _kind(workload: Workload) -> _Kind:
+    return "unread" if workload.unread else "container" if workload.engine is None else "engine"
+
+
 @cache
-def _checks(*, is_engine: bool) -> tuple[_Prepared, ...]:
-    """All workload checks, for container engines or for containers."""
+def _checks(kind: _Kind) -> tuple[_Prepared, ...]:
+    """All workload checks, for a kind of workload."""
     return tuple(
         _Prepared(
             each.id,
             each.severity,
-            _examine_of(each, is_engine=is_engine),
+            _examine_of(each, kind),
             CheckResult(each.id, Passed(), each.severity),
-            _of_others(each, is_engine=is_engine),
+            _of_others(each, kind),
         )
         for each in catalog.workload_checks().values()
     )
 
 
-def _examine_of(asked: WorkloadCheck, *, is_engine: bool) -> Callable[[Workload, ImageSubject | None], Outcome]:
+def _examine_of(asked: WorkloadCheck, kind: _Kind) -> Callable[[Workload, ImageSubject | None], Outcome]:
     # Whether a workload is an engine is known here, and a call costs as much as what most checks do.
-    if not is_engine and isinstance(asked, ContainerCheck) and type(asked).examine is ContainerCheck.examine:
+    if kind == "container" and isinstance(asked, ContainerCheck) and type(asked).examine is ContainerCheck.examine:
         return asked.examine_container
     return asked.examine
 
 
-def _of_others(asked: WorkloadCheck, *, is_engine: bool) -> CheckResult | None:
-    other: type[ContainerCheck | EngineCheck] = ContainerCheck if is_engine else EngineCheck
+def _of_others(asked: WorkloadCheck, kind: _Kind) -> CheckResult | None:
+    if kind == "unread":
+        return _not_applicable(asked.id, asked.severity, UNREAD) if isinstance(asked, ContainerCheck) else None
+    other: type[ContainerCheck | EngineCheck] = ContainerCheck if kind == "engine" else EngineCheck
     if isinstance(asked, other) and type(asked).examine is other.examine:
         return _not_applicable(asked.id, asked.severity, other.inapplicable)
     return None

@@ -19,6 +19,7 @@ from scanner.model.workload import (
     Volume,
     Workload,
 )
+from scanner.workloads import _kubernetes_custom
 from scanner.workloads._documents import Document
 from scanner.workloads._kubernetes_owners import KubernetesObject, merge_owned
 from scanner.workloads._quantities import quantity
@@ -36,7 +37,6 @@ _KINDS = frozenset((*_TEMPLATES, *_WITH_TEMPLATE))
 _GROUPS = ("v1", "apps/", "batch/", "extensions/")
 # Objects that hold patterns of pods, or schemas, and run none.
 _PATTERNS = ("kyverno.io/", "gatekeeper.sh/", "apiextensions.k8s.io/", "admissionregistration.k8s.io/")
-_DEPTH = 20
 _CONTAINERS = (("initContainers", "init"), ("containers", "container"), ("ephemeralContainers", "ephemeral"))
 _SECCOMP = ("seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/")
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
@@ -112,8 +112,9 @@ class KubernetesManifests(WorkloadSource):
         (
             "kubernetes:FILE|DIR|-",
             "manifests, also from standard input: every object with a pod template (Pod, Deployment, "
-            "StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, PodTemplate, lists, and other kinds "
-            "with `spec.template.spec.containers`)",
+            "StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, PodTemplate, lists, custom resources with a "
+            "pod template or containers such as Argo Rollouts, Knative Services and DeploymentConfigs, Argo "
+            "Workflows, Tekton Tasks and Pipelines)",
         ),
     )
     yaml_1_1 = True
@@ -167,9 +168,8 @@ def _templates(item: KubernetesObject) -> Iterator[Node]:
         yield item.node.at(*_USUAL_TEMPLATE)
     elif (known := next((kind for kind in _KINDS if kind.lower() == item.kind.lower()), None)) and _is_ours(version):
         raise item.node.get("kind").error(f"is {item.kind[:80]!r}: write {known}")
-    # Looked for in the text first: a custom resource can be large, and the walk takes seconds for some.
-    elif not any(group in version for group in _PATTERNS) and "'containers'" in repr(item.node.get("spec").value):
-        yield from _pod_templates(item.node.get("spec"), 0)
+    elif not any(group in version for group in _PATTERNS):
+        yield from _kubernetes_custom.pods(item)
 
 
 def _is_namesake(item: KubernetesObject, version: str) -> bool:
@@ -180,28 +180,6 @@ def _is_namesake(item: KubernetesObject, version: str) -> bool:
 def _is_ours(version: str) -> bool:
     """Return whether an API version is of Kubernetes' own workloads."""
     return any(version == group or (group.endswith("/") and version.startswith(group)) for group in _GROUPS)
-
-
-def _pod_templates(node: Node, depth: int) -> Iterator[Node]:
-    """Yield the pod templates of a custom resource, wherever its kind keeps them (Rollout, JobSet, ScaledJob ...)."""
-    if depth > _DEPTH:
-        return
-    if isinstance(node.value, dict):
-        for key, child in node.members():
-            if key.lower().endswith("template") and _has_containers(child.value):
-                yield child
-            elif isinstance(child.value, dict | list):
-                yield from _pod_templates(child, depth + 1)
-    elif isinstance(node.value, list):
-        for child in node.items():
-            if isinstance(child.value, dict | list):
-                yield from _pod_templates(child, depth + 1)
-
-
-def _has_containers(template: object) -> bool:
-    spec = template.get("spec") if isinstance(template, dict) else None
-    found = spec.get("containers") if isinstance(spec, dict) else None
-    return isinstance(found, list) and any(isinstance(each, dict) and "image" in each for each in found)
 
 
 @dataclass(frozen=True)
@@ -256,6 +234,29 @@ def _budget(item: KubernetesObject) -> _Budget | None:
 def _workloads(item: KubernetesObject, budgets: Sequence[_Budget]) -> Iterator[Workload]:
     for template in _templates(item):
         yield from _of_template(item, template, budgets)
+    if _is_custom(item) and (where := _kubernetes_custom.unread(item)) is not None:
+        yield _unread(item, *where)
+
+
+def _is_custom(item: KubernetesObject) -> bool:
+    version = item.node.get("apiVersion").text() or ""
+    group = version.partition("/")[0]
+    # Kubernetes' own groups have no dot, or end with k8s.io. Their objects without pods run nothing.
+    return "." in group and not group.endswith("k8s.io") and not any(each in version for each in _PATTERNS)
+
+
+def _unread(item: KubernetesObject, node: Node, message: str) -> Workload:
+    return Workload(
+        name="/".join(filter(None, (item.namespace, item.kind, item.name))),
+        image="",
+        source="kubernetes",
+        pointer=node.pointer,
+        kind=item.kind,
+        namespace=item.namespace,
+        unit=item.name,
+        unread=message,
+        origin=NodeOrigin(node, _PATHS, {"pod": item.node.get("spec"), "object": item.node}),
+    )
 
 
 def _of_template(item: KubernetesObject, template: Node, budgets: Sequence[_Budget]) -> Iterator[Workload]:
@@ -346,7 +347,7 @@ def _container(
         raise node.error("has no image")
     # A chart that was not rendered parses as YAML. Its image would be an unknown name, and the whole audit worthless
     # without an error.
-    if "{{" in image:
+    if "{{" in image and not _kubernetes_custom.is_templated(item):
         raise node.get("image").error("contains an unrendered template")
     user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
     limits, requests = _resources(node, spec, "limits"), _resources(node, spec, "requests")

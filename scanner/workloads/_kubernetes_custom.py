@@ -1,0 +1,206 @@
+"""Pods in custom resources: Argo Workflows, Tekton, and whatever else keeps a pod template or containers.
+
+https://argo-workflows.readthedocs.io/en/latest/fields/ and https://tekton.dev/docs/pipelines/pipeline-api/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from scanner.patterns import lazy
+from scanner.workloads._kubernetes_owners import KubernetesObject
+from scanner.workloads.base import Node
+
+_DEPTH = 20
+_IMAGE = lazy(r"[\w.-]+(?::\d+)?(?:/[\w.-]+)+(?:[:@][\w.:+-]+)?|[\w.-]+:[\w.-]+")  # with a registry, path or tag
+_ARGO = frozenset(("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow"))
+_TEKTON = frozenset(("Task", "ClusterTask", "TaskRun", "Pipeline", "PipelineRun", "StepAction"))
+# Settings of a whole workflow that each of its pods has, unless the template sets its own.
+_OF_EVERY_POD = ("securityContext", "serviceAccountName", "automountServiceAccountToken", "hostNetwork", "nodeSelector")
+_OWN_POD = ("containers", "initContainers")
+_READ = (*_OWN_POD, "ephemeralContainers")  # whose images are read with their pod
+
+
+def is_templated(item: KubernetesObject) -> bool:
+    """Whether ``{{…}}`` is the syntax of the resource's own parameters, and no chart that was not rendered."""
+    return _is_argo(item)
+
+
+def pods(item: KubernetesObject) -> Iterator[Node]:
+    """Yield the pods of a custom resource, as templates with ``metadata`` and ``spec``. Raises UsageError."""
+    spec = item.node.get("spec")
+    if _is_argo(item):
+        yield from _argo(spec)
+    elif _group(item) == "tekton.dev" and item.kind in _TEKTON:
+        yield from _tekton(item.kind, spec)
+    # Looked for in the text first: a custom resource can be large, and the walk takes seconds for some.
+    elif "'containers'" in repr(spec.value):
+        yield from _any_pods(spec, 0)
+
+
+def unread(item: KubernetesObject) -> tuple[Node, str] | None:
+    """Return where a resource says something about what it runs that is not read, and what that is."""
+    spec = item.node.get("spec")
+    if _is_argo(item):
+        whole = spec.get("workflowSpec") if spec.mapping().get("workflowSpec").value is not None else spec
+        for each in (whole, *whole.get("templates").items()):
+            if each.get("podSpecPatch").value is not None:
+                patch = each.get("podSpecPatch")
+                return patch, "podSpecPatch changes the pods, and is not read: write its settings into the template"
+        return None
+    if (_group(item) == "tekton.dev" and item.kind in _TEKTON) or "'image'" not in repr(spec.value):
+        return None
+    found = _image_named(spec, 0)
+    if found is None:
+        return None
+    return found, f"names the image {found.value[:200]}, and how a {item.kind[:80]} runs it is not known"
+
+
+def _image_named(node: Node, depth: int) -> Node | None:
+    if depth > _DEPTH:
+        return None
+    if isinstance(node.value, dict):
+        for key, child in node.members():
+            if key == "image" and isinstance(child.value, str) and _IMAGE.fullmatch(child.value):
+                return child
+        children = [child for key, child in node.members() if key not in _READ]
+    else:
+        children = node.items() if isinstance(node.value, list) else []
+    nested = (_image_named(child, depth + 1) for child in children if isinstance(child.value, dict | list))
+    return next((each for each in nested if each is not None), None)
+
+
+def _group(item: KubernetesObject) -> str:
+    return (item.node.get("apiVersion").text() or "").partition("/")[0]
+
+
+def _is_argo(item: KubernetesObject) -> bool:
+    return _group(item) == "argoproj.io" and item.kind in _ARGO
+
+
+def _pod(at: Node, members: Mapping[str, Any], metadata: Node | None = None) -> Node:
+    """Return a pod template that is put together from several places. Each member keeps its own."""
+    spec = Node.of(at.document, at.pointer, {name: value for name, value in members.items() if value is not None})
+    return Node.of(at.document, at.pointer, {"metadata": metadata, "spec": spec} if metadata else {"spec": spec})
+
+
+def _present(node: Node) -> Node | None:
+    return node if node.value is not None else None
+
+
+def _argo(spec: Node) -> Iterator[Node]:
+    if spec.mapping().get("workflowSpec").value is not None:  # CronWorkflow
+        spec = spec.get("workflowSpec")
+    defaults = spec.get("templateDefaults").mapping()
+    for template in spec.get("templates").items():
+        template.mapping()
+        named = [template.get("container"), template.get("script"), *template.at("containerSet", "containers").items()]
+        if defaults.value is not None and not any(each.value is not None for each in named):
+            named = [defaults.get("container"), defaults.get("script")]
+        containers = [each for each in named if _has_image(each)]
+        if not containers:
+            continue  # steps, dag, suspend, resource, http: no container of one's own
+        shared = {name: _first(template.get(name), defaults.get(name), spec.get(name)) for name in _OF_EVERY_POD}
+        name = template.get("name").text() or ""
+        lists = {
+            "volumes": [*template.get("volumes").items(), *spec.get("volumes").items()],
+            "containers": [_within(name, each) for each in (*containers, *template.get("sidecars").items())],
+            "initContainers": [_within(name, each) for each in template.get("initContainers").items()],
+        }
+        yield _pod(template, {**shared, **{name: value for name, value in lists.items() if value}})
+
+
+def _within(name: str, container: Node) -> Node:
+    """Return the container with the name of its template or task, which alone tells it from those of others."""
+    own = container.mapping().get("name").text() or ""
+    return Node.of(
+        container.document,
+        container.pointer,
+        {**dict(container.members()), "name": "/".join(filter(None, (name, own)))},
+    )
+
+
+def _first(*nodes: Node) -> Node | None:
+    return next((each for each in nodes if each.value is not None), None)
+
+
+def _tekton(kind: str, spec: Node) -> Iterator[Node]:
+    if kind == "StepAction":
+        if _has_image(spec):
+            yield _pod(spec, {"containers": [spec]})
+        return
+    pod = _first(spec.mapping().get("podTemplate"), spec.at("taskRunTemplate", "podTemplate"))
+    if kind in ("Pipeline", "PipelineRun"):
+        whole = spec.get("pipelineSpec") if kind == "PipelineRun" else spec
+        tasks = [*whole.get("tasks").items(), *whole.get("finally").items()]
+        found = [(each.mapping().get("name").text() or "", each.get("taskSpec")) for each in tasks]
+    else:
+        found = [("", spec.get("taskSpec") if kind == "TaskRun" else spec)]
+    for name, task in found:
+        defaults = task.mapping().get("stepTemplate").mapping()
+        # A step without an image refers to a StepAction, which is read where it stands.
+        steps = [step for step in (_step(each, defaults) for each in task.get("steps").items()) if _has_image(step)]
+        if steps:
+            own = dict(pod.members()) if pod is not None else {}
+            volumes = [*task.get("volumes").items(), *(own["volumes"].items() if "volumes" in own else ())]
+            containers = [_within(name, each) for each in (*steps, *task.get("sidecars").items())]
+            lists = {"containers": containers, "volumes": volumes}
+            yield _pod(task, {**own, **{name: value for name, value in lists.items() if value}})
+
+
+def _step(step: Node, defaults: Node) -> Node:
+    """Return a step with what ``stepTemplate`` sets for all steps."""
+    members = {**dict(defaults.members()), **dict(step.mapping().members())}
+    if "securityContext" in members and defaults.value is not None:
+        context = [defaults.get("securityContext"), step.get("securityContext")]
+        merged = {name: value for each in context for name, value in each.members() if value.value is not None}
+        members["securityContext"] = Node.of(step.document, members["securityContext"].pointer, merged)
+    resources = members.get("computeResources")
+    if resources is not None:  # tekton.dev/v1; "resources" before
+        members["resources"] = resources
+    return Node.of(step.document, step.pointer, members)
+
+
+def _any_pods(node: Node, depth: int) -> Iterator[Node]:
+    """Yield the pods wherever a kind keeps them (Rollout, JobSet, ScaledJob, Prometheus ...)."""
+    if depth > _DEPTH:
+        return
+    if isinstance(node.value, dict):
+        spec = node.get("spec")
+        if _has_containers(spec):
+            yield node if _is_complete(spec) else _with_images(spec, node.get("metadata"))
+            return
+        if _has_containers(node):
+            yield _with_images(node, node.get("podMetadata"))
+            return
+        children = [child for _, child in node.members()]
+    else:
+        children = node.items() if isinstance(node.value, list) else []
+    for child in children:
+        if isinstance(child.value, dict | list):
+            yield from _any_pods(child, depth + 1)
+
+
+def _has_image(node: Node) -> bool:
+    return isinstance(node.value, dict) and bool(node.get("image").value)
+
+
+def _has_containers(spec: Node) -> bool:
+    found = spec.get("containers").value if isinstance(spec.value, dict) else None
+    return isinstance(found, list) and any(isinstance(each, dict) and each.get("image") for each in found)
+
+
+def _is_complete(spec: Node) -> bool:
+    return all(_has_image(each) for name in _OWN_POD for each in _listed(spec, name))
+
+
+def _listed(spec: Node, name: str) -> list[Node]:
+    return spec.get(name).items() if isinstance(spec.get(name).value, list) else []
+
+
+def _with_images(spec: Node, metadata: Node) -> Node:
+    """Return the pod without containers that have no image: they patch one that the operator makes."""
+    lists = {name: [each for each in _listed(spec, name) if _has_image(each)] for name in _OWN_POD}
+    members = {name: value for name, value in spec.members() if name not in _OWN_POD}
+    return _pod(spec, {**members, **{name: value for name, value in lists.items() if value}}, _present(metadata))
