@@ -63,6 +63,10 @@ class Mount:
     size: int | None = None  # bytes; None: no limit is set
 
 
+# What begins the name of a device that is no path: a GPU, or another one that a driver is asked for.
+GPU = "gpu"
+REQUESTED = "device request"
+
 MOUNTED = "mounted"  # the kind of an image whose files are mounted
 
 
@@ -307,6 +311,7 @@ class Workload:
     uts_mode: str | None = None
     userns_mode: str | None = None  # host: not remapped, although the engine remaps
     cgroup_parent: str | None = None
+    cgroup_mode: str | None = None  # of the cgroup namespace: host, private
     sysctls: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[str, ...] = ()
     memory: int | None = None  # bytes; 0: explicitly unlimited
@@ -342,6 +347,7 @@ class Workload:
     # What the source could not read of how this is run, as the rest of a sentence that begins with its name; empty:
     # everything was read. The other fields are then of no use.
     unread: str = ""
+    os: str = ""  # windows, where the source says so; of a pod: see ``pod.os``
     # From the inventory, never from a document; None: there is no inventory.
     elsewhere: Elsewhere | None = field(default=None, compare=False)
     origin: Origin | None = field(default=None, compare=False, repr=False)

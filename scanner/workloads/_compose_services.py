@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from scanner.errors import UsageError
 from scanner.model.workload import (
+    GPU,
+    REQUESTED,
     Logging,
     Mount,
     Network,
@@ -67,11 +69,12 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "apparmor": ("security_opt",),
     "selinux": ("security_opt",),
     "privileged": ("privileged", "post_start", "pre_stop"),
-    "devices": ("devices", "device_cgroup_rules"),
+    "devices": ("devices", "device_cgroup_rules", "gpus", "deploy/resources/reservations/devices"),
     "network_mode": ("network_mode", "networks"),
     "pid_mode": ("pid",),
     "ipc_mode": ("ipc",),
     "uts_mode": ("uts",),
+    "cgroup_mode": ("cgroup",),
     "userns_mode": ("userns_mode",),
     "memory": ("deploy/resources/limits/memory", "mem_limit", "deploy/resources/limits", "deploy/resources", "deploy"),
     "memory_reservation": ("deploy/resources/reservations/memory", "mem_reservation", "deploy/resources", "deploy"),
@@ -226,6 +229,8 @@ def _workload(
         uts_mode=node.get("uts").text(),
         userns_mode=node.get("userns_mode").text(),
         cgroup_parent=node.get("cgroup_parent").text(),
+        cgroup_mode=node.get("cgroup").text(),
+        os="windows" if (node.get("platform").text() or "").lower().partition("/")[0] == "windows" else "",
         sysctls=tuple((key, value.text() or "") for key, value in as_mapping(node.get("sysctls")).members()),
         ulimits=tuple(key for key, _ in node.get("ulimits").members()),
         memory=_first(_size(limits.get("memory")), _size(node.get("mem_limit"))),
@@ -452,6 +457,16 @@ def _devices(node: Node) -> Iterator[str]:
     for item in node.get("devices").items():
         yield (item.get("source").text() if isinstance(item.value, dict) else item.text()) or ""
     yield from node.get("device_cgroup_rules").texts()
+    gpus = node.get("gpus")
+    requested = [gpus] if isinstance(gpus.value, str) else gpus.items()
+    requested += node.at("deploy", "resources", "reservations", "devices").items()
+    for item in requested:
+        if isinstance(item.value, str):
+            yield f"{GPU}: {item.value}"
+        else:
+            names = (item.get("driver").text(), *item.get("capabilities").texts(), item.get("count").text())
+            kind = GPU if "gpu" in names or (item.value is not None and "capabilities" not in item.value) else REQUESTED
+            yield f"{kind}: {' '.join(filter(None, names))}"
 
 
 def _environment(node: Node, files: Files, variables: Mapping[str, str]) -> Iterator[Variable]:

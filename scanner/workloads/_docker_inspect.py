@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from scanner.model.workload import (
+    GPU,
+    REQUESTED,
     Logging,
     Mount,
     Network,
@@ -57,6 +59,7 @@ _CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
     "uts_mode": ("HostConfig/UTSMode",),
     "userns_mode": ("HostConfig/UsernsMode",),
     "cgroup_parent": ("HostConfig/CgroupParent",),
+    "cgroup_mode": ("HostConfig/CgroupnsMode",),
     "sysctls": ("HostConfig/Sysctls",),
     "ulimits": ("HostConfig/Ulimits",),
     "memory": ("HostConfig/Memory", "HostConfig"),
@@ -68,7 +71,7 @@ _CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
     "mounts": ("Mounts", "HostConfig"),
     "ports": ("HostConfig/PortBindings", "NetworkSettings/Ports"),
     "publish_all_ports": ("HostConfig/PublishAllPorts",),
-    "devices": ("HostConfig/Devices",),
+    "devices": ("HostConfig/Devices", "HostConfig/DeviceRequests"),
     "environment": ("Config/Env",),
     "command": ("Config/Entrypoint",),
     "arguments": ("Config/Cmd",),
@@ -212,6 +215,8 @@ def container(
         uts_mode=host.get("UTSMode").text() or None,
         userns_mode=host.get("UsernsMode").text() or None,
         cgroup_parent=host.get("CgroupParent").text() or None,
+        cgroup_mode=host.get("CgroupnsMode").text() or None,
+        os="windows" if (node.get("Platform").text() or "").lower() == "windows" else "",
         sysctls=tuple((key, value.text() or "") for key, value in host.get("Sysctls").members()),
         ulimits=tuple(each.get("Name").text() or "" for each in host.get("Ulimits").items()),
         memory=host.get("Memory").integer(),
@@ -373,6 +378,10 @@ def _devices(host: Node) -> Iterator[str]:
     for each in host.get("Devices").items():
         yield each.get("PathOnHost").text() or ""
     yield from host.get("DeviceCgroupRules").texts()
+    for each in host.get("DeviceRequests").items():
+        capabilities = [name for group in each.get("Capabilities").items() for name in group.texts()]
+        names = (each.get("Driver").text(), *capabilities)
+        yield f"{GPU if 'gpu' in names else REQUESTED}: {' '.join(filter(None, names))}"
 
 
 def _variables(node: Node) -> Iterator[Variable]:

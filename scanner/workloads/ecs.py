@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from scanner.model.workload import Logging, Mount, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.model.workload import GPU, Logging, Mount, PortBinding, UpdateStrategy, Variable, Workload
 from scanner.workloads._docker_options import bind_mount, capabilities, security_options, selinux_of
 from scanner.workloads._documents import Document
 from scanner.workloads._quantities import capped_number
@@ -29,7 +29,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "selinux": ("dockerSecurityOptions",),
     "cap_add": (f"{_LINUX}/capabilities/add",),
     "cap_drop": (f"{_LINUX}/capabilities/drop", f"{_LINUX}/capabilities", _LINUX),
-    "devices": (f"{_LINUX}/devices",),
+    "devices": (f"{_LINUX}/devices", "resourceRequirements"),
     "memory": ("memory", "task:memory"),
     "memory_reservation": ("memoryReservation", "memory"),
     "cpus": ("cpu", "task:cpu"),
@@ -166,6 +166,9 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         network_mode=mode,
         pid_mode=task.get("pidMode").text(),
         ipc_mode=task.get("ipcMode").text(),
+        os="windows"
+        if (task.at("runtimePlatform", "operatingSystemFamily").text() or "").upper().startswith("WINDOWS")
+        else "",
         sysctls=tuple(
             (e.get("namespace").text() or "", e.get("value").text() or "") for e in node.get("systemControls").items()
         ),
@@ -177,7 +180,14 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         restart="always" if node.at("restartPolicy", "enabled").boolean() else None,
         mounts=tuple(_mounts(node, task, volumes)),
         ports=tuple(_port(each, mode) for each in node.get("portMappings").items()),
-        devices=tuple(each.get("hostPath").text() or "" for each in linux.get("devices").items()),
+        devices=(
+            *(each.get("hostPath").text() or "" for each in linux.get("devices").items()),
+            *(
+                f"{GPU}: {each.get('value').text() or ''}"
+                for each in node.get("resourceRequirements").items()
+                if each.get("type").text() == "GPU"
+            ),
+        ),
         environment=tuple(_variables(node)),
         command=node.get("entryPoint").texts() or None,
         arguments=node.get("command").texts() or None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.model.workload import GPU, Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
 from scanner.workloads._docker_options import (
     capabilities,
     long_mount,
@@ -57,6 +57,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
             "uts_mode",
             "userns_mode",
             "cgroup_parent",
+            "cgroup_mode",
             "sysctls",
             "ulimits",
             "pids_limit",
@@ -88,6 +89,7 @@ _SAID_BY: Mapping[str, tuple[str, ...]] = {
     "uts": ("uts_mode",),
     "userns": ("userns_mode",),
     "cgroup-parent": ("cgroup_parent",),
+    "cgroupns": ("cgroup_mode",),
     "pids-limit": ("pids_limit",),
     "restart": ("restart",),
     "log-driver": ("logging",),
@@ -208,6 +210,7 @@ def _app(node: Node, parent: str) -> Workload:
         uts_mode=_last(options, "uts"),
         userns_mode=_last(options, "userns"),
         cgroup_parent=_last(options, "cgroup-parent"),
+        cgroup_mode=_last(options, "cgroupns"),
         sysctls=tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("sysctl", ()))),
         ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
         # Marathon always sets a memory limit; its default is 128 MiB.
@@ -220,7 +223,12 @@ def _app(node: Node, parent: str) -> Workload:
         mounts=tuple(_mounts(container, options)),
         ports=tuple(_ports(node, container, docker, mode, options)),
         networks=networks,
-        devices=options.get("device", ()),
+        devices=(
+            *options.get("device", ()),
+            *options.get("device-cgroup-rule", ()),
+            *(f"{GPU}: {each}" for each in options.get("gpus", ())),
+            *((f"{GPU}: {node.get('gpus').text()}",) if node.get("gpus").number() else ()),
+        ),
         environment=tuple(_variables(node, options)),
         command=tuple(filter(None, (_last(options, "entrypoint"),))) or None,
         arguments=node.get("args").texts() or tuple(filter(None, (node.get("cmd").text(),))) or None,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
-from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
 
@@ -47,6 +47,8 @@ class ApparmorProfile(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
+        if workload.os == "windows":
+            return NotApplicable("Windows has no AppArmor")
         if workload.pod is not None:
             if any(_is_forbidden(value) for _, value in workload.pod.apparmor_annotations):
                 return self.failed(

@@ -32,6 +32,8 @@ class PidsLimit(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
+        if workload.os == "windows":
+            return NotApplicable("Windows has no such limit")
         if workload.source in ("kubernetes", "ecs"):
             return NotApplicable("the node sets the limit, not the workload")
         if workload.pids_limit is not None and workload.pids_limit > 0:

@@ -38,6 +38,8 @@ class PrivilegeEscalation(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
+        if workload.os == "windows":
+            return NotApplicable("Windows has no such setting")
         if workload.pod is not None and exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no such setting")
         if workload.pod is not None and minor(workload.pod) < 8:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
-from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
 from scanner.patterns import lazy
 
@@ -38,6 +38,8 @@ class RunAsRootGroup(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
+        if workload.os == "windows":
+            return NotApplicable("Windows has no groups by number")
         group = workload.run_as_group
         if group is None and workload.user and ":" in workload.user:
             text = workload.user.partition(":")[2].strip()

@@ -41,6 +41,8 @@ class RunsAsRoot(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
+        if workload.os == "windows":
+            return NotApplicable("a Windows container has no root")
         if workload.pod is not None and "windows" in (workload.pod.os, workload.pod.node_os):
             return NotApplicable("a Windows container has no root")
         user = workload.user.partition(":")[0].strip() if workload.user is not None else ""

@@ -62,6 +62,8 @@ class WritableRootFilesystem(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
+        if workload.os == "windows":
+            return NotApplicable("Windows needs a writable root file system")
         if workload.pod is not None and "windows" in (workload.pod.os, workload.pod.node_os):
             return NotApplicable("Windows needs a writable root file system")
         needs = _needs(image)

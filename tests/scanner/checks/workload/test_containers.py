@@ -71,6 +71,22 @@ def swarm(
     return catalog.workload_sources()["swarm"].parse(json.dumps([found]), "s.json")[0]
 
 
+def task(family: str = "LINUX", **own: Any) -> Workload:
+    """A container of an ECS task definition."""
+    found = {
+        "family": "web",
+        "runtimePlatform": {"operatingSystemFamily": family},
+        "containerDefinitions": [{"name": "web", "image": "app:1.2", **own}],
+    }
+    return catalog.workload_sources()["ecs"].parse(json.dumps(found), "t.json")[0]
+
+
+def app(own: dict[str, Any] | None = None, **docker: Any) -> Workload:
+    """An app of Marathon."""
+    found = {"id": "/web", "container": {"docker": {"image": "app:1.2", **docker}}, **(own or {})}
+    return catalog.workload_sources()["marathon"].parse(json.dumps(found), "m.json")[0]
+
+
 BUDGET = (
     "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: b, namespace: shop}\nspec: "
     "{selector: {matchLabels: {app: web}}}\n"
@@ -293,8 +309,25 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
         [service("volumes: ['/a:/b:rslave']")],
     ),
     "host-devices": (
-        [service("devices: ['/dev/sda:/dev/sda']"), service("device_cgroup_rules: ['a *:* rwm']")],
-        [service("")],
+        [
+            service("devices: ['/dev/sda:/dev/sda']"),
+            service("device_cgroup_rules: ['a *:* rwm']"),
+            service("gpus: all"),
+            service("deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu]}]}}}"),
+            container(DeviceRequests=[{"Driver": "nvidia", "Capabilities": [["gpu"]]}]),
+            task(resourceRequirements=[{"type": "GPU", "value": "1"}]),
+            app({"gpus": 1}),
+            app(parameters=[{"key": "device-cgroup-rule", "value": "a *:* rwm"}]),
+        ],
+        [service(""), app({"gpus": 0}), task(resourceRequirements=[{"type": "InferenceAccelerator", "value": "x"}])],
+    ),
+    "host-cgroup-namespace": (
+        [
+            service("cgroup: host"),
+            container(CgroupnsMode="host"),
+            app(parameters=[{"key": "cgroupns", "value": "host"}]),
+        ],
+        [service("cgroup: private"), container(CgroupnsMode="private"), service(""), pod()],
     ),
     "anonymous-volumes": ([service("volumes: ['/data']")], [service("volumes: ['data:/data']")]),
     "database-storage": (
@@ -581,3 +614,30 @@ def test_a_user_by_number_may_be_the_name_of_a_root_account(name: str, kind: str
     image = replace(subject(), results=stored)
     found = CONTAINER_CHECKS["runs-as-root"].examine_container(service("user: '1000'"), image)
     assert found.kind == kind
+
+
+def test_a_gpu_alone_is_a_low_finding() -> None:
+    check = CONTAINER_CHECKS["host-devices"]
+    gpu, both = service("gpus: all"), service("gpus: all, devices: [/dev/sda]")
+    severities = [outcome.severity for each in (gpu, both) if isinstance(outcome := check.examine(each, None), Failed)]
+    assert severities == ["low", None]
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [task("WINDOWS_SERVER_2022_CORE"), service("platform: windows/amd64"), replace(container(), os="windows")],
+    ids=lambda each: each.source,
+)
+def test_windows_containers_get_no_findings_of_linux(workload: Workload) -> None:
+    names = ("runs-as-root", "writable-root-filesystem", "kept-capabilities", "privilege-escalation", "pids-limit")
+    results = {each.check: each.outcome for each in check(workload, None)}
+    assert {type(results[name]) for name in (*names, "apparmor-profile", "run-as-root-group")} == {NotApplicable}
+    assert isinstance(results["memory-limit"], Failed)  # what holds for every container still does
+
+
+def test_what_was_not_read_fails_one_check_and_passes_none() -> None:
+    unread = replace(pod(), unread="names an image, and how it is run is not known")
+    results = {each.check: each.outcome for each in check(unread, None)}
+    assert isinstance(results.pop("unread-workload"), Failed)
+    assert {type(each) for each in results.values()} == {NotApplicable}
+    assert isinstance(CONTAINER_CHECKS["privileged-container"].examine(unread, None), NotApplicable)
