@@ -292,8 +292,13 @@ def lock_source(session: Connection, environment: str, source: str, name: str) -
 def check_generation(held: SourceView, generation: int, digest: str) -> None:
     """Raise ConflictError(reason="out_of_order") for a snapshot older than the recorded one. A repeated one passes."""
     if generation < held.generation or (generation == held.generation and digest != held.digest):
-        message = f"the snapshot has generation {generation}; generation {held.generation} was reported already"
-        raise ConflictError(message, reason="out_of_order", hint="send snapshots in order, with increasing generations")
+        raise ConflictError(
+            f"the snapshot has generation {generation}; generation {held.generation} was reported already, "
+            f"by {held.reported_by or 'an unknown agent'} at {held.reported_at:%Y-%m-%d %H:%M} UTC",
+            reason="out_of_order",
+            hint="one agent reports a source: give each a --name of its own; if there is only one, its clock was "
+            "ahead: wait, or remove the source on the page Workloads",
+        )
 
 
 def touch_source(session: Connection, held: SourceView, generation: int, by: str) -> None:

@@ -201,12 +201,17 @@ def _app(node: Node, parent: str) -> Workload:
         cap_add=capabilities(options.get("cap-add", ())),
         cap_drop=capabilities(options.get("cap-drop", ())),
         security_opt=security_opt,
-        seccomp=security.seccomp,
+        # The universal container runtime has its own settings: container.linuxInfo.
+        seccomp="Unconfined"
+        if container.at("linuxInfo", "seccomp", "unconfined").boolean()
+        else security.seccomp or container.at("linuxInfo", "seccomp", "profileName").text(),
         apparmor=security.apparmor,
         selinux=selinux_of(security_opt),
         network_mode=mode,
         pid_mode=_last(options, "pid"),
-        ipc_mode=_last(options, "ipc"),
+        ipc_mode="host"
+        if container.at("linuxInfo", "ipcInfo", "mode").text() == "SHARE_PARENT"
+        else _last(options, "ipc"),
         uts_mode=_last(options, "uts"),
         userns_mode=_last(options, "userns"),
         cgroup_parent=_last(options, "cgroup-parent"),
@@ -327,6 +332,9 @@ def _mounts(container: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator
             )
     for text in (*options.get("volume", ()), *options.get("v", ())):
         yield short_mount(text)
+    for text in options.get("volumes-from", ()):
+        name, _, mode = text.partition(":")
+        yield Mount("volume", "*", name, mode == "ro", volume_type="volumesFrom")
     for text in options.get("mount", ()):
         yield long_mount(text)
     for text in options.get("tmpfs", ()):

@@ -37,7 +37,7 @@ class CpuLimit(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
-        if workload.cpus or workload.cpu_shares:
+        if (workload.cpus or 0) > 0 or (workload.cpu_shares or 0) > 0:
             return Passed()
         if workload.source in ("kubernetes", "ecs") and workload.cpu_reservation:
             return Passed()  # a request is a guaranteed share on a busy node

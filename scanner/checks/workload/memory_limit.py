@@ -37,7 +37,7 @@ class MemoryLimit(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
-        if workload.memory:
+        if workload.memory is not None and workload.memory > 0:  # -1 is no limit, as 0 is
             return Passed()
         return self.failed(
             workload, evidence(workload, "no memory limit: it can use all the memory of its host", "memory")

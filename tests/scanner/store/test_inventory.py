@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,9 @@ def test_out_of_order_snapshots_are_refused_and_change_nothing(database: Databas
     with pytest.raises(ConflictError) as refused:
         report(database, named("b"), generation)
     assert refused.value.reason == "out_of_order"
+    # Two agents that report one source, or a clock that was ahead: the person must learn who was first, and when.
+    assert re.search(r"was reported already, by \S.* at \d{4}-\d\d-\d\d \d\d:\d\d UTC", str(refused.value))
+    assert "--name" in refused.value.hint
     assert set(rows(database)) == {"a"}
 
 

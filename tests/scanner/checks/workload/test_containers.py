@@ -159,7 +159,12 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
     ),
     "host-pid": ([pod("hostPID: true"), service("pid: host"), container(PidMode="host")], [pod(), service("")]),
     "host-ipc": (
-        [pod("hostIPC: true"), service("ipc: host"), container(IpcMode="host")],
+        [
+            app({"container": {"docker": {"image": "a"}, "linuxInfo": {"ipcInfo": {"mode": "SHARE_PARENT"}}}}),
+            pod("hostIPC: true"),
+            service("ipc: host"),
+            container(IpcMode="host"),
+        ],
         [pod(), service("ipc: shareable")],
     ),
     "host-uts": ([service("uts: host"), container(UTSMode="host")], [pod(), service("")]),
@@ -173,6 +178,7 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
     ),
     "seccomp-off": (
         [
+            app({"container": {"docker": {"image": "a"}, "linuxInfo": {"seccomp": {"unconfined": True}}}}),
             pod("securityContext: {seccompProfile: {type: Unconfined}}"),
             service("security_opt: ['seccomp:unconfined']"),
             container(SecurityOpt=["seccomp=unconfined"]),
@@ -243,7 +249,7 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
         [pod(container="livenessProbe: {httpGet: {port: 80}}")],
     ),
     "memory-limit": (
-        [pod(), service(""), container(Memory=0)],
+        [container(Memory=-1), pod(), service(""), container(Memory=0)],
         [
             pod(container="resources: {limits: {memory: 1Gi}}"),
             service("mem_limit: 1g"),
@@ -251,7 +257,7 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
         ],
     ),
     "cpu-limit": (
-        [pod(), service(""), container(NanoCpus=0)],
+        [container(NanoCpus=-1), container(CpuShares=-1), pod(), service(""), container(NanoCpus=0)],
         [
             pod(container="resources: {requests: {cpu: 1}}"),
             service("cpus: 0.5"),
