@@ -134,13 +134,15 @@ class Rootfs:
 
     ``files``: path -> PlacedFile. ``hidden``: entries that a later layer overwrote or deleted, with that layer's index;
     they are still in the image, with secrets and wasted bytes. ``redirected``: entries written through a link of a
-    lower layer: layer, path as written, path in a container.
+    lower layer: layer, path as written, path in a container. ``misplaced``: deletions below something that is no
+    directory: layer, and the path of that file.
     """
 
     layers: tuple[LayerFacts, ...]
     files: Mapping[str, PlacedFile]
     hidden: tuple[tuple[PlacedFile, int], ...] = ()
     redirected: tuple[tuple[int, str, str], ...] = ()
+    misplaced: tuple[tuple[int, str], ...] = ()
 
     def content(self, path: str) -> bytes | None:
         """Content of a stored file as a container sees it; links are followed within the image, at most 40.

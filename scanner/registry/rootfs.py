@@ -4,6 +4,7 @@ disagree about it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -11,6 +12,7 @@ from itertools import islice
 from scanner.model.filesystem import FileEntry, FileType, LayerFacts, PlacedFile, Rootfs
 from scanner.model.finding import ONLY_PROGRAMS, Coverage, Incomplete
 from scanner.model.untrusted import clean_text
+from scanner.patterns import lazy
 from scanner.registry.packages import package_databases
 from scanner.registry.places import (
     APK,
@@ -24,6 +26,12 @@ from scanner.registry.places import (
 )
 
 _MAX_CONCERNS, _MAX_DETAIL = 100, 500  # reasons, and characters of one
+# The file by which engines recognise a package of Node.js or Python.
+_METADATA = lazy(
+    r"(?P<node>(?:.*/)?node_modules/(?:@[^/]+/)?[^/]+)/package\.json"
+    r"|(?P<site>(?:.*/)?(?:site|dist)-packages)/(?P<python>[^/]+)\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
+)
+_CODE = (".py", ".so", ".js", ".cjs", ".mjs", ".node")
 _CONCERNING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
 _ALIASES = (frozenset((DPKG,)), frozenset(APK), RPM_DATABASES, frozenset(OS_RELEASE))
 # Links above package databases that distributions create themselves. A dangling one of these hides nothing.
@@ -37,7 +45,7 @@ def merge(layers: Sequence[LayerFacts]) -> Rootfs:
     tree = _Tree()
     for index, layer in enumerate(layers):
         tree.apply(index, layer)
-    return Rootfs(tuple(layers), tree.files, tuple(tree.hidden), tuple(tree.redirected))
+    return Rootfs(tuple(layers), tree.files, tuple(tree.hidden), tuple(tree.redirected), tuple(tree.misplaced))
 
 
 class _Tree:
@@ -47,6 +55,7 @@ class _Tree:
         self.files: dict[str, PlacedFile] = {}
         self.hidden: list[tuple[PlacedFile, int]] = []
         self.redirected: list[tuple[int, str, str]] = []
+        self.misplaced: list[tuple[int, str]] = []
         self._children: dict[str, set[str]] = {"": set()}
         self._links: set[str] = set()  # symbolic links of lower layers, which this layer may write through
         self._where: dict[str, str] = {}
@@ -65,6 +74,11 @@ class _Tree:
         for entry in layer.entries:
             if entry.path:
                 self._place(entry)
+        for directory in {*(path.rpartition("/")[0] for path in layer.whiteouts), *layer.opaque}:
+            placed = self.files.get(directory)
+            # After the entries: a layer may replace a file by a directory, and mark that as opaque.
+            if placed is not None and placed.entry.type not in (FileType.DIRECTORY, FileType.SYMLINK):
+                self.misplaced.append((index, directory))
         self._links.update(e.path for e in layer.entries if e.type is FileType.SYMLINK)
         self._links = {path for path in self._links if self._is(path, FileType.SYMLINK)}
 
@@ -179,6 +193,8 @@ def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...
         (
             *_indirect(rootfs),
             *_deleted_databases(rootfs),
+            *_misplaced(rootfs),
+            *_deleted_metadata(rootfs),
             *_unread(rootfs),
             *_uncovered_systems(rootfs, coverage),
             *_oddities(rootfs),
@@ -262,6 +278,51 @@ def _deleted_databases(rootfs: Rootfs) -> Iterator[Incomplete]:
             yield Incomplete(
                 "package_db_deleted", f"layer {index} empties {path[:200]}: its packages remain in the image"
             )
+
+
+def _misplaced(rootfs: Rootfs) -> Iterator[Incomplete]:
+    """Deletions below a file. Trivy takes them for a deletion of what it found in that file; runtimes differ."""
+    for index, path in rootfs.misplaced:
+        yield Incomplete("unsafe_archive", f"layer {index} deletes something below {path[:200]}, which is a file")
+
+
+def _deleted_metadata(rootfs: Rootfs) -> Iterator[Incomplete]:
+    """Packages of Node.js and Python whose metadata a layer deleted, while their code remains.
+
+    An upgrade writes new metadata, and an uninstallation removes the code.
+    """
+    deleted = [
+        (found, index)
+        for placed, index in rootfs.hidden
+        if (found := _METADATA.fullmatch(placed.entry.path)) and not _is_file(rootfs, placed.entry.path)
+    ]
+    if not deleted:
+        return
+    code: set[str] = set()
+    for path, placed in rootfs.files.items():
+        if placed.entry.type is FileType.FILE and path.endswith(_CODE):
+            directory = path.rpartition("/")[0]
+            code.update((directory.lower(), path.rpartition(".")[0].lower()))
+    listed = {_package_of(match) for path in rootfs.files if (match := _METADATA.fullmatch(path)) and match["python"]}
+    for match, index in deleted:
+        package = _package_of(match)
+        if package in code and package not in listed:
+            detail = f"layer {index} deletes {match[0][:200]}: the package remains in the image, but is not listed"
+            yield Incomplete("package_db_deleted", detail)
+
+
+def _is_file(rootfs: Rootfs, path: str) -> bool:
+    placed = rootfs.files.get(path)
+    return placed is not None and placed.entry.type is FileType.FILE
+
+
+def _package_of(metadata: re.Match[str]) -> str:
+    """The directory of a package's code, in lower case."""
+    if metadata["python"] is None:
+        return metadata["node"].lower()
+    # https://packaging.python.org/en/latest/specifications/binary-distribution-format/#escaping-and-unicode
+    name = metadata["python"].partition("-")[0].replace("-", "_")
+    return f"{metadata['site']}/{name}".lower()
 
 
 def _unread(rootfs: Rootfs) -> Iterator[Incomplete]:

@@ -155,12 +155,16 @@ def current_decision(
         query = query.where(verdict.c.repository == repository)
     if projects is not None:
         query = query.where(verdict.c.project.in_(projects))
-    rows = session.execute(query.limit(20)).all()
-    if not rows:
+    # The document is the JSON that `decision_text` writes, without spaces, so the verdict can be found without parsing
+    # it. The database compares them: an image may be in any number of repositories.
+    rank = sa.case(
+        (verdict.c.document.contains('"verdict":"deny"', autoescape=True), 0),
+        (verdict.c.document.contains('"verdict":"warn"', autoescape=True), 1),
+        else_=2,
+    )
+    worst = session.execute(query.order_by(rank).limit(1)).first()
+    if worst is None:
         return None
-    # The document is the JSON that `decision_text` writes, without spaces, so the verdict can be found without
-    # parsing it.
-    worst = max(rows, key=lambda row: ('"verdict":"deny"' in row.document, '"verdict":"warn"' in row.document))
     return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.finding import Coverage
 from scanner.registry.packages import PackageDatabase, package_databases
@@ -291,3 +293,59 @@ def test_remarks_are_bounded_and_printable() -> None:
     found = concerns(rootfs(b"".join(header(f"d\x1b[31m{i}", "4") for i in range(300))), None)
     assert len(found) == 101
     assert all(c.detail.isprintable() for c in found)
+
+
+LODASH = "srv/node_modules/lodash"
+DJANGO = "usr/lib/python3/site-packages/Django-1.0.dist-info"
+NODE = file(f"{LODASH}/package.json", b"{}") + file(f"{LODASH}/index.js", b"x")
+PYTHON = file(f"{DJANGO}/METADATA") + file("usr/lib/python3/site-packages/django/__init__.py")
+
+
+@pytest.mark.parametrize("name", [".wh.type:node-pkg", ".wh..wh..opq", ".wh.x"])
+def test_a_deletion_below_a_file_is_read_in_two_ways(name: str) -> None:
+    """Trivy takes it for a deletion of the package that it read in the file."""
+    assert reasons(rootfs(NODE, file(f"{LODASH}/package.json/{name}"))) == {"unsafe_archive"}
+
+
+def test_a_directory_in_place_of_a_file_may_be_opaque() -> None:
+    """overlayfs marks it so, and containerd writes that into the layer."""
+    above = directory("srv/a") + file("srv/a/.wh..wh..opq") + file("srv/a/x")
+    assert reasons(rootfs(file("srv/a", b"x"), above)) == set()
+
+
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [
+        (NODE, file(f"{LODASH}/.wh.package.json")),
+        (NODE, directory(f"{LODASH}/package.json")),
+        (PYTHON, file("usr/lib/python3/site-packages/.wh.Django-1.0.dist-info")),
+        (PYTHON, file(f"{DJANGO}/.wh.METADATA")),
+    ],
+)
+def test_a_package_whose_metadata_is_deleted_is_still_there(below: bytes, above: bytes) -> None:
+    assert reasons(rootfs(below, above)) == {"package_db_deleted"}
+
+
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [
+        (NODE, file("srv/node_modules/.wh.lodash")),
+        (NODE, file(f"{LODASH}/package.json", b"{ }")),
+        (
+            PYTHON,
+            file("usr/lib/python3/site-packages/.wh.Django-1.0.dist-info")
+            + file("usr/lib/python3/site-packages/django-2.0.dist-info/METADATA"),
+        ),
+        (
+            PYTHON,
+            file("usr/lib/python3/site-packages/.wh.Django-1.0.dist-info")
+            + directory("usr/lib/python3/site-packages/django")
+            + file("usr/lib/python3/site-packages/django/.wh..wh..opq")
+            + file("usr/lib/python3/site-packages/django/__pycache__/x.pyc"),
+        ),
+        (file("srv/package.json") + file("srv/index.js"), file("srv/.wh.package.json")),
+    ],
+    ids=["removed", "written again", "upgraded", "uninstalled, with traces", "no installed package"],
+)
+def test_a_package_that_is_gone_or_listed_again_is_no_remark(below: bytes, above: bytes) -> None:
+    assert reasons(rootfs(below, above)) == set()

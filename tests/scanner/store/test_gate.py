@@ -159,3 +159,16 @@ def test_the_gate_is_told_the_worst_of_all_names_or_that_of_one(database: Databa
     assert decided("h.io/never-seen") is None
     assert decided(None, frozenset({"foreign"})) is None
     assert decided(None, environment="production") is None
+
+
+def test_the_worst_of_any_number_of_names_counts(database: Database, text: str) -> None:
+    with database.session() as session:
+        row = dict(session.execute(sa.select(verdict)).one()._mapping)
+        assert '"verdict":"deny"' not in row["document"]
+        worst = row["document"].replace('"verdict":"allow"', '"verdict":"deny"', 1)
+        assert worst != row["document"]
+        many = [{**row, "repository": f"{make.REPOSITORY}/{number}"} for number in range(30)]
+        session.execute(verdict.insert(), [*many, {**row, "repository": "z/denied", "document": worst}])
+        found = gate.current_decision(session, str(FOUND.digest), "", None, None)
+    assert found is not None
+    assert found.repository == "z/denied"
