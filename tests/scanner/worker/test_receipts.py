@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from scanner.cli import cli
 from scanner.config import Secret, Settings
+from scanner.errors import RemoteError
 from scanner.model.actor import SERVICE
 from scanner.model.decision import Verdict
 from scanner.services import receipts as use_cases
@@ -28,9 +30,11 @@ from scanner.trust import _receipts as signing
 from scanner.worker import maintenance
 from scanner.worker import receipts as pushing
 from tests.databases import BACKENDS, migrated_url
+from tests.scanner.registry.cloud.fakes import SECRET
 from tests.scanner.registry.test_attaching import open_client, pushed
 from tests.scanner.store import factories as make
 from tests.scanner.store import recorded
+from tests.scanner.trust.key_services import Fake
 from tests.scanner.trust.test_receipts import facts
 from tests.servers import Registry
 
@@ -104,6 +108,31 @@ def place_on(settings: Settings, tmp_path: Path, plain_registry: Registry) -> It
     yield make_place
     for database in opened:
         database.engine.dispose()
+
+
+def test_a_key_service_that_is_away_leaves_no_former_receipt_in_the_registry(
+    place_on: Callable[..., Place], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Otherwise an image that is denied now would be admitted until its receipt ends."""
+    service = Fake.on(httpserver)
+    monkeypatch.setenv("VAULT_ADDR", service.base)
+    monkeypatch.setenv("VAULT_TOKEN", SECRET)
+    place = place_on("key-service")
+    place.settings = replace(place.settings, receipt_kms_key="hashivault://receipts")
+    signer = use_cases.Signer(place.settings, KEY)
+    fetched = use_cases.fetch_key(signer)
+    with place.database.session() as session:
+        use_cases.rotate_key(session, signer, SERVICE, fetched=fetched)
+    place.decided(Verdict.ALLOW)
+    assert place.work() == "1 receipt signed; 1 image written to registries, 0 failed"
+    assert place.verify(tmp_path)[0] == 0
+    service.answer = Response("{}", 503)
+    place.decided(Verdict.DENY)
+    with pytest.raises(RemoteError, match="Vault answered 503"):
+        place.work()
+    assert place.push().state == "pushed"
+    code, text = place.verify(tmp_path)
+    assert (code, "PASSED" in text) == (1, False), text
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
