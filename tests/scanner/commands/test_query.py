@@ -31,7 +31,7 @@ def test_who_has_a_package(settings: Settings, server: Dockwarden, scanned: str)
     assert (nothing.returncode, "No scanned image" in nothing.stdout) == (0, True)
 
 
-@pytest.mark.parametrize("package", ["", "log4j@", "log4j@~>2", " "])
+@pytest.mark.parametrize("package", ["", "log4j@", "log4j@~>2", " ", "a@b@c"])
 def test_what_is_no_package_is_named(settings: Settings, package: str) -> None:
     done = dockwarden(settings, "query", package, "--server", "http://127.0.0.1:9")
     assert done.returncode == 2, done.stderr

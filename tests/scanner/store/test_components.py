@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from scanner.model.finding import Component
+from scanner.model.finding import CheckResult, Component, Incomplete
 from scanner.model.version_ranges import VersionRange
 from scanner.services import inventory
 from scanner.store import components, images, scans
@@ -106,3 +106,20 @@ def test_only_what_runs_where_it_may_be_seen(database: Database) -> None:
             session.execute(running_workload.update().where(mine).values(**values))
     assert names(database, Search("log4j", running=True)) == {"one", "three"}
     assert names(database, Search("log4j", running=True), frozenset({"shop"})) == {"one"}
+
+
+def test_an_image_whose_packages_could_not_all_be_read_may_hold_it(database: Database) -> None:
+    """A check that could not be examined hides no package: such an image is not one of them."""
+    gap = Incomplete("unsupported_os", "the system is not known")
+    unknown = CheckResult("healthcheck", gap)
+    for name, member in (("five", {"incomplete": (gap,)}), ("six", {"checks": (unknown,)})):
+        found = make.report(name, repository=f"registry.example.com/shop/{name}")
+        found = replace(found, images=(replace(found.images[0], **member),))  # type: ignore[arg-type]
+        with database.session() as session:
+            scans.request(session, replace(make.request(f"{found.repository}:1"), project="shop"))
+            held = scans.claim(session, "w", ["push"], 60)
+            assert held
+            images.record(session, held, found, make.evidence(found), [make.decided(found)])
+    with database.read() as session:
+        assert components.search(session, Search("log4j"), None).incomplete == 1
+        assert components.search(session, Search("log4j"), frozenset({"vault"})).incomplete == 0
