@@ -339,6 +339,7 @@ def _dependence(found: Dependence) -> str:
     lines = [f"{found.repository}  {found.tags} tag{'' if found.tags == 1 else 's'}"]
     for use in found.schemes:
         lines.append(f"  {use.scheme:10} {use.describe()}")
+        # Names in certificates are the signer's own text.
         lines += [f"             {clean_text(signer)}" for signer in use.signers[:10]]
     lines += [f"  ends       {end.at:%Y-%m-%d}  {clean_text(end.what)}" for end in found.ending]
     for fail in found.failing:

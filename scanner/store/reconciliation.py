@@ -89,7 +89,7 @@ class PollView:
     exclude: tuple[str, ...] = ()
     # end of the first complete poll: a tag that is new since then was pushed since
     baseline_at: datetime | None = None
-    last_at: datetime | None = None  # the last complete poll
+    last_at: datetime | None = None  # when the last poll ended; None: never
     last: Mapping[str, int] | None = None
     problems: tuple[str, ...] = ()
     listed_by: ListedBy = ListedBy()

@@ -180,6 +180,7 @@ def members(path: ProjectPath) -> Response:
     Viewers and developers see only the projects of which they are members; security and admin see all projects.
     """
     with resources().database.read() as session:
+        # For its 404: without it, the members of a project that is not visible would be an empty list.
         projects.get(session, path.name, principal().projects)
         found = projects.members(session, path.name)
     items = [

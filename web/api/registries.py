@@ -114,6 +114,7 @@ class RegistryPath(Model):
 
 
 def show(registry: registries.RegistryView) -> RegistryOut:
+    # Named one by one: a column that is added later is not answered by accident.
     own = {name: getattr(registry, name) for name in ("host", "has_password", "project", "created_at")}
     settings = {**values(registry), "aliases": list(registry.aliases)}
     return RegistryOut(id=UUID(registry.id), **own, **settings)

@@ -81,6 +81,7 @@ def show(user: accounts.UserView) -> UserOut:
 @permission("manage")
 def index() -> Response:
     """List users"""
+    # Names of users are not for an administrator of some projects.
     everywhere()
     with resources().database.read() as session:
         return answer(UserList(items=[show(user) for user in accounts.list_users(session)]))

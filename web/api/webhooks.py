@@ -79,7 +79,9 @@ def _with_secret(hook: deliveries.HookView, secret: Secret) -> NewHookOut:
 
 
 def _members(hook: deliveries.HookView) -> dict[str, object]:
+    # Behind a proxy the request's host is not what a registry can reach.
     base = resources().settings.public_url or request.host_url
+    # None: the format's plug-in was removed; its webhooks can still be listed and deleted.
     form = formats().get(hook.format)
     return {
         "id": hook.id,

@@ -133,6 +133,7 @@ def test(channel_id: UUID) -> Response:
         tested = attempt(work)
     except RefusedForm as refused:
         return make_response(_channel(identifier, problems=refused.problems, wrong=refused.fields), 422)
+    # The result is carried in a cookie, which may have four kilobytes.
     shown = {name: str(value)[:900] for name, value in asdict(tested).items()}
     return once.carry(_to_channel(identifier), {**shown, "delivered": "yes" if tested.delivered else ""})
 
@@ -191,6 +192,7 @@ def _channel(
     return page(
         "notification_channel.html",
         channel=found,
+        # None: the format's plug-in was removed. The channel is shown, and can be deleted.
         form=catalog.channels().get(found.format),
         values={"name": found.name, **found.settings, **showable(kept)},
         problems=problems,
@@ -212,6 +214,7 @@ def _format(name: str) -> Any:
 
 
 def _form_settings(form: Any) -> dict[str, str]:
+    # An empty field is left out, so that an empty secret keeps the stored one.
     return {one.name: request.form.get(one.name, "") for one in form.fields if request.form.get(one.name)}
 
 
@@ -229,6 +232,7 @@ def _typed_values(form: Any) -> dict[str, str]:
 def new_subscription() -> str:
     """Show the form for a subscription, shared or one's own."""
     given = request.args
+    # A link on a page may fill the form: only with what is visible in it, never with a recipient.
     values = {"channel_id": given.get("channel", ""), "personal": given.get("personal") == "1"}
     values |= {"name": given.get("name", "")[:200], "condition": given.get("condition", "")[:1000]}
     return _subscription(None, {**_defaults(), **values})
