@@ -318,6 +318,10 @@ def test_a_directory_in_place_of_a_file_may_be_opaque() -> None:
     [
         (NODE, file(f"{LODASH}/.wh.package.json")),
         (NODE, directory(f"{LODASH}/package.json")),
+        (
+            file("srv/node_modules/@babel/core/package.json") + file("srv/node_modules/@babel/core/a.js"),
+            file("srv/node_modules/@babel/core/.wh.package.json"),
+        ),
         (PYTHON, file("usr/lib/python3/site-packages/.wh.Django-1.0.dist-info")),
         (PYTHON, file(f"{DJANGO}/.wh.METADATA")),
     ],
