@@ -62,12 +62,16 @@ class AuditFinding:
 def findings(subject: AuditSubject) -> Iterator[AuditFinding]:
     """Every finding, in the order of the workloads."""
     for report in subject.audit.workloads:
-        for result in report.checks:
-            if isinstance(result.outcome, Failed):
-                severity = result.outcome.severity or result.severity
-                remedy = result.outcome.remedy or subject.remedies.get(result.check, "")
-                for evidence in result.outcome.evidence:
-                    yield AuditFinding(report, result.check, severity, evidence, remedy)
+        yield from _findings_of(report, subject)
+
+
+def _findings_of(report: WorkloadReport, subject: AuditSubject) -> Iterator[AuditFinding]:
+    for result in report.checks:
+        if isinstance(result.outcome, Failed):
+            severity = result.outcome.severity or result.severity
+            remedy = result.outcome.remedy or subject.remedies.get(result.check, "")
+            for evidence in result.outcome.evidence:
+                yield AuditFinding(report, result.check, severity, evidence, remedy)
 
 
 def gaps(audit: AuditReport) -> Iterator[tuple[WorkloadReport, str, str]]:
@@ -162,6 +166,7 @@ def _wrapped_lines(text: str, width: int, first: str, rest: str = "") -> list[st
 def sarif(subject: AuditSubject) -> dict[str, Any]:
     """SARIF 2.1.0: each result at the file and line to change."""
     rules: dict[str, dict[str, Any]] = {}
+    numbers: dict[str, int] = {}
     results = []
     for found in findings(subject):
         rules.setdefault(
@@ -176,7 +181,7 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
         results.append(
             {
                 "ruleId": found.check,
-                "ruleIndex": list(rules).index(found.check),
+                "ruleIndex": numbers.setdefault(found.check, len(numbers)),
                 "level": _LEVELS.get(found.severity, "note"),
                 "message": {"text": clean_text(found.evidence.message, 1000)},
                 "locations": [_location(found)],
@@ -303,7 +308,7 @@ def markdown(subject: AuditSubject) -> str:
         cells = (f"{_MARKS[report.verdict]} {report.verdict}", report.workload.name, _image_cell(report), str(number))
         lines.append("| " + " | ".join(markdown_text(cell) for cell in cells) + " |")
     for report in audit.workloads:
-        own = [found for found in findings(subject) if found.report is report]
+        own = list(_findings_of(report, subject))
         if own:
             lines += [
                 "",
@@ -373,7 +378,7 @@ def html(subject: AuditSubject) -> Iterator[str]:
         yield f"<p><code>{html_text(report.workload.image)}</code></p>"
         if report.image is not None:
             yield f"<p>Image: {html_text(str(report.image.verdict or 'unknown'))} {html_text(report.image.message)}</p>"
-        own = [found for found in findings(subject) if found.report is report]
+        own = list(_findings_of(report, subject))
         if not own:
             yield "<p>No findings.</p>"
             continue
