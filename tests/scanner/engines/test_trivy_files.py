@@ -73,7 +73,7 @@ unknown a/unknown.lock a/unknown.json a/b.PY
 """
 UNREAD = """
 usr/lib/python3/a.py a/node_modules/b/index.d.ts a/b.min.js.map usr/share/locale/de/LC_MESSAGES/x.mo usr/lib/libx.so.1.2
-usr/share/man/man1/x.1 usr/share/man/man1/x.1.gz var/lib/apt/lists/deb.debian.org_dists_stable_main_Packages
+usr/share/man/man1/x.1 usr/share/man/man1/x.1.gz var/lib/apt/lists/mirror.example.com_dists_stable_main_Packages
 """
 PROGRAMS = Path(__file__).parents[2] / "data/programs"
 
