@@ -36,11 +36,11 @@ class Source:
     name: str
     origin: str = ""  # where the data in use came from: a mirror, or an imported file
     identity: str = ""  # its identity on the mirror: see ``mirror.Download``
-    checked: float = 0.0
-    failed: float = 0.0
+    checked: float = 0.0  # when the mirror was last asked
+    failed: float = 0.0  # when an update last failed
     failures: int = 0  # in a row
     failure: str = ""
-    next_check: float = 0.0
+    next_check: float = 0.0  # when the mirror is asked next
 
 
 def configured_mirrors(settings: Settings) -> Mapping[str, str]:

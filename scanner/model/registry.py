@@ -33,13 +33,13 @@ class RegistryFields:
     """
 
     aliases: tuple[str, ...] = ()
-    insecure: bool = False
-    ca_pem: str = ""
+    insecure: bool = False  # plain HTTP
+    ca_pem: str = ""  # trusted in addition to the system's authorities
     write_receipts: bool = False
     harbor: str = "off"
     credentials: str = STATIC
     machine_role: bool = False
-    username: str = ""
+    username: str = ""  # empty: anonymous
     tenant: str = ""
     role_arn: str = ""
     external_id: str = ""

@@ -66,7 +66,7 @@ class ScanRequest:
     target: str
     platform: Platform | None = None  # None: every platform of an index
     engine: str = "trivy"  # empty: the project's, or the configured one
-    lane: Lane = Lane.PUSH
+    lane: Lane = Lane.PUSH  # how urgent it is
     force: bool = False  # scan even if a current result exists
     project: str = "default"
     requested_by: str = ""  # for lists and the audit log
@@ -164,7 +164,7 @@ class Progress:
     """Progress of a running scan. ``done`` and ``total``: bytes or items of the stage; total 0: unknown."""
 
     stage: Stage
-    message: str = ""
+    message: str = ""  # a sentence for users
     done: int = 0
     total: int = 0
     detail: tuple[tuple[str, str], ...] = field(default=())

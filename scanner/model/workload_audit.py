@@ -63,7 +63,7 @@ class AuditReport:
     policy: str
     finished_at: datetime
     dockwarden: str  # our version
-    environment: str = ""
+    environment: str = ""  # empty: none was named
 
     @property
     def verdict(self) -> Verdict:

@@ -42,14 +42,14 @@ class Call:
 
     door: str
     user: str
-    operation: str
+    operation: str  # such as CREATE or pull
     kind: str
     namespace: str
     name: str
-    mode: str
+    mode: str  # whether a denial was enforced
     environment: str
     outcome: str
-    images: tuple[Mapping[str, str], ...]
+    images: tuple[Mapping[str, str], ...]  # container, image and what was decided
     message: str
 
 

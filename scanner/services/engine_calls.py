@@ -30,9 +30,9 @@ class EngineCall:
     ``workload`` None: the request starts no container (a pull, for example).
     """
 
-    host: str
+    host: str  # name of the engine's machine, as its plugin states it
     user: str
-    operation: str
+    operation: str  # such as "container create"
     name: str
     environment: str
     images: tuple[str, ...]

@@ -81,7 +81,7 @@ class SnapshotResult:
     added: int
     changed: int
     removed: int
-    unchanged: int
+    unchanged: int  # were neither judged nor written again
     tickets: tuple[scans.Ticket, ...]
 
 
@@ -517,7 +517,7 @@ class Detail:
 
     row: inventory.WorkloadRow
     workload: Workload
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any]  # how it runs, without values of variables
     results: tuple[CheckResult, ...]
     decision: Mapping[str, Any]
     tag_names: str  # the digest that its tag refers to now; empty: unknown

@@ -36,7 +36,7 @@ class ImportView:
     """
 
     id: str
-    dry_run: bool
+    dry_run: bool  # tags are counted, and no scan is queued
     phase: str
     state: ScanState
     repositories: int

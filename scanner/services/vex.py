@@ -59,7 +59,7 @@ class NewStatement:
     project: str
     status: VexStatus
     justification: str = ""
-    impact: str = ""
+    impact: str = ""  # why it is not affected, in words
     packages: bool = False
 
 

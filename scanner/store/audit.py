@@ -50,7 +50,7 @@ class Anchor:
 
     seq: int
     hash: str  # of the entry: what the next entry's hash is computed over
-    at: str
+    at: str  # when it was taken, RFC 3339
     mac: str  # by a key that the database does not have
 
     def to_line(self) -> str:

@@ -100,7 +100,7 @@ class BuiltOn:
     repository: str
     tag: str
     digest: str
-    base: str
+    base: str  # digest of the base that it was built on
     newest: bool | None
 
 

@@ -61,7 +61,7 @@ class Search:
     """``name`` is part of a package's name, in any case of letters; ``purl`` is the whole purl without qualifiers."""
 
     name: str = ""
-    versions: VersionRange = VersionRange()
+    versions: VersionRange = VersionRange()  # which versions of the package
     purl: str = ""
     exact: bool = False  # the name is the whole name, not a part of it
     running: bool = False  # only images that a workload runs

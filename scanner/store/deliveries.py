@@ -57,7 +57,7 @@ class HookView:
     disabled: bool
     rotating_since: datetime | None = None
     last_delivery: datetime | None = None  # None: never
-    sender: str = ""
+    sender: str = ""  # required signer, for formats whose sender signs by itself; empty: none
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Delivery:
 class RefusedEvent:
     """A refused event of a delivery. The fields are untrusted text from the payload, for display only."""
 
-    reason: str
+    reason: str  # a slug
     message: str
     host: str = ""
     repository: str = ""
@@ -88,9 +88,9 @@ class DeliveryView:
     """A delivery with its scans. ``refused`` contains the first refused events; ``outcome`` their number."""
 
     id: str
-    webhook: str
+    webhook: str  # its name
     format: str
-    host: str
+    host: str  # of the registry
     events: int  # how many the body had
     outcome: str
     received_at: datetime

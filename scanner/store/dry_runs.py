@@ -71,7 +71,7 @@ class DryRun:
     """A dry run. ``as_of`` None: now. ``projects``: those that its requester saw; None: all."""
 
     id: str
-    owner_id: str
+    owner_id: str  # who may cancel it
     projects: frozenset[str] | None
     policy: str
     text: str  # the tried document, which need not be stored as a policy
@@ -102,7 +102,7 @@ class Change:
     name: str  # of the image or the workload
     reference: str
     project: str
-    environment: str
+    environment: str  # empty: the decision for no environment
     before: Verdict
     after: Verdict
     rules: tuple[str, ...]
@@ -123,8 +123,8 @@ class Group:
 class Filter:
     """Criteria for changes. All given ones must match."""
 
-    subject: str = ""
-    change: str = ""
+    subject: str = ""  # empty: both
+    change: str = ""  # empty: both
     project: str = ""
     rule: str = ""
 
@@ -136,7 +136,7 @@ class NamedImage:
     id: int
     project: str
     repository: str
-    tag: str
+    tag: str  # empty: scanned by digest
     digest: str
     report_id: str
 

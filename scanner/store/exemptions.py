@@ -39,7 +39,7 @@ class ExemptionView:
     rule: str  # empty: any
     subject: str  # id of a vulnerability or check; empty: any
     purl: str  # empty: any package
-    justification: str
+    justification: str  # the requester's reason, for the approver
     state: str
     owner: str  # name of the requester at that time
     owner_id: str

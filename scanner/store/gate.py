@@ -63,7 +63,7 @@ class GateRow:
     document: str  # the decision as the API answers it, so that the gate does not build it anew
     valid_until: float | None
     repository: str
-    report_id: str
+    report_id: str  # of the evidence that it was decided on
     project: str
 
 

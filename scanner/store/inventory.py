@@ -93,7 +93,7 @@ class MountedImage:
     repository: str
     tag: str
     digest: str
-    by_tag: bool
+    by_tag: bool  # the digest is the tag's last known one
     project: str
     verdict: str
     undecided: bool
@@ -129,7 +129,7 @@ class WorkloadDecision:
     image_verdict: str  # empty: the image was never scanned
     image_undecided: bool
     failed: tuple[str, ...]
-    mounted: tuple[MountedImage, ...]
+    mounted: tuple[MountedImage, ...]  # images whose files it mounts; each counts for the verdict
     results: bytes
     checked_with: str
     decision: str
@@ -158,14 +158,14 @@ class WorkloadRow:
     id: int
     uid: str  # the public id: ``id`` would tell how many there are
     source_id: str
-    source: str
+    source: str  # kind of the source, such as kubernetes
     source_name: str
     name: str
     environment: str
     project: str
     namespace: str
     kind: str
-    owner: str
+    owner: str  # what created it, such as a Deployment
     image: str  # as the source writes it
     repository: str
     tag: str
@@ -173,13 +173,13 @@ class WorkloadRow:
     by_tag: bool
     first_seen: datetime
     image_since: datetime  # when it began to run this digest
-    rank: int
+    rank: int  # for sorting: the worst first
     verdict: Verdict
     undecided: bool
     image_verdict: str
     image_undecided: bool
     failed: tuple[str, ...]  # ids of the failed checks
-    mounted: tuple[MountedImage, ...]
+    mounted: tuple[MountedImage, ...]  # images whose files it mounts
     decided_at: datetime
     reported_at: datetime
 
@@ -198,14 +198,14 @@ class WorkloadRow:
 class Filter:
     """Criteria for workloads. All given ones must match."""
 
-    search: str = ""
+    search: str = ""  # part of the name or the image
     environment: str = ""
     source: str = ""  # a source's id
     namespace: str = ""
-    verdicts: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()  # may contain ``undecided``
     image: str = ""  # host/repository
     owner: str = ""
-    check: str = ""
+    check: str = ""  # id of a failed one
     digest: str = ""
 
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
@@ -537,7 +537,7 @@ class ImageState:
     """The evidence of an image and its current decision for an environment."""
 
     report_id: str = ""
-    verdict: str = IMAGE_UNKNOWN
+    verdict: str = IMAGE_UNKNOWN  # empty: the image was never scanned
     undecided: bool = False
 
 
@@ -676,7 +676,7 @@ class WorkloadDetail:
     row: WorkloadRow
     facts: bytes
     results: bytes
-    decision: str
+    decision: str  # JSON
     tag_names: str  # the digest that its tag refers to now; empty: unknown
 
 

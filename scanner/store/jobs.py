@@ -59,14 +59,14 @@ class JobView:
     parameters: Mapping[str, Any]
     requested_by: str
     state: ScanState
-    progress: Progress | None
+    progress: Progress | None  # None: it is not running
     reason: str  # a slug; empty: it did not fail
     message: str
     attempt: int  # tries so far, without those that a worker lost
     lost: int
     created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: datetime | None  # None: it waits
+    finished_at: datetime | None  # None: it has not ended
 
 
 def request(

@@ -55,7 +55,7 @@ class ListedImage:
     incomplete: int  # what could not be examined; it is never counted as clean
     size: int  # bytes, as transferred
     scanned_at: datetime
-    report_id: str = ""
+    report_id: str = ""  # of the evidence that is shown
     exploited: int = 0  # findings that are known to be exploited
     signer: str = ""  # of a verified signature; empty: none
     base: str = ""  # name of the base image; empty: unknown
@@ -86,7 +86,7 @@ class AffectedImage:
     repository: str
     tag: str
     package: str
-    version: str
+    version: str  # the installed one
     fixable: bool
     verdict: Verdict
     project: str
@@ -106,9 +106,9 @@ class Filter:
     verdicts: tuple[str, ...] = ()
     severities: tuple[str, ...] = ()
     project: str = ""
-    host: str = ""
+    host: str = ""  # of the registry
     fixable: bool = False
-    exploited: bool = False
+    exploited: bool = False  # only with a finding that is known to be exploited
     signer: str = ""  # ``UNSIGNED``: only images without a verified signature
     base: str = ""
     repository: str | None = None  # the exact name; None: any
@@ -211,10 +211,10 @@ class Facets:
 
     verdicts: Mapping[str, int]
     projects: Mapping[str, int]
-    hosts: Mapping[str, int]
+    hosts: Mapping[str, int]  # of registries
     signers: Mapping[str, int]  # the most frequent; ``UNSIGNED`` for images without a verified signature
     bases: Mapping[str, int]  # the most frequent
-    exploited: int
+    exploited: int  # images with such a finding
 
 
 def newest_report(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[str, ScanReport]:

@@ -58,15 +58,15 @@ class NotificationView:
     resolved: bool
     title: str
     level: Level
-    recipient: str
+    recipient: str  # empty: the channel's own address
     events: tuple[Occurrence, ...]
     count: int  # of all events; ``events`` may be fewer
     state: str
     attempt: int
     next_at: float  # seconds since 1970
     created_at: datetime
-    ended_at: datetime | None
-    status: str
+    ended_at: datetime | None  # None: not sent yet, and not given up
+    status: str  # of the receiver, such as an HTTP status
     reason: str
     message: str
     answer: str

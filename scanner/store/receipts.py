@@ -42,7 +42,7 @@ class ReceiptView:
     id: str
     digest: str
     repository: str
-    environment: str
+    environment: str  # empty: the decision for no environment
     project: str
     decision_id: int
     verdict: str
@@ -77,10 +77,10 @@ class PushView:
     repository: str
     state: str
     revision: int
-    attempt: int
+    attempt: int  # failed ones in a row
     reason: str
     message: str
-    pushed_at: datetime | None
+    pushed_at: datetime | None  # None: not yet
 
 
 # Keys

@@ -25,8 +25,8 @@ class RegistryView(RegistryFields):
 
     id: str
     host: str
-    has_password: bool
-    project: str
+    has_password: bool  # the value is read by `password` alone
+    project: str  # owns the images, unless a project's pattern does
     created_at: datetime
 
 

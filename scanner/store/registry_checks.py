@@ -44,7 +44,7 @@ class CheckView:
     state: str
     requested_by: str
     created_at: datetime
-    ended_at: datetime | None
+    ended_at: datetime | None  # None: not yet
     reason: str  # a slug; empty: it did not fail
     message: str
     failed: int

@@ -90,7 +90,7 @@ class ScanView:
     state: ScanState
     digest: Digest | None  # None: the reference is not resolved yet
     progress: Progress | None
-    reason: str
+    reason: str  # a slug; empty: it did not fail
     message: str
     attempt: int
     lost: int

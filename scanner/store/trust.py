@@ -141,7 +141,7 @@ class SignedName:
     repository: str
     tag: str
     digest: str
-    answers: tuple[Verification, ...]
+    answers: tuple[Verification, ...]  # the last ones
 
 
 def note(session: Connection, found: ScanReport, project: str) -> None:

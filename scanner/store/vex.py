@@ -30,7 +30,7 @@ class DocumentView:
     name: str
     author: str
     version: str
-    digest: str
+    digest: str  # of the document's bytes: an equal one is not imported twice
     statements: int
     imported_by: str
     imported_at: datetime
@@ -86,7 +86,7 @@ def add(
 class StatementView:
     """One statement about a vulnerability, with its document. ``products`` is the number of its products."""
 
-    status: str
+    status: str  # of OpenVEX, such as not_affected
     justification: str
     impact: str  # the author's sentence, for not_affected
     author: str

@@ -49,8 +49,8 @@ class Filter:
     """
 
     search: str = ""
-    severities: tuple[str, ...] = ()
-    fixable: bool = False
+    severities: tuple[str, ...] = ()  # empty: all
+    fixable: bool = False  # at least one affected package has a fix
     exploited: bool = False
     new: timedelta | None = None
 
