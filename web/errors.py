@@ -28,6 +28,7 @@ from scanner.errors import (
 from scanner.model.validation import plain_message
 from web.security import request_id
 
+_MOST_ERRORS = 100
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
@@ -137,10 +138,11 @@ def problem(
 
 
 def invalid(error: ValidationError) -> Response:
-    """Answer 422 and name every wrong member. Sent values are not repeated: they may hold a secret."""
+    """Answer 422 and name the wrong members. Sent values are not repeated: they may hold a secret."""
+    # A body of thousands of unknown members would get an answer several times its size.
     places = [
         {"pointer": "/" + "/".join(map(str, one["loc"])), "message": _message(one)}
-        for one in error.errors(include_input=False, include_url=False)
+        for one in error.errors(include_input=False, include_url=False)[:_MOST_ERRORS]
     ]
     first = places[0] if places else {"pointer": "", "message": "not valid"}
     return problem(

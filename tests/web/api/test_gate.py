@@ -644,3 +644,9 @@ def test_a_report_of_a_broken_engine_opens_no_gate(
         assert (answer["verdict"], answer["undecided"]) == ("deny", name != "E13_severity.json"), name
         slugs = {reason["slug"] for reason in answer["reasons"]}
         assert REFUSED.get(name, "nothing_to_scan") in slugs, (name, slugs)
+
+
+def test_thousands_of_unknown_members_get_a_short_answer(api: Api) -> None:
+    answer = api("POST", "/gate", {"image": "registry.example.com/app:1"} | {f"member{n}": n for n in range(3000)})
+    assert answer.status_code == 422
+    assert len(answer.json["errors"]) == 100
