@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from scanner.config import Settings
 from scanner.errors import AdvisoriesUnavailable, EngineError, ScannerError
@@ -18,7 +18,9 @@ from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineRep
 from scanner.model.image import Image
 from scanner.model.matching import Package
 from scanner.model.reference import Digest
-from scanner.registry.excerpts import EngineFiles
+
+if TYPE_CHECKING:
+    from scanner.registry.excerpts import EngineFiles
 
 
 @dataclass(frozen=True)

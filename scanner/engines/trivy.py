@@ -20,7 +20,7 @@ import orjson
 from scanner.advisories import database
 from scanner.advisories.database import Holdings
 from scanner.config import Limits, Settings
-from scanner.engines import _trivy_files, _trivy_sources
+from scanner.engines import _trivy_sources
 from scanner.engines._answers import as_dict, as_exact_text, as_link, as_list, as_score, as_severity, as_text, at_most
 from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError
@@ -43,12 +43,12 @@ from scanner.model.image import Image
 from scanner.model.matching import Package
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.registry.excerpts import EngineFiles
 from scanner.registry.manifest import parse_time
 from scanner.sealed import derived_files
 
 if TYPE_CHECKING:
     from scanner.engines import _process
+    from scanner.registry.excerpts import EngineFiles
 
 _SCHEMA = 2  # Of Trivy's report. Another is refused: a renamed member would look like "no findings".
 _LIMITS = Limits()
@@ -123,6 +123,8 @@ class TrivyEngine(Engine):
 
     def files(self, settings: Settings) -> EngineFiles | None:
         """See ``Engine.files``. Another version of Trivy may read other files, so it gets whole layers."""
+        from scanner.engines import _trivy_files  # an image whose result is remembered needs none
+
         version = self.version(settings)
         return _trivy_files.FILES if version in _trivy_files.VERSIONS else None
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scanner.model.secret_variables import is_named_secret, spans
-from scanner.model.workload import Workload
 from scanner.patterns import lazy
+
+if TYPE_CHECKING:
+    from scanner.model.workload import Workload
 
 REDACTED: Final = "[redacted]"
 # Words of one command line; further ones are not searched.
