@@ -51,8 +51,9 @@ def _part(entry: FileEntry) -> Part:
     _, dot, extension = name.rpartition(".")
     executable = entry.mode & _EXECUTABLE
     if not (extension in _UNREAD or extension.isdecimal() if dot else executable):
-        # ``apt-get update`` leaves a tenth of an image there.
-        return Part.NOTHING if path.startswith(_INDICES) and _INDEX.fullmatch(path) else Part.ALL
+        # ``apt-get update`` leaves a tenth of an image there. Executable ones may be programs: apt never writes such.
+        index = not executable and path.startswith(_INDICES) and _INDEX.fullmatch(path)
+        return Part.NOTHING if index else Part.ALL
     if name in _READ or name.endswith(_RELEASE) or name.lower().startswith(_LICENCE) or _reads_all_of(directory):
         return Part.ALL
     # The analyzers of Go and Rust look into whatever can be executed, whatever its name is.
@@ -64,5 +65,6 @@ def _reads_all_of(directory: str) -> bool:
     return _READ_DIRECTORY.search(f"{directory}/") is not None
 
 
-# Go finds its build information by these bytes (``debug/buildinfo``), and cargo-auditable adds a section of this name.
-FILES: Final = EngineFiles("trivy-files-1", _part, (b"Go buildinf:", b".dep-v0"))
+# Go finds its build information by these bytes (``debug/buildinfo``). cargo-auditable adds a section: the last name is
+# that of its first release, rust-audit 0.1.0, which Trivy still reads.
+FILES: Final = EngineFiles("trivy-files-2", _part, (b"Go buildinf:", b".dep-v0", b".rust-deps-v0"))

@@ -323,7 +323,8 @@ def _command(binary: Path, job: EngineJob) -> list[str]:
         "--offline-scan",
         *(f"--skip-files={path}" for path in _UNREAD),
         # Trivy's cache is keyed by these patterns: what it knows of an excerpt is not used for another kind of excerpt.
-        *([f"--skip-files={job.files.version}"] if job.files else []),
+        # No file may match: an image could hide a program by that name. No path in a layer begins with "..".
+        *([f"--skip-files=../{job.files.version}"] if job.files else []),
         "--no-progress",
         "--quiet",
         "--timeout",

@@ -128,6 +128,21 @@ def go_program(module: str, version: str) -> bytes:
     return (head + segment).ljust(begin, b"\0") + data + names + bytes(64) + named + told_in
 
 
+def audited_early() -> bytes:
+    """The program of Rust with the section's name of rust-audit 0.1.0, which is longer: a new table of names."""
+    data = bytearray((PROGRAMS / "audited").read_bytes())
+    sections, width, _, names = *struct.unpack_from("<Q", data, 40), *struct.unpack_from("<HHH", data, 58)
+    header = sections + names * width
+    begin, size = struct.unpack_from("<QQ", data, header + 24)
+    table = bytes(data[begin : begin + size])
+    old, added = table.index(b".dep-v0\0"), b".rust-deps-v0\0"
+    for position in range(sections, header + 1, width):
+        if struct.unpack_from("<I", data, position)[0] == old:
+            struct.pack_into("<I", data, position, size)
+    struct.pack_into("<QQ", data, header + 24, len(data), size + len(added))
+    return bytes(data).replace(b".dep-v0", b".absent") + table.replace(b".dep-v0", b".absent") + added
+
+
 METADATA = b"Metadata-Version: 2.1\nName: Django\nVersion: 1.0\nLicense-File: RECORD.md\n"
 LICENCE = Path("/usr/share/common-licenses/Apache-2.0")
 
@@ -168,6 +183,9 @@ def layers() -> list[dict[str, File | bytes]]:
             "usr/lib/data.so": go_program("golang.org/x/crypto", "v0.1.0"),
             "usr/bin/audited": File((PROGRAMS / "audited").read_bytes(), 0o755),
             "usr/bin/packed": File((PROGRAMS / "audited-packed").read_bytes(), 0o755),
+            "usr/bin/audited-early": File(audited_early(), 0o755),
+            "var/lib/apt/lists/mirror.example.com_Packages": File(go_program("golang.org/x/sys", "v0.1.0"), 0o755),
+            _trivy_files.FILES.version: File(go_program("golang.org/x/image", "v0.1.0"), 0o755),
             "usr/bin/script": File(b"#!/bin/sh\n", 0o755),
             "usr/lib/a.py": b"x" * 5000,
         },
@@ -201,7 +219,9 @@ def test_the_answer_for_excerpts_is_that_for_whole_layers(
     assert stored() > 2 * size, "whole layers are stored beside the excerpts"
     names = {component.name for component in excerpts[0].components}
     assert names >= {"openssl", "other", "Django", "Flask", "rack", "rails", "Newtonsoft.Json", "golang.org/x/net"}
+    assert names >= {"golang.org/x/sys", "golang.org/x/image"}, "programs with names of other things"
     assert names >= {"serde_json", "lodash"}, "of the program of Rust, and of the SBOM"
+    assert "usr/bin/audited-early" in {component.path for component in excerpts[0].components}
     assert not names & {"minimist", "a/b", "golang.org/x/text", "golang.org/x/crypto"}, "deleted, or no program"
 
 
