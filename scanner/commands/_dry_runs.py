@@ -100,7 +100,7 @@ def _shares(run: Mapping[str, Any]) -> list[str]:
         for key, text in (
             ("skipped", "could not be examined: their evidence was removed"),
             ("later", "had no evidence yet on that day"),
-            ("unscanned", "run an image that was never scanned"),
+            ("unscanned", "run or mount an image that was never scanned"),
         ):
             line += f"; {_number(share, key)} {text}" if _number(share, key) else ""
         lines.append(line)

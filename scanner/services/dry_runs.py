@@ -227,12 +227,12 @@ class Examination:
         examined, skipped, flips = 0, 0, list[WorkloadFlip]()
         rows = store.workloads_after(session, run.projects, share.after, _LOOKED_AT)
         after = share.after
-        for identifier, uid, repository, environment in rows:
+        for identifier, uid, repositories, environment in rows:
             after = identifier
-            if not trial.concerns(repository, environment):
+            if not any(trial.concerns(each, environment) for each in repositories):
                 continue
             try:
-                flips.append(trial.compare_workload(inventory.get(session, uid, run.projects)))
+                flips.append(trial.compare_workload(inventory.get(session, uid, run.projects), run.projects))
                 examined += 1
             except NotFoundError:  # its source reports it no more
                 skipped += 1
@@ -251,7 +251,11 @@ def _count_subjects(session: Connection, trial: Trial, run: store.DryRun, subjec
         matching = sum(n for repository, n in by_repository.items() if trial.environments(repository))
         return store.Share(sum(by_repository.values()), matching)
     running = store.running(session, run.projects)
-    matching = sum(n for (repository, name), n in running.items() if trial.concerns(repository, name))
+    matching = sum(
+        number
+        for (repositories, environment), number in running.items()
+        if any(trial.concerns(each, environment) for each in repositories)
+    )
     return store.Share(sum(running.values()), matching)
 
 

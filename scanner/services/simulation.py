@@ -50,7 +50,9 @@ class Flip:
 
 @dataclass(frozen=True)
 class WorkloadFlip:
-    """A running workload, its verdict before and after: the worse of how it is run and of its image."""
+    """A running workload, its verdict before and after: the worst of how it is run and of the images that it runs and
+    mounts.
+    """
 
     name: str
     uid: str  # the public id
@@ -61,7 +63,7 @@ class WorkloadFlip:
     after: Verdict
     rules: tuple[str, ...]
     reasons: tuple[str, ...] = ()
-    image_scanned: bool = True  # False: only how it is run was examined
+    image_scanned: bool = True  # False: an image that it runs or mounts has no evidence, so that it was not examined
 
 
 F = TypeVar("F", Flip, WorkloadFlip)
@@ -119,7 +121,7 @@ def simulate_workloads(
     trial = Trial(session, new)
     return _simulate(
         lambda at, most: inventory.list_workloads(session, projects, cursor=at, limit=most),
-        lambda row: [trial.compare_workload(inventory.get(session, row.uid, projects))],
+        lambda row: [trial.compare_workload(inventory.get(session, row.uid, projects), projects)],
         limit,
         cursor,
         seconds,
@@ -203,19 +205,31 @@ class Trial:
         concerned = self.environments(item.repository) or self._new.environments or ("",)
         return self.compare_image(item.report_id, item.name, item.digest, item.project, concerned)
 
-    def compare_workload(self, found: inventory.WorkloadDetail) -> WorkloadFlip:
-        """Return the verdicts about a running workload: the worse of how it is run and of its image."""
+    def compare_workload(self, found: inventory.WorkloadDetail, projects: frozenset[str] | None = None) -> WorkloadFlip:
+        """Return the verdicts about a running workload: the worst of how it is run and of its images.
+
+        ``projects``: whose findings may be quoted. A mounted image can belong to another project than the workload. It
+        counts for the verdict, as in the inventory, but the reasons quote its findings.
+        """
         row, one = found.row, use_cases.examined_row(found)
-        image = (row.repository, row.digest)
-        state = inventory.image_states(self._session, row.environment, [image]).get(image) if row.digest else None
+        # A command can be a file of a mounted image, so that image runs as much as the container's own.
+        used = {(row.repository, row.digest): row.project} if row.image else {}
+        used |= {(each.repository, each.digest): each.project for each in row.mounted}
+        states = inventory.image_states(self._session, row.environment, [each for each in used if each[1]])
+        quoted = {each for each, project in used.items() if projects is None or project in projects}
         sides: list[list[Decision]] = []
+        verdicts: list[Verdict] = []
         for side, around in enumerate(self._around):
             own = decisions.decide_workload(one, around, row.environment, self._accepted(row.project))
-            sides.append([own, self._of_image(state.report_id, row.environment, side)] if state else [own])
-        old, now = (max((each.verdict for each in side), key=lambda verdict: verdict.rank) for side in sides)
-        rules, reasons = _why_all(sides[0] if old.rank > now.rank else sides[1])
+            of_images = {each: self._of_image(state.report_id, row.environment, side) for each, state in states.items()}
+            everything = [own, *of_images.values()]
+            verdicts.append(max((each.verdict for each in everything), key=_rank))
+            sides.append([own, *(made for each, made in of_images.items() if each in quoted)])
+        old, now = verdicts
+        rules, reasons = _why_all(sides[0] if old.rank > now.rank else sides[1], max(old, now, key=_rank))
+        scanned = all(each in states for each in used)
         return WorkloadFlip(
-            row.name, row.uid, row.image, row.project, row.environment, old, now, rules, reasons, state is not None
+            row.name, row.uid, row.image, row.project, row.environment, old, now, rules, reasons, scanned
         )
 
     def _decide_image(self, report_id: str, environment: str, side: int) -> Decision:
@@ -226,8 +240,12 @@ class Trial:
         return decisions.decide(self._session, found, active, known, remedies, environment, at=self._at).decision
 
 
-def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    worst = max((each.verdict for each in made), key=lambda verdict: verdict.rank)
+def _rank(verdict: Verdict) -> int:
+    return verdict.rank
+
+
+def _why_all(made: Sequence[Decision], worst: Verdict) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the rules and reasons of the decisions with the worst verdict. Empty: those may not be quoted."""
     found = [_reason_texts(each) for each in made if each.verdict is worst]
     rules = sorted({rule for rules, _ in found for rule in rules})
     return tuple(rules), tuple(reason for _, reasons in found for reason in reasons)[:3]

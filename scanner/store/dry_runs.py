@@ -7,7 +7,7 @@ where the next one begins, in one transaction, so another worker can continue.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +31,7 @@ from scanner.store.schema import (
     name_signature,
     report,
     revocation,
+    running_mount,
     running_workload,
 )
 from scanner.store.session import moment
@@ -48,9 +49,9 @@ class Share:
 
     ``known``: all of them. ``matching``: those that the policy, or the version that it replaces, applies to; None: not
     counted yet. ``skipped``: their evidence was removed meanwhile. ``later``: images without evidence from the day that
-    was asked for. ``unscanned``: workloads whose image was never
-    scanned, so that only the workload's own facts were examined. ``denied``, ``released``, ``unchanged`` count
-    decisions: one for each environment. ``after``: where to continue.
+    was asked for. ``unscanned``: workloads that run or mount an image that was never scanned, so
+    that only the rest was examined. ``denied``, ``released``, ``unchanged`` count decisions: one for each environment.
+    ``after``: where to continue.
     """
 
     known: int = 0
@@ -368,26 +369,44 @@ def evidence_at(session: Connection, image: NamedImage, at: datetime) -> str:
     return session.execute(query.limit(1)).scalar() or ""
 
 
-def running(session: Connection, projects: frozenset[str] | None) -> dict[tuple[str, str], int]:
-    """Return the number of running workloads by repository and environment."""
+def running(session: Connection, projects: frozenset[str] | None) -> dict[tuple[tuple[str, ...], str], int]:
+    """Return the number of running workloads by the repositories that they run and mount, and by environment."""
     own = running_workload.c
     query = sa.select(own.repository, own.environment, sa.func.count().label("number"))
+    mounting = sa.select(own.id, own.repository, own.environment, running_mount.c.repository.label("mounted"))
+    mounting = mounting.join(running_mount, running_mount.c.workload_id == own.id)
     if projects is not None:
-        query = query.where(own.project.in_(projects))
+        query, mounting = (each.where(own.project.in_(projects)) for each in (query, mounting))
     rows = session.execute(query.group_by(own.repository, own.environment))
-    return {(row.repository, row.environment): row.number for row in rows}
+    found: Counter[tuple[tuple[str, ...], str]] = Counter()
+    for row in rows:
+        found[(row.repository,), row.environment] = row.number
+    # Few workloads mount images. Those are moved from the group of their own repository to one of their own.
+    moved: dict[tuple[int, str, str], set[str]] = defaultdict(set)
+    for row in session.execute(mounting):
+        moved[row.id, row.repository, row.environment].add(row.mounted)
+    for (_, repository, environment), mounts in moved.items():
+        found[(repository,), environment] -= 1
+        found[(repository, *sorted(mounts)), environment] += 1
+    return +found
 
 
 def workloads_after(
     session: Connection, projects: frozenset[str] | None, after: int, limit: int
-) -> tuple[tuple[int, str, str, str], ...]:
-    """Return id, uid, repository and environment of running workloads, by id."""
+) -> tuple[tuple[int, str, tuple[str, ...], str], ...]:
+    """Return id, uid, the repositories that they run and mount, and environment of running workloads, by id."""
     own = running_workload.c
     query = sa.select(own.id, own.uid, own.repository, own.environment).where(own.id > after)
     if projects is not None:
         query = query.where(own.project.in_(projects))
-    rows = session.execute(query.order_by(own.id).limit(limit))
-    return tuple((row.id, row.uid, row.repository, row.environment) for row in rows)
+    rows = session.execute(query.order_by(own.id).limit(limit)).all()
+    mounts: dict[int, set[str]] = defaultdict(set)
+    if rows:
+        # By the range of ids: hundreds of them in a list would be a statement of its own for each length.
+        between = running_mount.c.workload_id.between(rows[0].id, rows[-1].id)
+        for each in session.execute(sa.select(running_mount.c.workload_id, running_mount.c.repository).where(between)):
+            mounts[each.workload_id].add(each.repository)
+    return tuple((row.id, row.uid, (row.repository, *sorted(mounts[row.id])), row.environment) for row in rows)
 
 
 def _in_projects(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:

@@ -354,7 +354,9 @@ class ShareOut(Model):
     examined: int
     skipped: int = Field(description="Their evidence was removed during the dry run.")
     later: int = Field(description="Images without evidence from the day that was asked for.")
-    unscanned: int = Field(description="Workloads whose image was never scanned: only how they run was examined.")
+    unscanned: int = Field(
+        description="Workloads that run or mount an image that was never scanned: the rest of them was examined."
+    )
     newly_denied: int
     newly_released: int
     unchanged: int

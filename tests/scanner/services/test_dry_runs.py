@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from scanner import catalog
 from scanner.errors import ConflictError, LeaseLost, NotFoundError, UsageError
 from scanner.model.actor import SERVICE, Actor
 from scanner.model.audit import Action
 from scanner.model.decision import Verdict
 from scanner.model.finding import Severity
 from scanner.model.scan import Progress, ScanReport, ScanState
-from scanner.services import dry_runs, inventory, policies
+from scanner.policy.rules import parse_policy
+from scanner.services import dry_runs, inventory, policies, simulation
 from scanner.store import audit, exemptions, jobs
 from scanner.store import dry_runs as store
+from scanner.store import inventory as stored_inventory
 from scanner.store.schema import dry_run, dry_run_change, listing
 from scanner.store.session import Database, moment
 from tests.actors import ownerless, person
@@ -181,6 +184,31 @@ def test_what_runs_is_examined_too(database: Database) -> None:
     assert (share.known, share.matching, share.examined, share.unscanned, share.denied) == (2, 2, 2, 2, 1)
     (found,) = changed(database, view)
     assert (found.subject, found.name, found.environment) == ("workload", "privileged", "production")
+
+
+@both
+def test_an_image_that_is_only_mounted_is_examined_too(database: Database) -> None:
+    """The policy applies to the repository of the mounted image alone, and not to what the containers run."""
+    only_tool = f"{{images: ['{make.REPOSITORY}']}}"
+    write(database, text("warn", only_tool))
+    tool = critical("tool")
+    recorded.record(database, tool)
+    mounts = [{"kind": "image", "target": "/tool", "source": f"{make.REPOSITORY}@{tool.digest}"}]
+    plain = {"image": "registry.example.com/other:1", "source": "kubernetes"}
+    running = [{"name": "mounts", **plain, "mounts": mounts}, {"name": "plain", **plain}]
+    snapshot = inventory.Snapshot("production", "kubernetes", "cluster", 1, running)
+    inventory.report(database, ownerless("agent", "inventory"), snapshot, "trivy")
+    view = run(database, requested(database, text(match=only_tool)))
+    share = view.run.workloads
+    assert (share.known, share.matching, share.examined, share.unscanned, share.denied) == (2, 1, 1, 1, 1)
+    found = {each.subject: each for each in changed(database, view)}
+    assert found.keys() == {"image", "workload"}
+    assert (found["workload"].name, found["workload"].rules) == ("mounts", ("no-criticals",))
+    with database.read() as session:
+        trial = simulation.Trial(session, parse_policy(text(match=only_tool), "ours", known=catalog.known_names()))
+        mounting = stored_inventory.get(session, found["workload"].reference, None)
+        another = trial.compare_workload(mounting, frozenset({"another"}))
+    assert (another.after, another.rules, another.reasons) == (Verdict.DENY, (), ())  # it counts, and quotes nothing
 
 
 def of_the_past(database: Database, wanted: str, at: datetime) -> dry_runs.View:
