@@ -52,7 +52,8 @@ _ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # RFC 8288, section 3.
 _LINK = lazy(rf"<([^<>]*)>((?:\s*;\s*{_NAME}+(?:\s*=\s*(?:\"[^\"]*\"|{_NAME}*))?)*)")
-_PARAMETER = lazy(rf"({_NAME}+)\s*=\s*(?:\"([^\"]*)\"|({_NAME}*))")
+# With the semicolon, so that a long name without a value is looked at once and not from each of its characters.
+_PARAMETER = lazy(rf";\s*({_NAME}+)\s*=\s*(?:\"([^\"]*)\"|({_NAME}*))")
 USUAL_PORTS = {"https": 443, "http": 80}
 _OVERHEAD = 1024  # compression can make small or random data larger
 _ENDS, _HEADERS_END, _NEVER = "dockwarden.ends", "dockwarden.headers_end", float("inf")

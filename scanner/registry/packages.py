@@ -18,8 +18,10 @@ _DPKG_PACKAGE = lazy(rb"^Package: ", re.MULTILINE)
 # deb822: a blank line ends a package.
 _STANZA_END = lazy(rb"\n[ \t\r]*\n")
 # dpkg ignores the case of field names, and spaces around values (lib/dpkg/parse.c).
-_DPKG_FIELD = lazy(rb"^(Package|Status)[ \t]*:[ \t]*([^\n]*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
-_APK_NAME = lazy(rb"^P:([^\n]*?)[ \t\r]*$", re.MULTILINE)
+# They are cut afterwards: a pattern that leaves them out takes quadratic time for a line of megabytes of spaces.
+_DPKG_FIELD = lazy(rb"^(Package|Status)[ \t]*:([^\n]*)", re.MULTILINE | re.IGNORECASE)
+_APK_NAME = lazy(rb"^P:([^\n]*)", re.MULTILINE)
+_BLANKS = b" \t\r"
 _REMOVED = frozenset((b"config-files", b"not-installed"))  # of these, no program is left: dpkg(1), "package states"
 # Package managers that engines do not read, by the directory of their packages.
 _OTHER_MANAGERS = {
@@ -119,12 +121,12 @@ def installed_packages(rootfs: Rootfs) -> frozenset[str]:
     found: set[bytes] = set()
     for path in (DPKG, *(path for path in rootfs.files if path.startswith(f"{DPKG_PARTS}/"))):
         for stanza in _STANZA_END.split(rootfs.content(path) or b""):
-            fields = _DPKG_FIELD.findall(stanza)
-            states = [value.split()[-1:] for name, value in fields if name.lower() == b"status"]
+            fields = [(name.lower(), value.strip(_BLANKS)) for name, value in _DPKG_FIELD.findall(stanza)]
+            states = [value.split()[-1:] for name, value in fields if name == b"status"]
             if not states or not all(state and state[0].lower() in _REMOVED for state in states):
-                found.update(value for name, value in fields if name.lower() == b"package" and value)
+                found.update(value for name, value in fields if name == b"package" and value)
     for path in APK:
-        found.update(_APK_NAME.findall(rootfs.content(path) or b""))
+        found.update(name.rstrip(_BLANKS) for name in _APK_NAME.findall(rootfs.content(path) or b""))
     return frozenset(name.decode("utf-8", "replace") for name in found)
 
 

@@ -26,6 +26,7 @@ from scanner.model.filesystem import FileType
 from scanner.model.finding import NO_SYSTEM, PROGRAM_UNREAD, Component, Coverage, EngineReport, Severity
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
 from scanner.policy.rules import default_policy
+from scanner.registry.packages import installed_packages
 from scanner.registry.rootfs import merge
 from scanner.scanning import pipeline
 from scanner.scanning.system import compare_system, listed_packages, without_system
@@ -474,6 +475,14 @@ def test_a_listed_package_that_an_engine_skips_is_a_gap(name: str) -> None:
     others = [Component("pkg:npm/libssl3@1", "libssl3", "1", "npm", path="libssl3/package.json")]
     (gap,) = compare_system(answer("debian", "12.8", *listed, *others), rootfs).incomplete
     assert (gap.reason, gap.detail[-7:]) == ("package_unread", "libssl3")
+
+
+def test_megabytes_of_spaces_in_a_package_database_take_no_time() -> None:
+    """A pattern that takes quadratic time for them would not end."""
+    long = b" " * (8 << 20)
+    status, installed = b"Package: libssl3" + long + b"\n", b"P:zlib" + long + b"\nP:a" + long + b"b\n"
+    rootfs = merge([layer(contents={"var/lib/dpkg/status": status, "lib/apk/db/installed": installed})])
+    assert {name[:8] for name in installed_packages(rootfs)} == {"libssl3", "zlib", "a       "}
 
 
 @pytest.mark.parametrize("state", ["deinstall ok config-files", "purge ok not-installed"])
