@@ -25,6 +25,7 @@ from scanner.store import accounts, images, registries, scans
 from scanner.store.session import Database
 from tests.databases import migrated_url
 from web import create_app
+from web.throttle import Throttle
 
 KEY = Secret("a secret key for tests, long enough")
 
@@ -61,6 +62,19 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def app(settings: Settings, database: Database) -> OpenAPI:
     return create_app(settings, database, queue.make_app(settings))
+
+
+def limited_app(settings: Settings, database: Database) -> OpenAPI:
+    """The app with its rate limits. No time passes for its throttle: what a slow test took would come back."""
+    limits = replace(settings, rate_limits=True)
+    app = create_app(limits, database, queue.make_app(limits))
+    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=Throttle(lambda: 0.0))
+    return app
+
+
+@pytest.fixture
+def limited(settings: Settings, database: Database) -> OpenAPI:
+    return limited_app(settings, database)
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from scanner.services import tokens
 from scanner.store import accounts
 from scanner.store.schema import user, web_session
 from scanner.store.session import Database
-from tests.web.conftest import KEY, Api
+from tests.web.conftest import KEY, Api, limited_app
 from web import create_app
 from web.auth import ROLES, permission
-from web.throttle import SIGN_IN_ACCOUNT_FAILURES, SIGN_IN_FAILURES, Throttle
+from web.throttle import SIGN_IN_ACCOUNT_FAILURES, SIGN_IN_FAILURES
 
 PASSWORD = "correct horse battery"
 SAME = {"Sec-Fetch-Site": "same-origin"}
@@ -236,19 +236,6 @@ def test_a_wrong_bearer_token_is_not_saved_by_a_cookie(app: OpenAPI, people: obj
 # Guessing
 
 
-@pytest.fixture
-def limited(settings: Settings, database: Database) -> OpenAPI:
-    return throttled(create_app(replace(settings, rate_limits=True), database, queue.make_app(settings)))
-
-
-def throttled(app: OpenAPI) -> OpenAPI:
-    """The app with a throttle for which no time passes: hashing twenty passwords takes seconds, in which it would
-    give some back.
-    """
-    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=Throttle(lambda: 0.0))
-    return app
-
-
 def test_guessing_a_password_is_slow(limited: OpenAPI, people: object) -> None:
     client = limited.test_client()
     statuses = [sign_in(client, "admin", f"guess {n}").status_code for n in range(7)]
@@ -369,8 +356,7 @@ def test_the_address_is_the_proxys_word_only_where_there_is_a_proxy(
 ) -> None:
     """Each request claims another address. Without a trusted proxy it is one source all the same."""
     for proxies, expected in ((0, 429), (1, 401)):
-        limits = replace(settings, rate_limits=True, trusted_proxies=proxies)
-        client = throttled(create_app(limits, database, queue.make_app(settings))).test_client()
+        client = limited_app(replace(settings, trusted_proxies=proxies), database).test_client()
         for number in range(21):
             headers = {**SAME, "X-Forwarded-For": f"192.0.2.{number}"}
             answer = sign_in(client, f"user{number}", "Summer2026!", **headers)

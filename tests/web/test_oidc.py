@@ -25,10 +25,10 @@ from scanner.errors import UsageError
 from scanner.store import accounts, audit, projects
 from scanner.store.session import Database
 from tests.identity_provider import CLIENT, KEY, SECRET, FakeProvider, running, signed, unsigned
+from tests.web.conftest import limited_app
 from tests.web.test_auth import SAME
 from web import create_app
 from web.oidc import Provider, make
-from web.throttle import Throttle
 
 
 @pytest.fixture
@@ -363,9 +363,7 @@ def test_settings_that_do_not_fit_are_told_at_the_start(oidc: Settings, changes:
 
 def test_answers_of_the_provider_are_limited_by_address(oidc: Settings, database: Database) -> None:
     """Each answer makes the server ask the provider, which a stranger must not be able to have done without limit."""
-    limited = create_app(replace(oidc, rate_limits=True), database, queue.make_app(oidc))
-    limited.extensions["dockwarden"] = replace(limited.extensions["dockwarden"], throttle=Throttle(lambda: 0.0))
-    client = limited.test_client()
+    client = limited_app(oidc, database).test_client()
     statuses = [client.get("/sign-in/oidc/callback?code=x&state=y").status_code for _ in range(22)]
     assert 429 not in statuses[:20]
     assert statuses[20:] == [429, 429]

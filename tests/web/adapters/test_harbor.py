@@ -24,7 +24,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.errors import RemoteError, UsageError
 from scanner.model.finding import (
@@ -46,7 +45,7 @@ from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.adapters.test_kubernetes import POLICY
 from tests.web.conftest import KEY, Worker
-from web import create_app, throttle
+from web import throttle
 from web.adapters import harbor as adapter
 
 HOST, REPOSITORY = make.REPOSITORY.split("/", 1)
@@ -364,17 +363,13 @@ def test_a_database_that_is_away_is_an_error_in_harbors_form(
 
 
 def test_a_token_that_asks_too_often_is_refused_in_harbors_form(
-    settings: Settings, database: Database, make_token: Callable[..., str]
+    limited: OpenAPI, database: Database, make_token: Callable[..., str]
 ) -> None:
-    limited = replace(settings, rate_limits=True)
-    app = create_app(limited, database, queue.make_app(limited))
-    caller = Harbor(app.test_client(), {"Authorization": f"Bearer {make_token('harbor')}"})
-    stopped = throttle.Throttle(clock=lambda: 0.0)  # it refills nothing meanwhile
-    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=stopped)
+    caller = Harbor(limited.test_client(), {"Authorization": f"Bearer {make_token('harbor')}"})
     assert caller.client.get(f"{API}/metadata", headers=caller.authorization).status_code == 200
     with database.read() as session:
         (token,) = accounts.list_tokens(session)
-    stopped.take("harbor", token.id, throttle.HARBOR, throttle.HARBOR.burst - 1)
+    limited.extensions["dockwarden"].throttle.take("harbor", token.id, throttle.HARBOR, throttle.HARBOR.burst - 1)
     answer = caller.client.get(f"{API}/metadata", headers=caller.authorization)
     assert (answer.status_code, answer.headers["Content-Type"]) == (429, ERROR)
     assert int(answer.headers["Retry-After"]) > 0

@@ -15,7 +15,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from scanner import queue
 from scanner.config import Settings
 from scanner.errors import NotFoundError, RemoteError, UsageError
 from scanner.model import pull_proof
@@ -28,7 +27,7 @@ from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.adapters.test_kubernetes import POLICY
 from tests.web.conftest import KEY, Api, Worker
-from web import create_app, throttle
+from web import throttle
 
 HOST, REPOSITORY = make.REPOSITORY.split("/", 1)
 PATH = "/adapters/registry/authorize"
@@ -126,19 +125,16 @@ def test_a_tag_is_resolved_and_what_was_judged_is_what_is_served(pull: Pull, wor
 
 
 def test_a_client_that_asks_for_many_unknown_images_does_not_fill_the_queue(
-    settings: Settings, database: Database, make_token: Callable[..., str]
+    limited: OpenAPI, database: Database, make_token: Callable[..., str]
 ) -> None:
     """Strangers may pull from many registries: each tag that they invent was a scan before everybody's new images."""
-    limited = replace(settings, rate_limits=True)
-    app = create_app(limited, database, queue.make_app(limited))
-    stopped = throttle.Throttle(clock=lambda: 0.0)  # it refills nothing meanwhile
-    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=stopped)
+    stopped = limited.extensions["dockwarden"].throttle
     stopped.take("door-scans", "pull|192.0.2.7", throttle.SCANS, throttle.SCANS.burst - 1)
     token = make_token("pull")
 
     def told(tag: str, client: str) -> str:
         headers = {"X-Original-URI": manifest(tag), "X-Original-Method": "GET", "X-Real-IP": client}
-        answer = app.test_client().get(f"{PATH}/{token}", headers=headers)
+        answer = limited.test_client().get(f"{PATH}/{token}", headers=headers)
         assert answer.status_code == 403
         return str(answer.json["errors"][0]["message"])
 

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
-from scanner import queue
 from scanner.advisories import database as advisories
 from scanner.config import Settings
 from scanner.errors import EngineError, RemoteError, UsageError
@@ -28,7 +27,7 @@ from scanner.store.schema import verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.conftest import KEY, Api, Worker
-from web import create_app, throttle
+from web import throttle
 
 REPOSITORY = make.REPOSITORY
 CLEAN = make.report("clean", packages=[make.package(1)])
@@ -118,17 +117,14 @@ def test_an_unknown_digest_is_scanned_and_not_allowed_meanwhile(api: Api, worker
 
 
 def test_a_caller_that_asks_for_many_unknown_images_does_not_fill_the_queue(
-    settings: Settings, database: Database, make_token: Callable[..., str]
+    limited: OpenAPI, database: Database, make_token: Callable[..., str]
 ) -> None:
-    limited = replace(settings, rate_limits=True)
-    app = create_app(limited, database, queue.make_app(limited))
-    stopped = throttle.Throttle(clock=lambda: 0.0)  # it refills nothing meanwhile
-    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=stopped)
     first, second = make_token("gate"), make_token("gate")
+    stopped = limited.extensions["dockwarden"].throttle
 
     def ask(tag: str, token: str) -> TestResponse:
         question, headers = {"image": f"{REPOSITORY}:{tag}"}, {"Authorization": f"Bearer {token}"}
-        return app.test_client().post("/api/v1/gate", json=question, headers=headers)
+        return limited.test_client().post("/api/v1/gate", json=question, headers=headers)
 
     assert ask("1", first).status_code == 202
     (bucket,) = [source for name, source in stopped._buckets if name == "door-scans"]

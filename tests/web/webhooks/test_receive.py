@@ -6,7 +6,6 @@ import gzip
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,8 +15,7 @@ import sqlalchemy as sa
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
-from scanner import queue
-from scanner.config import Secret, Settings
+from scanner.config import Secret
 from scanner.errors import RemoteError
 from scanner.model.scan import ScanState
 from scanner.store import deliveries, registries, scans
@@ -27,7 +25,6 @@ from tests.databases import BACKENDS, migrated_url
 from tests.web.conftest import KEY, Api
 from tests.web.test_capacity import Call, run
 from tests.web.webhooks.test_distribution import DIGEST, envelope
-from web import create_app
 
 EVENTS = "application/vnd.docker.distribution.events.v2+json"
 HOSTILE = Path(__file__).parents[2] / "data/hostile/webhooks"
@@ -369,14 +366,13 @@ def test_a_change_by_another_process_applies_at_once(app: OpenAPI, database: Dat
     assert send(app, b"not JSON", second).status_code == 401
 
 
-def test_a_flood_is_told_when_to_come_back(settings: Settings, database: Database, secret: str) -> None:
-    app = create_app(replace(settings, rate_limits=True), database, queue.make_app(settings))
-    answers = [send(app, push(), "wrong").status_code for _ in range(62)]
+def test_a_flood_is_told_when_to_come_back(limited: OpenAPI, secret: str) -> None:
+    answers = [send(limited, push(), "wrong").status_code for _ in range(62)]
     assert answers[:60] == [401] * 60
-    last = send(app, push(), "wrong")
+    last = send(limited, push(), "wrong")
     assert last.status_code == 429
     assert int(last.headers["Retry-After"]) >= 1
-    assert send(app, push(), secret).status_code == 202, "what the registry sends from the same address is taken"
+    assert send(limited, push(), secret).status_code == 202, "what the registry sends from the same address is taken"
 
 
 def test_the_secret_is_encrypted_where_it_is_kept(database: Database, secret: str) -> None:
