@@ -60,10 +60,11 @@ def accounts(rootfs: Rootfs) -> tuple[Account, ...] | None:
 
 
 def uid_of_number(rootfs: Rootfs, number: str) -> int | None:
-    """Return the uid with which Docker starts ``USER number``. None: no passwd file, or it could not be read.
+    """Return the uid with which an old Docker starts ``USER number``. None: no passwd file, or it could not be read.
 
-    A user may have a number as name. Docker and BuildKit take the first line with this name or uid; lines that the C
-    library ignores count as well (moby/sys/user, ``GetExecUser``). containerd takes the number as it is.
+    A user may have a number as name. Before Docker 1.11.2 (CVE-2016-3697) the first line with this name or uid counts;
+    lines that the C library ignores count as well. Later versions and containerd take the number as it is, but programs
+    in the container, such as su, still look for the name first.
     """
     lines = _lines(rootfs, PASSWD, ())
     if lines is None:

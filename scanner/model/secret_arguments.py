@@ -130,16 +130,17 @@ def _by_form(words: Sequence[str]) -> Iterator[SecretArgument]:
 
 def _commands(words: Sequence[str]) -> Iterator[list[_Token]]:
     """Yield the tokens of each command: those of the command line, and those of each script in it."""
-    own: list[_Token] = []
+    # First, so that a long script cannot end the search before it.
+    yield [_Token(number, 0, word) for number, word in enumerate(words[:_MOST_TOKENS])]
     left = _MOST_TOKENS
     for number, word in enumerate(words[:_MOST_TOKENS]):
-        own.append(_Token(number, 0, word))
         if not re.search(r"\s", word):
             continue
         script: list[_Token] = []
         for match in _TOKEN.finditer(word):
             left -= 1
             if left < 0:
+                yield script
                 return
             if match[0] in ";|&()":
                 yield script
@@ -147,7 +148,6 @@ def _commands(words: Sequence[str]) -> Iterator[list[_Token]]:
             else:
                 script.append(_Token(number, match.start(), match[0]))
         yield script
-    yield own
 
 
 def _by_name(command: Sequence[_Token]) -> Iterator[SecretArgument]:

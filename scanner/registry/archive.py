@@ -384,6 +384,9 @@ def _saved_images(layout: OciLayout) -> list[tuple[str, list[str]]]:
     document = load_untrusted_json(layout.read_file("manifest.json", limit), limit=limit)
     if not isinstance(document, list) or not all(isinstance(item, dict) for item in document):
         raise ImageError("manifest.json lists no image", reason="malformed_archive")
+    # Each config is read: a short list can name one of megabytes a hundred thousand times.
+    if len(document) > layout.limits.index_manifests:
+        raise LimitExceeded(f"manifest.json lists {len(document)} images, more than {layout.limits.index_manifests}")
     found = []
     for number, item in enumerate(document):
         members = parse_members(item, f"/{number}", _SAVED)

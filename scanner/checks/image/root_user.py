@@ -45,8 +45,8 @@ class RootUser(ImageCheck):
         if not 0 < int(name) <= MAX_ID:
             return self._root(subject, f"USER {user} is not a valid uid; a user that cannot be resolved counts as root")
         if subject.rootfs is not None and uid_of_number(subject.rootfs, name) == 0:
-            message = f"a user with uid 0 has the name {name} in the image's etc/passwd, and Docker starts that user"
-            return self._root(subject, message)
+            message = f"a user with uid 0 has the name {name} in the image's etc/passwd"
+            return self._root(subject, f"{message}, and Docker before 1.11.2 starts that user (CVE-2016-3697)")
         return Passed()
 
     def _on_windows(self, subject: ImageSubject, name: str) -> Outcome:

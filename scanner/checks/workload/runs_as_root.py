@@ -62,8 +62,8 @@ class RunsAsRoot(ContainerCheck):
             if uid == 0:
                 return self.failed(workload, evidence(workload, f"runs as user {user}, which is root", "user"))
             if workload.pod is None and _is_root_account(user, image):
-                # Docker looks for a user with this name first. Kubernetes passes on a number.
-                message = f"runs as {user}, and a user of its image with this name and uid 0"
+                # Docker before 1.11.2 looks for the name first (CVE-2016-3697). Kubernetes passes on a number.
+                message = f"runs as {user}, which is also the name of a user of its image with uid 0"
                 return self.failed(workload, evidence(workload, message, "user"))
             return Passed()
         if user in _ROOT:

@@ -62,6 +62,11 @@ def test_a_secret_is_found_and_nothing_of_it_is_left(words: tuple[str, ...]) -> 
     assert redact(told) == told
 
 
+def test_a_long_script_does_not_end_the_search_before_it() -> None:
+    words = ("app", "--password", SECRET, "sh", "-c", f"app --token {SECRET} " + "x " * 6000)
+    assert SECRET not in " ".join(redact(words))
+
+
 @pytest.mark.parametrize("words", HARMLESS, ids=str)
 def test_references_and_names_are_no_secrets(words: tuple[str, ...]) -> None:
     assert redact(words) == words

@@ -135,10 +135,11 @@ def test_what_is_no_image(
     [
         (saved(), {"manifest": 20}),
         (saved(), {"layer_compressed": 100}),
+        (saved(manifest=[NAMES[0]] * 3), {"index_manifests": 2}),
         (gzip.compress(saved()), {"image_uncompressed": 1000}),
         (gzip.compress(saved(files={"zeros": bytes(1 << 20)})), {"ratio": 2, "ratio_after": 1000}),
     ],
-    ids=["a long manifest.json", "a large layer", "a large archive", "a bomb"],
+    ids=["a long manifest.json", "a large layer", "many images", "a large archive", "a bomb"],
 )
 def test_an_archive_beyond_a_limit_is_refused(data: bytes, limits: dict[str, Any], settings: Settings) -> None:
     with pytest.raises(LimitExceeded):
