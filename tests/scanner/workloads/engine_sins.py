@@ -70,7 +70,8 @@ SINS: dict[str, Sin] = {
 }
 # Of every container here: they run an image by the tag latest, and AppArmor and SELinux are as the machine has them.
 EVERYWHERE = frozenset({"mutable-image-tag"})
-MACHINE = frozenset({"apparmor-profile", "selinux-labels"})
+# What the kernel decides. With cgroup v1 the engine's default is the host's cgroup namespace.
+MACHINE = frozenset({"apparmor-profile", "host-cgroup-namespace", "selinux-labels"})
 
 
 def archive() -> bytes:
