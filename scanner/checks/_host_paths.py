@@ -52,10 +52,24 @@ _HARMLESS = (
 )
 
 
+# Directories of which nearly every project has its own: "../run" is seldom the host's.
+_AMBIGUOUS = frozenset(("/", "/run", "/var"))
+
+
 def normal(path: str) -> str:
-    """Return the path without ``.``, ``..`` and double slashes."""
+    """Return the path without ``.``, ``..`` and double slashes.
+
+    A relative path that climbs to an engine's socket, or to a directory that holds one, is returned as absolute: where
+    it begins is not known here, and ``../../var/run/docker.sock`` is written for no other file.
+    """
     # `/etc/../var/run` and `//var/run` name the same directory. Comparing the text as it is would miss them.
-    return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path
+    if path.startswith("/"):
+        return posixpath.normpath("/" + path.lstrip("/"))
+    climbed = posixpath.normpath(path.partition("/")[2] if path.startswith("~") else path)
+    if not climbed.startswith("../"):
+        return path
+    rest = "/" + climbed[climbed.rindex("../") + 3 :]
+    return rest if rest not in _AMBIGUOUS and reaches(rest, SOCKETS) else path
 
 
 def reaches(path: str, targets: Iterable[str]) -> bool:

@@ -113,8 +113,10 @@ def without_secrets(workload: Workload) -> Workload:
     }
     if workload.processes:
         changed["processes"] = tuple(redact((line,))[0] for line in workload.processes)
-    if any(probe.command for probe in workload.probes):
-        changed["probes"] = tuple(replace(probe, command=redact(probe.command)) for probe in workload.probes)
+    if any(probe.command or probe.headers for probe in workload.probes):
+        changed["probes"] = tuple(
+            replace(probe, command=redact(probe.command), headers=redact(probe.headers)) for probe in workload.probes
+        )
     return replace(workload, **changed) if changed else workload  # type: ignore[arg-type]
 
 

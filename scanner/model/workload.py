@@ -152,14 +152,16 @@ class SelinuxOptions:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """``kind``: liveness, readiness, startup, postStart, preStop.
+    """``kind``: liveness, readiness, startup, postStart, preStop; Compose's post_start, pre_stop; healthChecks.
 
     ``host``: the address it connects to; empty: the pod. ``command``: what it executes; empty: it connects.
+    ``headers``: what it sends, as ``Name: value``.
     """
 
     kind: str
     host: str = ""
     command: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,8 @@ def _redacted_members(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _redacted_probe(probe: Mapping[str, Any]) -> Mapping[str, Any]:
-    command = probe.get("command")
-    return {**probe, "command": list(redact(command))} if _is_texts(command) else probe
+    told = {name: list(redact(words)) for name in ("command", "headers") if _is_texts(words := probe.get(name))}
+    return {**probe, **told}
 
 
 def _is_texts(value: Any) -> TypeGuard[list[str]]:

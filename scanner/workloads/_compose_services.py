@@ -5,6 +5,8 @@ https://github.com/compose-spec/compose-spec/blob/main/05-services.md
 
 from __future__ import annotations
 
+import os
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from scanner.model.workload import (
     Mount,
     Network,
     PortBinding,
+    Probe,
     UpdateStrategy,
     Variable,
     Workload,
@@ -29,6 +32,7 @@ from scanner.workloads._docker_options import (
     bind_mount,
     capabilities,
     is_encrypted,
+    os_of_constraints,
     parse_ports,
     security_options,
     selinux_of,
@@ -36,13 +40,17 @@ from scanner.workloads._docker_options import (
 )
 from scanner.workloads._documents import Document
 from scanner.workloads._quantities import ram, seconds, whole_number
-from scanner.workloads.base import Files, Node, NodeOrigin
+from scanner.workloads.base import Files, LocalFiles, Node, NodeOrigin
 
 T = TypeVar("T")
 _TRUE = ("true", "yes", "y", "on", "1", "t")
 _FALSE = ("false", "no", "n", "off", "0", "f")
 _MOST_JOINED = 20  # services whose namespaces are joined in a row
 _MOST_OTHERS = 200  # services whose volumes one service takes
+_HOOKS = ("post_start", "pre_stop")
+_MOST_HOOKS = 20  # of a kind, whose variables have a line
+# The socket of an engine, or the directory that holds one.
+_SOCKET_FILE = re.compile(r"\.sock$|(?:^|/)run(?:/|$)")
 _SIMPLE = (
     "image",
     "user",
@@ -89,6 +97,8 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
         "deploy",
     ),
     "mounts": ("volumes", "tmpfs", "secrets", "configs", "volumes_from", "use_api_socket"),
+    "post_start": ("post_start",),
+    "pre_stop": ("pre_stop",),
     "command": ("entrypoint",),
     "arguments": ("command",),
     "replicas": ("deploy/replicas", "scale", "deploy"),
@@ -230,7 +240,7 @@ def _workload(
         userns_mode=node.get("userns_mode").text(),
         cgroup_parent=node.get("cgroup_parent").text(),
         cgroup_mode=node.get("cgroup").text(),
-        os="windows" if (node.get("platform").text() or "").lower().partition("/")[0] == "windows" else "",
+        os=_os(node, deploy, source),
         sysctls=tuple((key, value.text() or "") for key, value in as_mapping(node.get("sysctls")).members()),
         ulimits=tuple(key for key, _ in node.get("ulimits").members()),
         memory=_first(_size(limits.get("memory")), _size(node.get("mem_limit"))),
@@ -241,7 +251,10 @@ def _workload(
         pids_limit=_first(integer(limits.get("pids")), integer(node.get("pids_limit"))),
         restart=restart,
         restart_max_retries=retries,
-        mounts=tuple(_mounts(node, project)),
+        mounts=(
+            *(_with_root_path(each, node, files) for each in _mounts(node, project)),
+            *(_sockets_as_files(node, project) if source != "swarm" else ()),
+        ),
         ports=tuple(_ports(node)),
         networks=tuple(_networks(node, project, network_mode)),
         devices=tuple(_devices(node)),
@@ -250,12 +263,13 @@ def _workload(
         arguments=_shell_words(node.get("command")),
         healthcheck=healthcheck,
         healthcheck_test=test,
+        probes=tuple(Probe(kind, command=_shell_words(hook.get("command")) or ()) for kind, hook in _hooks(node)),
         logging=_read_logging(node.get("logging")),
         replicas=_replicas(node, deploy, source),
         update=_update(deploy.get("update_config")),
         rollback=_update(deploy.get("rollback_config")),
         image_pull_policy=node.get("pull_policy").text(),
-        origin=NodeOrigin(node, _PATHS, {"project": project}),
+        origin=NodeOrigin(node, {**_PATHS, **_hook_paths(node)}, {"project": project}),
     )
 
 
@@ -311,8 +325,27 @@ def _first(*values: T | None) -> T | None:
 
 def _privileged_hook(node: Node) -> bool | None:
     """Return whether a lifecycle hook is privileged: it runs in the same container."""
-    hooks = [*node.get("post_start").items(), *node.get("pre_stop").items()]
-    return True if any(boolean(hook.get("privileged")) for hook in hooks) else None
+    return True if any(boolean(hook.get("privileged")) for _, hook in _hooks(node)) else None
+
+
+def _hooks(node: Node) -> Iterator[tuple[str, Node]]:
+    for kind in _HOOKS:
+        yield from ((kind, hook) for hook in node.get(kind).items())
+
+
+def _hook_paths(node: Node) -> dict[str, tuple[str, ...]]:
+    """Return where variables are set, if lifecycle hooks can set them, too."""
+    inside = [
+        f"{kind}/{number}/environment" for kind in _HOOKS for number in range(len(node.get(kind).items()[:_MOST_HOOKS]))
+    ]
+    return {"environment": ("environment", *inside)} if inside else {}
+
+
+def _os(node: Node, deploy: Node, source: str) -> str:
+    # Each tool ignores the setting of the other one. What is ignored must not switch checks off.
+    if source == "swarm":
+        return os_of_constraints(deploy.at("placement", "constraints").texts())
+    return "windows" if (node.get("platform").text() or "").lower().partition("/")[0] == "windows" else ""
 
 
 def _cpus(node: Node, limits: Node) -> float | None:
@@ -365,6 +398,27 @@ def _own_mounts(node: Node, project: Node) -> Iterator[Mount]:
     if boolean(node.get("use_api_socket")):
         # https://docs.docker.com/reference/compose-file/services/#use_api_socket
         yield Mount("bind", "/var/run/docker.sock", "/var/run/docker.sock", volume_type="use_api_socket")
+
+
+def _with_root_path(mount: Mount, node: Node, files: Files) -> Mount:
+    """Return the mount, by its absolute path if a relative one climbs to the root: ``../../etc`` in /srv/app."""
+    if mount.kind != "bind" or not mount.source.startswith(".") or not isinstance(files, LocalFiles):
+        return mount
+    folder = posixpath.dirname(os.path.abspath(node.document.file))
+    climbs = posixpath.normpath(mount.source).split("/").count("..")
+    if climbs < len(folder.strip("/").split("/")):
+        return mount  # as the author wrote it: it stays within what belongs to the project
+    return replace(mount, source=posixpath.normpath(posixpath.join(folder, mount.source)))
+
+
+def _sockets_as_files(node: Node, project: Node) -> Iterator[Mount]:
+    """Yield sockets that are given to the container as a secret or config. Compose mounts the file of one."""
+    for member, place in (("secrets", "/run/secrets/"), ("configs", "/")):
+        for item in node.get(member).items():
+            name = (item.get("source").text() if isinstance(item.value, dict) else item.text()) or ""
+            file = project.get(member).mapping().get(name).mapping().get("file").text() or ""
+            if _SOCKET_FILE.search(file):
+                yield Mount("bind", f"{place}{name}", file, True, volume_type=member)
 
 
 def _mounts_of_others(node: Node, project: Node) -> Iterator[Mount]:
@@ -480,7 +534,12 @@ def _environment(node: Node, files: Files, variables: Mapping[str, str]) -> Iter
                 continue
             raise item.error(f"cannot be read: {error}") from None
         yield from (Variable(key, value, "file") for key, value in env_file(text, variables).items())
-    for key, value in as_mapping(node.get("environment")).members():
+    for place in (node, *(hook for _, hook in _hooks(node))):
+        yield from _literal_variables(place.get("environment"))
+
+
+def _literal_variables(node: Node) -> Iterator[Variable]:
+    for key, value in as_mapping(node).members():
         # A name without a value takes the variable of the host that starts it. The file cannot show whether it is a
         # secret.
         yield Variable(key, value.text() or "", "literal" if value.value is not None else "host")

@@ -27,6 +27,7 @@ from scanner.workloads._docker_options import (
     bind_mount,
     capabilities,
     is_encrypted,
+    os_of_constraints,
     security_options,
     selinux_of,
     short_mount,
@@ -425,6 +426,7 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         apparmor=_confinement(privileges.get("AppArmor")),
         selinux=_selinux(privileges.get("SELinuxContext")),
         network_mode="host" if any("host" in (each.name, each.driver) for each in joined) else None,
+        os=_service_os(task.get("Placement").mapping()),
         sysctls=_texts(inner.get("Sysctls")),
         ulimits=tuple(each.get("Name").text() or "" for each in inner.get("Ulimits").items()),
         memory=limits.get("MemoryBytes").integer(),
@@ -450,6 +452,12 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         running_digest=f"{image.rpartition(':')[0] or image}@{pinned}" if pinned else "",
         origin=NodeOrigin(node, _SERVICE_PATHS, {"task": task, "container": inner}),
     )
+
+
+def _service_os(placement: Node) -> str:
+    # The client notes the platforms of the image, and Swarm places tasks on those alone.
+    platforms = {(each.get("OS").text() or "").lower() for each in placement.get("Platforms").items()}
+    return "windows" if platforms == {"windows"} else os_of_constraints(placement.get("Constraints").texts())
 
 
 def _confinement(node: Node) -> str | None:

@@ -15,6 +15,9 @@ _MODES = lazy(r"(?:ro|rw|z|Z|nocopy|cached|delegated|consistent|[r]?(?:shared|sl
 _PROPAGATION = frozenset(("shared", "rshared", "slave", "rslave", "private", "rprivate"))
 # Of one range: "1-65535" would be a port binding for each.
 _MAX_PORTS = 200
+# https://docs.docker.com/engine/swarm/services/#placement-constraints
+_CONSTRAINT = lazy(r"\s*([\w.-]+)\s*(==|!=)\s*(\S+)\s*")
+_OS_LABELS = frozenset(f"{kind}.labels.{name}" for kind in ("node", "engine") for name in ("os", "ostype", "platform"))
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,21 @@ def long_mount(text: str) -> Mount:
     source, propagation = found.get("source") or found.get("src") or "", found.get("bind-propagation", "")
     mount = Mount(found.get("type", "volume").lower(), target, source, read_only, propagation)
     return bind_mount(mount, options) if mount.kind == "volume" else mount
+
+
+def os_of_constraints(constraints: Iterable[str]) -> str:
+    """Return ``windows`` if placement constraints of Swarm allow nodes with Windows alone, else an empty text."""
+    for text in constraints:
+        found = _CONSTRAINT.fullmatch(text)
+        if found is None:
+            continue
+        key, equal, value = found[1].lower(), found[2] == "==", found[3].lower()
+        # A node has one of two systems. A label is the administrator's, and says it in more words: windows-2022.
+        if key == "node.platform.os" and (value == "windows" if equal else value == "linux"):
+            return "windows"
+        if key in _OS_LABELS and equal and value.startswith("windows"):
+            return "windows"
+    return ""
 
 
 def _parts(text: str) -> list[str]:

@@ -518,7 +518,11 @@ def _probes(node: Node) -> Iterator[Probe]:
     for kind, place in places:
         if place.mapping().value is not None:
             host = place.at("httpGet", "host").text() or place.at("tcpSocket", "host").text() or ""
-            yield Probe(kind, host, place.at("exec", "command").texts())
+            sent = [
+                f"{each.get('name').text() or ''}: {each.get('value').text() or ''}"
+                for each in place.at("httpGet", "httpHeaders").items()
+            ]
+            yield Probe(kind, host, place.at("exec", "command").texts(), tuple(sent))
 
 
 def _update(item: KubernetesObject) -> UpdateStrategy | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from scanner.model.workload import GPU, Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.model.workload import GPU, Logging, Mount, Network, PortBinding, Probe, UpdateStrategy, Variable, Workload
 from scanner.workloads._docker_options import (
     capabilities,
     long_mount,
@@ -32,6 +32,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "replicas": ("instances",),
     "update": ("upgradeStrategy",),
     "healthcheck": ("healthChecks",),
+    "healthChecks": ("healthChecks",),
     "environment": ("env", "secrets"),
     "mounts": ("container/volumes", "container"),
     "ports": ("container/portMappings", "container/docker/portMappings", "portDefinitions"),
@@ -72,6 +73,11 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
         _PARAMETERS,
     ),
 }
+
+# Names of the attributes by which administrators tell agents with Windows, and operators that ask for one value.
+_OS_ATTRIBUTES = frozenset(("os", "ostype", "platform"))
+_EQUAL = frozenset(("IS", "LIKE", "CLUSTER"))
+_WINDOWS = re.compile(r"windows[\w .*+-]*", re.IGNORECASE)  # LIKE takes a regular expression; "windows|linux" is both
 
 _SAID_BY: Mapping[str, tuple[str, ...]] = {
     "user": ("user",),
@@ -216,6 +222,7 @@ def _app(node: Node, parent: str) -> Workload:
         userns_mode=_last(options, "userns"),
         cgroup_parent=_last(options, "cgroup-parent"),
         cgroup_mode=_last(options, "cgroupns"),
+        os=_os(node),
         sysctls=tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("sysctl", ()))),
         ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
         # Marathon always sets a memory limit; its default is 128 MiB.
@@ -243,6 +250,7 @@ def _app(node: Node, parent: str) -> Workload:
         if "no-healthcheck" in options
         else None,
         healthcheck_test=("CMD-SHELL", test) if test else (),
+        probes=tuple(_checks_of_several_kinds(node)) if not test else (),
         logging=_read_logging(options),
         replicas=node.get("instances").integer(),
         update=_update(node),
@@ -251,11 +259,32 @@ def _app(node: Node, parent: str) -> Workload:
     )
 
 
+def _os(node: Node) -> str:
+    """Return ``windows`` if the constraints allow agents with Windows alone, else an empty text.
+
+    https://mesosphere.github.io/marathon/docs/constraints.html: a list, or an object in newer versions.
+    """
+    for each in node.get("constraints").items():
+        if isinstance(each.value, list):
+            name, operator, value = [*(item.text() or "" for item in each.items()), "", "", ""][:3]
+        else:
+            name, operator, value = (each.get(key).text() or "" for key in ("fieldName", "operator", "value"))
+        if name.lower() in _OS_ATTRIBUTES and operator.upper() in _EQUAL and _WINDOWS.fullmatch(value):
+            return "windows"
+    return ""
+
+
 def _command_of(checks: Sequence[Node]) -> str | None:
     """Return the command of the health checks if all of them are commands; it may be one that cannot fail."""
     commands = [each.at("command", "value").text() for each in checks if each.get("protocol").text() == "COMMAND"]
     # With another kind beside it, a command that cannot fail does no harm.
     return commands[0] if commands and len(commands) == len(checks) else None
+
+
+def _checks_of_several_kinds(node: Node) -> Iterator[Probe]:
+    """Yield the commands among health checks of several kinds, which are not the app's one test."""
+    for each in node.get("healthChecks").items():
+        yield Probe("healthChecks", command=tuple(filter(None, (each.at("command", "value").text(),))))
 
 
 def _parameters(docker: Node) -> dict[str, tuple[str, ...]]:

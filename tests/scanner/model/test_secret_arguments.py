@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from scanner import catalog
-from scanner.model.secret_arguments import REDACTED, find_secrets, redact
+from scanner.model.secret_arguments import REDACTED, find_secrets, redact, without_secrets
 from scanner.model.workload_audit import AuditReport
 from scanner.policy.rules import default_policy
 from scanner.reports.base import AuditSubject
@@ -114,3 +114,13 @@ def test_no_report_and_no_document_has_a_secret_of_a_command_line(source: str, d
     stored = workload_documents.without_values(raw)
     assert SECRET not in json.dumps(stored)
     assert workload_documents.workload(workload_documents.encode(stored)).command == ("app", f"--password={REDACTED}")
+
+
+def test_headers_of_a_probe_are_replaced_too() -> None:
+    text = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: w}\nspec: {containers: [{name: w, image: a, livenessProbe: "
+        "{httpGet: {port: 80, httpHeaders: [{name: Authorization, value: Bearer hunter2x}]}}}]}\n"
+    )
+    (read,) = catalog.workload_sources()["kubernetes"].parse(text)
+    assert without_secrets(read).probes[0].headers == (f"Authorization: Bearer {REDACTED}",)
+    assert "hunter2x" not in str(workload_documents.without_values(read.facts()))

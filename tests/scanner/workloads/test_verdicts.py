@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +129,9 @@ def test_a_healthcheck_that_cannot_fail_is_none(test: str) -> None:
         ("init: true\ndevice_cgroup_rules: ['a *:* rwm']", "host-devices", 5),
         ("init: true\npost_start: [{command: x, privileged: true}]", "privileged-container", 5),
         ("init: true\nuse_api_socket: true", "docker-socket", 5),
+        ("init: true\npost_start:\n- {command: ls}\n- {command: app --password=hunter2x}", "secrets-in-arguments", 7),
+        ("pre_stop:\n- command:\n  - app\n  - --password=hunter2x", "secrets-in-arguments", 7),
+        ("pre_stop:\n- command: ls\n  environment:\n  - DB_PASSWORD=hunter2x", "secrets-in-environment", 7),
         ("init: true\nuser: '1000:00'", "run-as-root-group", 5),
         ("user: '1000:1000'\ngroup_add: [docker, 0]", "run-as-root-group", 5),
     ],
@@ -359,3 +363,95 @@ def test_defaults_of_a_stack(mode: str, single: bool) -> None:
     found = failed("swarm", compose(f"deploy: {{{mode}}}"), "w")
     assert ("single-replica" in found) is single
     assert "unencrypted-overlay" in found, "the default network of a stack is an overlay network without encryption"
+
+
+CLIMBING = ("../../var/run/docker.sock", "./../var/run/docker.sock", "~/../../run/docker.sock", "../../var/run")
+
+
+@pytest.mark.parametrize("source", CLIMBING)
+def test_a_relative_path_that_climbs_to_the_socket_is_the_socket(source: str) -> None:
+    assert "docker-socket" in failed("compose", compose(f"volumes: ['{source}:/s']"), "w")
+    long = f"volumes: [{{type: bind, source: '{source}', target: /s}}]"
+    assert "docker-socket" in failed("compose", compose(long), "w")
+
+
+@pytest.mark.parametrize("source", ["..", "../run", "../../var", "./var/run/docker.sock", "../conf/docker.sock.d"])
+def test_a_relative_path_of_the_project_is_no_socket(source: str) -> None:
+    assert not failed("compose", compose(f"volumes: ['{source}:/s']"), "w") & {"docker-socket", "sensitive-host-mounts"}
+
+
+def test_a_relative_path_that_climbs_to_the_root_is_absolute(tmp_path: Path) -> None:
+    """Only where the file is known to lie: a file that was sent to a server may lie anywhere."""
+    file = tmp_path / "compose.yaml"
+    up = "../" * len(tmp_path.parts)
+    file.write_text(compose(f"volumes: ['{up}etc:/e', '../x:/x']"))
+    compose_source = catalog.workload_sources()["compose"]
+    (read,) = compose_source.load(str(file), lambda: b"")
+    assert [each.source for each in read.mounts] == ["/etc", "../x"]
+    (sent,) = compose_source.parse(file.read_text(), str(file))
+    assert [each.source for each in sent.mounts] == [f"{up}etc", "../x"]
+
+
+@pytest.mark.parametrize("kind", ["secrets", "configs"])
+def test_a_socket_that_is_given_as_a_file_is_a_socket(kind: str) -> None:
+    more = f"{kind}: {{s: {{file: /var/run/docker.sock}}, t: {{file: ./t.txt}}}}"
+    assert "docker-socket" in failed("compose", compose(f"{kind}: [s, t]", more), "w")
+    assert "docker-socket" not in failed("compose", compose(f"{kind}: [t]", more), "w")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "os"),
+    [
+        ("node.platform.os == windows", "windows"),
+        ("node.platform.OS==Windows", "windows"),
+        ("node.platform.os != linux", "windows"),
+        ("node.labels.os == windows-2022", "windows"),
+        ("node.platform.os != windows", ""),
+        ("node.platform.os == linux", ""),
+        ("node.labels.os != windows", ""),
+        ("node.hostname == windows", ""),
+        ("windows", ""),
+    ],
+)
+def test_a_service_of_a_swarm_is_on_windows_if_only_windows_is_allowed(constraint: str, os: str) -> None:
+    sources = catalog.workload_sources()
+    stack = compose(f"deploy: {{placement: {{constraints: ['node.role == worker', '{constraint}']}}}}")
+    task = {"ContainerSpec": {"Image": DIGEST}, "Placement": {"Constraints": [constraint]}}
+    inspected = json.dumps([{"ID": "i", "Spec": {"Name": "w", "TaskTemplate": task, "Mode": {"Replicated": {}}}}])
+    assert [each.os for text in (stack, inspected) for each in sources["swarm"].parse(text, "f")] == [os, os]
+    # docker compose ignores it, and docker stack ignores the platform: neither may switch checks off.
+    assert [each.os for each in sources["compose"].parse(stack, "f")] == [""]
+    assert [each.os for each in sources["swarm"].parse(compose("platform: windows/amd64"), "f")] == [""]
+
+
+@pytest.mark.parametrize(("systems", "os"), [(["windows"], "windows"), (["windows", "linux"], ""), ([], "")])
+def test_a_service_of_an_image_for_windows_is_on_windows(systems: list[str], os: str) -> None:
+    placement = {"Platforms": [{"Architecture": "amd64", "OS": each} for each in systems]}
+    task = {"ContainerSpec": {"Image": DIGEST}, "Placement": placement}
+    text = json.dumps([{"ID": "i", "Spec": {"Name": "w", "TaskTemplate": task, "Mode": {"Replicated": {}}}}])
+    assert [each.os for each in catalog.workload_sources()["swarm"].parse(text, "f")] == [os]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "os"),
+    [
+        (["os", "LIKE", "windows"], "windows"),
+        (["os", "CLUSTER", "Windows"], "windows"),
+        ({"fieldName": "os", "operator": "IS", "value": "windows"}, "windows"),
+        (["os", "LIKE", "windows|linux"], ""),
+        (["os", "UNLIKE", "windows"], ""),
+        (["hostname", "LIKE", "windows.*"], ""),
+        (["os", "UNIQUE"], ""),
+        ("os", ""),
+    ],
+)
+def test_an_app_is_on_windows_if_only_windows_is_allowed(constraint: Any, os: str) -> None:
+    app = {"id": "/w", "container": {"docker": {"image": DIGEST}}, "constraints": [["rack", "GROUP_BY"], constraint]}
+    (read,) = catalog.workload_sources()["marathon"].parse(json.dumps(app), "f")
+    assert read.os == os
+
+
+def test_a_command_among_health_checks_of_several_kinds_is_searched() -> None:
+    checks = [{"protocol": "HTTP"}, {"protocol": "COMMAND", "command": {"value": "redis-cli -a hunter2x ping"}}]
+    app = {"id": "/w", "container": {"docker": {"image": DIGEST}}, "healthChecks": checks}
+    assert "secrets-in-arguments" in failed("marathon", json.dumps(app), "w")
