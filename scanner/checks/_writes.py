@@ -81,12 +81,12 @@ _SERVERS = (
     Server(("dockerd",), ("var/lib/docker",), ("run", "tmp")),
 )
 # Directives of nginx.conf whose value is a file that nginx writes.
-_NGINX = lazy(r"(?m)^\s*(pid|error_log|access_log|\w+_temp_path|\w+_cache_path)\s+([^\s;]+)")
+_NGINX = lazy(r"(?m)^[^\S\n]*(pid|error_log|access_log|\w+_temp_path|\w+_cache_path)\s+([^\s;]+)")
 _NGINX_SCRATCH = ("var/cache/nginx", "var/lib/nginx")
 # Debian's /etc/apache2/envvars
-_APACHE = lazy(r"(?m)^\s*export APACHE_(RUN_DIR|LOCK_DIR|LOG_DIR)=([^\s$]+)")
+_APACHE = lazy(r"(?m)^[^\S\n]*export APACHE_(RUN_DIR|LOCK_DIR|LOG_DIR)=([^\s$]+)")
 # Directives of httpd.conf whose value is a file that httpd writes.
-_HTTPD = lazy(r"(?m)^\s*(PidFile|ErrorLog|CustomLog)\s+\"?([^\s\"|]+)")
+_HTTPD = lazy(r"(?m)^[^\S\n]*(PidFile|ErrorLog|CustomLog)\s+\"?([^\s\"|]+)")
 _SCRIPT = lazy(
     r"""(?:(?<![0-9&<])>{1,2}[ \t]*|\b(?:touch|tee(?:[ \t]+-a)?|mkdir(?:[ \t]+-p)?)[ \t]+)["']?(/[\w./-]{1,200})"""
 )
@@ -156,7 +156,7 @@ def _servers(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
         )
         yield Need(path.strip("/") or "data", VOLUME, "redis-server writes its dump there", CERTAIN)
     if "mongod" in names:
-        path = _configured_value(rootfs, ("etc/mongod.conf",), r"(?m)^\s*dbPath:\s*(\S+)") or "/data/db"
+        path = _configured_value(rootfs, ("etc/mongod.conf",), r"(?m)^[^\S\n]*dbPath:\s*(\S+)") or "/data/db"
         yield Need(path.strip("/"), VOLUME, "mongod keeps its data there", CERTAIN)
 
 

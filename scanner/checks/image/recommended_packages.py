@@ -7,7 +7,7 @@ from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Outcome, Severity
 from scanner.patterns import lazy
 
-_OFF = lazy(rb"(?im)^\s*APT::Install-Recommends\s+\"?(?:0|false|no|off)")
+_OFF = lazy(rb"(?im)^[^\S\n]*APT::Install-Recommends\s+\"?(?:0|false|no|off)")
 # apt -o APT::Install-Recommends=0
 _OFF_HERE = lazy(r"(?i)apt::install-recommends=(?:0|false|no|off)")
 

@@ -41,14 +41,18 @@ _SETTINGS = lazy(
     r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|no|off|0)|^conda "
     r"config --set ssl_verify (?:false|no)"
 )
+# Here and in other checks, blanks before a setting are those of its own line: with ``\s*`` each line of a file of blank
+# lines would be searched to the end of the file.
 # sources.list(5): options in brackets that switch verification off.
 _TRUSTED = lazy(
-    rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=" + _YES.encode() + rb"\b[^\]\n]*\]"
+    rb"(?im)^[^\S\n]*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=" + _YES.encode() + rb"\b[^\]\n]*\]"
     rb"|(?:Trusted|Allow-Insecure):\s*" + _YES.encode() + rb"\b)"
 )
 # apt.conf(5): settings that switch verification off.
 _APT_CONF = lazy(
-    rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?" + _YES.encode() + rb"\b"
+    rb"(?im)^[^\S\n]*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?"
+    + _YES.encode()
+    + rb"\b"
 )
 
 

@@ -36,6 +36,20 @@ def test_a_servers_own_configuration_counts() -> None:
     assert needed(layer(contents={"etc/nginx/nginx.conf": conf}), cmd=("nginx",)) == {"tmp": "tmpfs"}
 
 
+@pytest.mark.parametrize(
+    ("program", "path"),
+    [
+        ("nginx", "etc/nginx/nginx.conf"),
+        ("apache2", "etc/apache2/envvars"),
+        ("httpd", "usr/local/apache2/conf/httpd.conf"),
+        ("mongod", "etc/mongod.conf"),
+    ],
+)
+def test_a_megabyte_of_blank_lines_takes_no_time(program: str, path: str) -> None:
+    blank, empty = (layer(contents={path: b"\n" * number}) for number in (1 << 20, 1))
+    assert needed(blank, cmd=(program,)) == needed(empty, cmd=(program,))
+
+
 def test_a_distributions_defaults_are_not_another_ones() -> None:
     debian = layer(
         entry("var/lib/nginx", kind=FileType.DIRECTORY), contents={"etc/nginx/nginx.conf": b"pid /run/nginx.pid;\n"}

@@ -36,5 +36,10 @@ def test_where_the_image_says_so_itself() -> None:
     assert isinstance(RecommendedPackages().examine(image), Passed)
 
 
+def test_a_megabyte_of_blank_lines_takes_no_time() -> None:
+    configured = subject(layer(contents={"etc/apt/apt.conf.d/01lean": b"\n" * (1 << 20)}))
+    assert isinstance(RecommendedPackages().examine(replace(built_by(LINE), rootfs=configured.rootfs)), Failed)
+
+
 def test_without_history_it_is_not_known() -> None:
     assert isinstance(RecommendedPackages().examine(without_history()), Incomplete)

@@ -60,6 +60,13 @@ def test_configured_not_to_look(path: str, data: bytes) -> None:
     assert outcome.evidence[0].path == path
 
 
+@pytest.mark.parametrize("path", ["etc/apt/sources.list", "etc/apt/apt.conf.d/x"])
+def test_a_megabyte_of_blank_lines_takes_no_time(path: str) -> None:
+    """Each line was searched to the end of the file: hours."""
+    blank = subject(layer(contents={path: b"\n" * (1 << 20)}), history=["# debian.sh"])
+    assert isinstance(UnverifiedPackages().examine(blank), Passed)
+
+
 @pytest.mark.parametrize(
     ("script", "files"),
     [
