@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket as sockets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 SOCKET = "/run/docker/plugins/dockwarden.sock"
 # The engine is asked while it waits for this plugin's own answer.
 _ENGINE_SECONDS = 10
+# An engine that was restarted with another store of images asks us before we notice that it was away.
+_KIND_SECONDS = 10.0
 _SERVER_SECONDS = 15  # longer than a server waits for a scan; the engine's clients wait meanwhile
 
 
@@ -147,32 +150,33 @@ class _Docker:
     """The local engine. ``DOCKER_HOST`` is respected. A client for each thread: its sessions are not shared."""
 
     def __init__(self) -> None:
-        # The version of its API, and whether its images are in containerd; asked once. An engine refuses versions that
-        # are too old or too new for it, so no fixed one fits all.
-        self._kind: tuple[str, bool] | None = None
+        # The version of its API, whether its images are in containerd, and when it said so. An engine refuses versions
+        # that are too old or too new for it, so no fixed one fits all.
+        self._kind: tuple[str, bool, float] | None = None
 
     def image(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.image`."""
         from scanner.commands._engine_gate import content_digests
 
-        found = self._inspect("images", name)
-        in_containerd = self._kind is not None and self._kind[1]
+        found, in_containerd = self._inspect("images", name)
         return found and {**found, "RepoDigests": content_digests(found, in_containerd=in_containerd)}
 
     def container(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.container`."""
-        return self._inspect("containers", name)
+        return self._inspect("containers", name)[0]
 
     def volume(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.volume`."""
-        return self._inspect("volumes", name)
+        return self._inspect("volumes", name)[0]
 
     def service(self, name: str) -> Mapping[str, Any] | None:
         """See `_engine_gate.Engine.service`."""
-        return self._inspect("services", name)
+        return self._inspect("services", name)[0]
 
-    def _inspect(self, what: str, name: str) -> Mapping[str, Any] | None:
-        """Raises RemoteError where the engine does not answer."""
+    def _inspect(self, what: str, name: str) -> tuple[Mapping[str, Any] | None, bool]:
+        """Return what the engine says, and whether its images are in containerd. Raises RemoteError if it does not
+        answer.
+        """
         import docker  # a second of imports, which most runs of the command line do without
         from docker.errors import DockerException, NotFound
         from docker.utils import kwargs_from_env
@@ -181,12 +185,16 @@ class _Docker:
         from scanner.commands._engine_gate import keeps_images_in_containerd
 
         try:
+            # Once for this call: another thread may forget it meanwhile, and its images would be judged by their names.
             kind = self._kind
+            if kind is not None and time.monotonic() - kind[2] > _KIND_SECONDS:
+                kind = None
             version = kind[0] if kind else "auto"
             client: Any = docker.APIClient(**kwargs_from_env(), version=version, timeout=_ENGINE_SECONDS)
             try:
                 if kind is None:
-                    self._kind = (client.api_version, keeps_images_in_containerd(client.info()))
+                    kind = (client.api_version, keeps_images_in_containerd(client.info()), time.monotonic())
+                    self._kind = kind
                 inspect = {
                     "images": client.inspect_image,
                     "containers": client.inspect_container,
@@ -197,8 +205,8 @@ class _Docker:
             finally:
                 client.close()
         except NotFound:
-            return None
+            return None, False
         except (DockerException, RequestException) as error:
             self._kind = None  # it may have been upgraded meanwhile
             raise RemoteError(f"the Docker engine does not answer: {error}", reason="engine_unavailable") from error
-        return found
+        return found, kind[1]

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from scanner.commands import docker_authz
 from scanner.commands._engine_gate import EngineGate, Options, content_digests, keeps_images_in_containerd, serve
 from scanner.commands._engine_requests import read
 from scanner.errors import RefusedError, RemoteError, UsageError
+from tests.scanner.registry.test_client import Handler, liar
 
 GOOD, BAD = (f"registry.example.com/shop/{name}@sha256:{digit * 64}" for name, digit in (("good", "1"), ("bad", "2")))
 JSON = {"Content-Type": "application/json"}
@@ -75,6 +77,37 @@ def test_a_name_that_an_archive_gave_an_image_in_containerd_is_not_its_digest() 
     assert keeps_images_in_containerd({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]})
     for other in ({}, {"DriverStatus": None}, {"DriverStatus": [["Backing Filesystem", "extfs"]]}):
         assert not keeps_images_in_containerd(other)
+
+
+def test_where_an_engine_keeps_its_images_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be restarted with another store; and what another thread forgets does not count for this call."""
+    evil = "sha256:" + "e" * 64
+    in_containerd = True
+    asked: list[str] = []
+
+    def answer(h: Handler) -> None:
+        asked.append(h.path.rpartition("/")[2])
+        if h.path.endswith("/json"):
+            engine._kind = None  # another thread's call failed meanwhile
+        driver = "io.containerd.snapshotter.v1" if in_containerd else "overlay2"
+        found = {"ApiVersion": "1.44", "DriverStatus": [["driver-type", driver]], "Id": evil, "RepoDigests": [GOOD]}
+        h.give(body=body(found), content_type="application/json")
+
+    engine = docker_authz._Docker()
+    with liar(answer) as there:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://{there.host}")
+        assert (engine.image("x") or {})["RepoDigests"] == []
+        in_containerd = False
+        assert (engine.image("x") or {})["RepoDigests"] == [GOOD]
+        engine.container("x")
+        assert engine._kind is None
+        engine._kind = ("1.44", False, time.monotonic() - docker_authz._KIND_SECONDS - 1)
+        in_containerd = True
+        assert (engine.image("x") or {})["RepoDigests"] == []
+        asked.clear()
+        engine._kind = ("1.44", True, time.monotonic() + 3600)
+        engine.image("x")
+        assert asked == ["json"], "not with every call"
 
 
 class Server:
