@@ -44,7 +44,7 @@ def unread(item: KubernetesObject) -> tuple[Node, str] | None:
     spec = item.node.get("spec")
     if _is_argo(item):
         whole = spec.get("workflowSpec") if spec.mapping().get("workflowSpec").value is not None else spec
-        for each in (whole, *whole.get("templates").items()):
+        for each in (whole, whole.get("templateDefaults"), *(each for _, each in _argo_templates(whole))):
             if each.get("podSpecPatch").value is not None:
                 patch = each.get("podSpecPatch")
                 return patch, "podSpecPatch changes the pods, and is not read: write its settings into the template"
@@ -93,8 +93,7 @@ def _argo(spec: Node) -> Iterator[Node]:
     if spec.mapping().get("workflowSpec").value is not None:  # CronWorkflow
         spec = spec.get("workflowSpec")
     defaults = spec.get("templateDefaults").mapping()
-    for template in spec.get("templates").items():
-        template.mapping()
+    for name, template in _argo_templates(spec):
         named = [template.get("container"), template.get("script"), *template.at("containerSet", "containers").items()]
         if defaults.value is not None and not any(each.value is not None for each in named):
             named = [defaults.get("container"), defaults.get("script")]
@@ -102,13 +101,28 @@ def _argo(spec: Node) -> Iterator[Node]:
         if not containers:
             continue  # steps, dag, suspend, resource, http: no container of one's own
         shared = {name: _first(template.get(name), defaults.get(name), spec.get(name)) for name in _OF_EVERY_POD}
-        name = template.get("name").text() or ""
         lists = {
             "volumes": [*template.get("volumes").items(), *spec.get("volumes").items()],
             "containers": [_within(name, each) for each in (*containers, *template.get("sidecars").items())],
             "initContainers": [_within(name, each) for each in template.get("initContainers").items()],
         }
         yield _pod(template, {**shared, **{name: value for name, value in lists.items() if value}})
+
+
+def _argo_templates(spec: Node) -> Iterator[tuple[str, Node]]:
+    """Yield the templates of a workflow by name, also those that are written inside of a step or task (``inline``)."""
+    for template in spec.get("templates").items():
+        yield from _with_inline(template.mapping().get("name").text() or "", template, 0)
+
+
+def _with_inline(name: str, template: Node, depth: int) -> Iterator[tuple[str, Node]]:
+    yield name, template
+    groups = template.get("steps").items()
+    steps = [step for each in groups for step in (each.items() if isinstance(each.value, list) else [each])]
+    for step in (*steps, *template.at("dag", "tasks").items()):
+        own = step.mapping().get("inline").mapping()
+        if own.value is not None and depth < _DEPTH:
+            yield from _with_inline("/".join(filter(None, (name, step.get("name").text()))), own, depth + 1)
 
 
 def _within(name: str, container: Node) -> Node:
@@ -170,16 +184,22 @@ def _any_pods(node: Node, depth: int) -> Iterator[Node]:
         spec = node.get("spec")
         if _has_containers(spec):
             yield node if _is_complete(spec) else _with_images(spec, node.get("metadata"))
-            return
-        if _has_containers(node):
+            children = [child for key, child in node.members() if key != "spec"] + _beside_containers(spec)
+        elif _has_containers(node):
             yield _with_images(node, node.get("podMetadata"))
-            return
-        children = [child for _, child in node.members()]
+            children = _beside_containers(node)
+        else:
+            children = [child for _, child in node.members()]
     else:
         children = node.items() if isinstance(node.value, list) else []
     for child in children:
         if isinstance(child.value, dict | list):
             yield from _any_pods(child, depth + 1)
+
+
+def _beside_containers(spec: Node) -> list[Node]:
+    """What may hold a further pod: `_image_named` skips the lists of containers of both."""
+    return [child for key, child in spec.members() if key not in _READ]
 
 
 def _has_image(node: Node) -> bool:

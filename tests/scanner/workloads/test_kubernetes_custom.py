@@ -85,6 +85,34 @@ def test_every_container_of_an_argo_workflow_is_read() -> None:
     assert found["Workflow/wf · b/i"].container_kind == "init"
 
 
+def test_templates_inside_of_steps_and_tasks_are_read() -> None:
+    found = read(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  hostNetwork: true\n"
+        "  templates:\n    - name: a\n      steps:\n        - - name: s\n"
+        "            inline: {container: {image: 'alpine:3', securityContext: {privileged: true}}}\n"
+        "    - name: b\n      dag:\n        tasks:\n          - {name: t, template: a}\n"
+        "          - {name: u, inline: {script: {image: 'python:3', source: x}, podSpecPatch: 'y'}}\n"
+    )
+    assert {name: (each.image, each.network_mode) for name, each in found.items()} == {
+        "Workflow/w · a/s": ("alpine:3", "host"),
+        "Workflow/w · b/u": ("python:3", "host"),
+        "Workflow/w": ("", None),
+    }
+    assert line(found["Workflow/w · a/s"], "privileged-container") == 10
+    assert "podSpecPatch" in found["Workflow/w"].unread
+
+
+def test_a_pod_beside_another_is_read() -> None:
+    found = read(
+        "{apiVersion: example.com/v1, kind: Cache, metadata: {name: c}, spec: {containers: [{name: a, image: 'x:1'}], "
+        "backup: {template: {spec: {containers: [{name: b, image: 'y:1', securityContext: {privileged: true}}]}}}}}"
+    )
+    assert {name: (each.image, each.privileged) for name, each in found.items()} == {
+        "Cache/c · a": ("x:1", None),
+        "Cache/c · b": ("y:1", True),
+    }
+
+
 def test_a_cron_workflow_and_its_defaults_are_read() -> None:
     found = read(
         "apiVersion: argoproj.io/v1alpha1\nkind: CronWorkflow\nmetadata: {name: c}\nspec:\n  workflowSpec:\n"
@@ -135,6 +163,11 @@ def test_kinds_with_pods_are_workloads(text: str) -> None:
         (
             "{apiVersion: argoproj.io/v1alpha1, kind: Workflow, metadata: {name: a}, spec: {podSpecPatch: 'x', "
             "templates: []}}",
+            "podSpecPatch changes the pods",
+        ),
+        (
+            "{apiVersion: argoproj.io/v1alpha1, kind: Workflow, metadata: {name: a}, spec: {templateDefaults: "
+            "{podSpecPatch: 'x'}, templates: []}}",
             "podSpecPatch changes the pods",
         ),
     ],
