@@ -98,6 +98,7 @@ class Volume:
     type: str
     path: str = ""  # the host's path, for hostPath
     image: str = ""  # the reference of an image volume; the kubelet pulls it even if no container mounts it
+    pull_policy: str = ""  # of an image volume: Always, IfNotPresent, Never; empty: not set
 
 
 @dataclass(frozen=True, slots=True)

@@ -365,8 +365,8 @@ def decide(
         return Answer(review, chosen_mode, where, Outcome.ALLOWED)
     ends = time.monotonic() + seconds
     judged = [
-        doors.DoorResult(each.image, each.container, None, _NEVER_PULLED)
-        if each.image_pull_policy == "Never" and "@" not in each.image
+        doors.DoorResult(unpulled, each.container, None, _NEVER_PULLED)
+        if (unpulled := _never_pulled(each))
         else doors.decide(each.image, each, where, door, actor, dry_run=review.dry_run, ends=ends)
         for each in containers_of(review)
     ]
@@ -374,7 +374,14 @@ def decide(
 
 
 # What the registry has under the tag does not matter then, and nobody knows what the node has.
-_NEVER_PULLED = "imagePullPolicy Never starts what the node has under this tag: name the digest"
+_NEVER_PULLED = "the pull policy Never takes what the node has under this tag: name the digest"
+
+
+def _never_pulled(workload: Workload) -> str:
+    """Return an image that the node takes by its tag and does not pull: the container's own, or that of a volume."""
+    used = [(workload.image, workload.image_pull_policy)]
+    used += [(volume.image, volume.pull_policy) for volume in workload.pod.volumes] if workload.pod else []
+    return next((image for image, policy in used if image and policy == "Never" and "@" not in image), "")
 
 
 # Pinning

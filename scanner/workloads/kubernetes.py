@@ -313,7 +313,8 @@ def _volume(node: Node) -> Volume:
     kind = types[0] if types else "emptyDir"
     path = node.get(kind).get("path").text() or "" if kind == "hostPath" else ""
     image = node.get(kind).get("reference").text() or "" if kind == "image" else ""
-    return Volume(node.get("name").text() or "", kind, path, image)
+    pull_policy = node.get(kind).get("pullPolicy").text() or "" if kind == "image" else ""
+    return Volume(node.get("name").text() or "", kind, path, image, pull_policy)
 
 
 def _profile(node: Node) -> str | None:

@@ -115,6 +115,14 @@ def test_an_image_that_the_node_has_already_is_known_by_digest_only(ask: Ask, wo
     answer = ask(review(limited(f"{make.REPOSITORY}:1", imagePullPolicy="Never")))
     assert "name the digest" in answer["status"]["message"]
     assert ask(review(limited(GOOD_IMAGE, imagePullPolicy="Never")))["allowed"]
+    mounted = limited(GOOD_IMAGE)
+    volume = {"reference": f"{make.REPOSITORY}:1", "pullPolicy": "Always"}
+    mounted["spec"]["volumes"] = [{"name": "tool", "image": volume}]
+    assert ask(review(mounted))["allowed"]
+    volume["pullPolicy"] = "Never"
+    assert "name the digest" in ask(review(mounted))["status"]["message"]
+    volume["reference"] = GOOD_IMAGE
+    assert ask(review(mounted))["allowed"]
 
 
 @pytest.mark.usefixtures("known")
