@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from flask import Response, current_app, g, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
@@ -89,8 +89,11 @@ def error_page(document: Mapping[str, Any]) -> Response:
     part = "HX-Request" in request.headers
     # Only after a GET: the address of a form's POST cannot be opened afterwards, and what was typed would be lost.
     if document["status"] == 401 and request.method == "GET":
-        shown = urlsplit(request.headers.get("HX-Current-URL", "")) if part else urlsplit(request.full_path.rstrip("?"))
-        target = shown._replace(scheme="", netloc="", fragment="").geturl()
+        try:
+            shown = urlsplit(request.headers.get("HX-Current-URL", "") if part else request.full_path.rstrip("?"))
+            target = shown._replace(scheme="", netloc="", fragment="").geturl()
+        except ValueError:  # no address, such as http://[
+            target = ""
         location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
         # htmx would follow a redirect, and put the sign-in form where the answer belongs.
         return Response(status=401, headers={"HX-Redirect": location}) if part else _see_other(location)
@@ -98,12 +101,19 @@ def error_page(document: Mapping[str, Any]) -> Response:
     back = _list_of("/" if document["status"] == 403 else request.path)
     template = "error_part.html" if part else "error.html"
     entries = _entries() if _can_pass(document) and not part else None
-    rendered = page(template, problem=document, back=back, entries=entries, passes=_can_pass(document))
+    again = _address_of_request()
+    rendered = page(template, problem=document, back=back, entries=entries, passes=_can_pass(document), again=again)
     return Response(rendered, document["status"], mimetype="text/html")
 
 
 def _see_other(location: str) -> Response:
     return Response(status=303, headers={"Location": location})
+
+
+def _address_of_request() -> str:
+    """The path with its escapes, and the query: browsers take ``/\\evil.example`` for the address of another site."""
+    query = request.query_string.decode("ascii", "replace")
+    return quote(request.path) + (f"?{query}" if query else "")
 
 
 def _can_pass(document: Mapping[str, Any]) -> bool:
@@ -149,14 +159,16 @@ def safe_next(target: str) -> str:
     """
     # Browsers take a backslash for a slash and drop tabs and line breaks within an address (WHATWG URL, 4.4), so
     # ``/\evil`` leads to another site, too.
-    parts = urlsplit(target)
     plain = (
         target.startswith("/")
         and not target.startswith(("//", "/\\"))
         and "\\" not in target
         and not any(c < " " for c in target)
     )
-    return target if plain and not parts.scheme and not parts.netloc and target != "/" else ""
+    if not plain or target == "/":
+        return ""
+    parts = urlsplit(target)  # only of what is plain: it raises for ``//[``
+    return target if not parts.scheme and not parts.netloc else ""
 
 
 def ago(moment: datetime | None) -> str:

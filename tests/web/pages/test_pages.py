@@ -281,6 +281,7 @@ def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: st
     "target",
     [
         "//evil.example",
+        "//[",
         "/\\evil.example",
         "https://evil.example",
         "/\t/evil.example",
