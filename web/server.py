@@ -45,11 +45,13 @@ _KEEP_ALIVE_SECONDS = 75  # the default of nginx; must be longer than a proxy ke
 _WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # time to read an answer: a base, plus a second for every so many bytes
 _BUFFERED = 256 << 20  # bytes of all finished answers that have not been read
 _LINGER_SECONDS = 2.0  # for a client to read a refusal before the connection is reset under it
-# Of all clients; further ones are closed at once.
+# Of all clients. Beyond it, those that have waited longest for a request are closed.
 _MAX_CONNECTIONS = 8192
 # Closed at once when there are too many. To find the oldest, every connection is looked at, which must not be done for
 # each new one: 500 connections beyond the limit blocked the event loop for 14 seconds.
 _ROOM = 256
+# Until the next look, if the last one found too few: thousands of connections can all have a request in flight.
+_ROOM_PAUSE_SECONDS = 0.5
 _SWEEP_SECONDS = 1.0
 _SWITCH_SECONDS = 0.001  # thread switch interval, not the default 0.005: a gate call waits less while a page renders
 # An idle connection gets this long for one more request, which is answered with ``Connection: close``; requests in
@@ -102,6 +104,8 @@ class Connection(HttpToolsProtocol):
     # Of the process, not of one connection.
     draining = False
     limit = _MAX_CONNECTIONS
+    makes_room = False  # it is due, once for all connections that are accepted meanwhile
+    room_pause = 0.0  # seconds before it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol.connection_made`."""
@@ -118,8 +122,9 @@ class Connection(HttpToolsProtocol):
         self._client_certificate = (secured.getpeercert() or {}) if secured is not None else {}
         self._line = _Transport(transport, self._is_sending)
         super().connection_made(self._line)  # type: ignore[arg-type]
-        if len(self.connections) > self.limit:
-            _make_room(self.connections)
+        if len(self.connections) > self.limit and not Connection.makes_room:
+            Connection.makes_room = True
+            self.loop.call_later(Connection.room_pause, _make_room, self.connections)
 
     def _is_sending(self) -> bool:
         """Whether the client has not yet sent the whole request that is being answered."""
@@ -233,11 +238,14 @@ def _make_room(connections: set[Any]) -> None:
     """At the limit of connections, close those that have waited longest for a request, so that new ones can be
     accepted.
     """
+    Connection.makes_room = False
+    wanted = max(min(_ROOM, Connection.limit // 4), len(connections) - Connection.limit)
     # Never one with a request in flight: thousands of idle connections are an attack (slowloris) or forgotten clients,
     # and a request that was accepted is answered.
     waiting = [c for c in connections if c.idle and not c.transport.is_closing()]
-    for connection in heapq.nsmallest(_ROOM, waiting, key=lambda c: c.head_since or float("inf")):
+    for connection in heapq.nsmallest(wanted, waiting, key=lambda c: c.head_since or float("inf")):
         connection.transport.abort()
+    Connection.room_pause = 0.0 if len(waiting) >= wanted else _ROOM_PAUSE_SECONDS
 
 
 class _Sweeper:

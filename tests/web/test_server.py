@@ -7,9 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from web import server
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 40
@@ -79,6 +84,21 @@ def test_plain_heads_are_answered(address: tuple[str, int]) -> None:
 def test_pipelined_requests_are_each_answered(address: tuple[str, int]) -> None:
     """Their heads together were counted as one that is too large."""
     assert answers(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3000, count=3000).count(ANSWERED) == 3000
+
+
+@pytest.mark.parametrize(("idle", "closed", "pauses"), [(0, 0, True), (4, 4, True), (60, 20, False)])
+def test_where_few_connections_can_be_closed_all_are_not_looked_at_for_each_new_one(
+    idle: int, closed: int, pauses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.Connection, "limit", 40)
+    monkeypatch.setattr(server.Connection, "makes_room", True)
+    monkeypatch.setattr(server.Connection, "room_pause", 0.0)
+    aborted: list[int] = []
+    transports = [SimpleNamespace(abort=partial(aborted.append, n), is_closing=lambda: False) for n in range(60)]
+    connections: Any = [SimpleNamespace(idle=n < idle, transport=t, head_since=n + 1) for n, t in enumerate(transports)]
+    server._make_room(connections)
+    assert aborted == list(range(closed))
+    assert (server.Connection.room_pause > 0, server.Connection.makes_room) == (pauses, False)
 
 
 def test_idle_connections_beyond_the_limit_make_room(address: tuple[str, int]) -> None:
