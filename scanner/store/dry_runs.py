@@ -39,8 +39,7 @@ from scanner.store.session import moment
 IMAGE, WORKLOAD = "image", "workload"
 DENIED, RELEASED = "denied", "released"
 _KEPT_DRY_RUNS = 3  # dry runs of one policy and person
-# Characters of one reason.
-_REASON_BYTES = 4000
+_REASON_LENGTH = 4000  # characters of one reason
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ def keep(session: Connection, identifier: str, subject: str, share: Share, chang
             "verdict_before": each.before,
             "verdict_after": each.after,
             "rules": orjson.dumps(each.rules).decode(),
-            "reasons": orjson.dumps([text[:_REASON_BYTES] for text in each.reasons]).decode(),
+            "reasons": orjson.dumps([text[:_REASON_LENGTH] for text in each.reasons]).decode(),
         }
         for each in changes
     ]

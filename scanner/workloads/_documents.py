@@ -44,7 +44,6 @@ _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 # Booleans in YAML 1.1 and for Kubernetes (sigs.k8s.io/yaml), but text in YAML 1.2.
 _TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
-# YAML 1.1, which Compose and Kubernetes still read.
 _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
 _INTEGER = lazy(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
 _FLOAT = lazy(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")

@@ -274,7 +274,7 @@ class _Question(GateRequest):
         return view
 
     def wait(self, scan_id: str, seconds: float) -> Document | None:
-        """Wait for a scan. Returns None if there is no answer yet. See ``waited``."""
+        """Wait for a scan. Returns None if there is no answer yet. See ``wait_for_end``."""
         scan = wait_for_end(scan_id, seconds, self.projects)
         return self._ended(scan) if scan.state.terminal else None
 

@@ -35,7 +35,7 @@ from web.webhooks.base import (
 )
 
 _TOPIC = re.compile(r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2}(?:-[a-z]+){1,3}-[0-9]):[0-9]{12}:[A-Za-z0-9_.-]{1,256}")
-# Only Amazon's own hosts: the address is in the message, which anyone can write.
+# The address is in the message, which anyone can write: its host must be the topic's, see `_host`.
 _CERTIFICATE = re.compile(r"https://([a-z0-9.-]{1,100})/(SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem)")
 _SUBSCRIBE_TOKEN = re.compile(r"[A-Za-z0-9]{1,1024}")
 _ACCOUNT, _REGION = re.compile(r"[0-9]{12}"), re.compile(r"[a-z]{2}(?:-[a-z]+){1,3}-[0-9]")
