@@ -146,21 +146,37 @@ def _tekton(kind: str, spec: Node) -> Iterator[Node]:
         return
     pod = _first(spec.mapping().get("podTemplate"), spec.at("taskRunTemplate", "podTemplate"))
     if kind in ("Pipeline", "PipelineRun"):
-        whole = spec.get("pipelineSpec") if kind == "PipelineRun" else spec
-        tasks = [*whole.get("tasks").items(), *whole.get("finally").items()]
-        found = [(each.mapping().get("name").text() or "", each.get("taskSpec")) for each in tasks]
+        found = list(_tasks(spec.get("pipelineSpec") if kind == "PipelineRun" else spec, "", 0))
     else:
         found = [("", spec.get("taskSpec") if kind == "TaskRun" else spec)]
+    own_pods = dict(_pods_of_tasks(spec))
     for name, task in found:
         defaults = task.mapping().get("stepTemplate").mapping()
         # A step without an image refers to a StepAction, which is read where it stands.
         steps = [step for step in (_step(each, defaults) for each in task.get("steps").items()) if _has_image(step)]
         if steps:
-            own = dict(pod.members()) if pod is not None else {}
+            own = {**dict(pod.members() if pod is not None else ()), **own_pods.get(name, {})}
             volumes = [*task.get("volumes").items(), *(own["volumes"].items() if "volumes" in own else ())]
             containers = [_within(name, each) for each in (*steps, *task.get("sidecars").items())]
             lists = {"containers": containers, "volumes": volumes}
             yield _pod(task, {**own, **{name: value for name, value in lists.items() if value}})
+
+
+def _tasks(pipeline: Node, within: str, depth: int) -> Iterator[tuple[str, Node]]:
+    """Yield the tasks that are written inside of a pipeline, by name, also those of a pipeline inside of it."""
+    for each in (*pipeline.get("tasks").items(), *pipeline.get("finally").items()):
+        name = "/".join(filter(None, (within, each.mapping().get("name").text())))
+        yield name, each.get("taskSpec")
+        if each.get("pipelineSpec").value is not None and depth < _DEPTH:
+            yield from _tasks(each.get("pipelineSpec").mapping(), name, depth + 1)
+
+
+def _pods_of_tasks(run: Node) -> Iterator[tuple[str, dict[str, Node]]]:
+    """Yield the members of the pod templates that a PipelineRun gives to one task."""
+    for each in run.get("taskRunSpecs").items():
+        pod = _first(each.mapping().get("podTemplate"), each.get("taskPodTemplate"))  # v1, v1beta1
+        if pod is not None:
+            yield each.get("pipelineTaskName").text() or "", dict(pod.mapping().members())
 
 
 def _step(step: Node, defaults: Node) -> Node:

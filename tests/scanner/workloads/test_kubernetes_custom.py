@@ -137,6 +137,15 @@ def test_steps_of_tekton_have_what_their_template_sets() -> None:
         "taskSpec: {steps: [{name: s, image: x:1}]}}}",
         "{apiVersion: tekton.dev/v1, kind: PipelineRun, metadata: {name: a}, spec: {taskRunTemplate: {podTemplate: "
         "{hostNetwork: true}}, pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{name: s, image: x:1}]}}]}}}",
+        "{apiVersion: tekton.dev/v1, kind: PipelineRun, metadata: {name: a}, spec: {taskRunSpecs: [{pipelineTaskName: "
+        "t, podTemplate: {hostNetwork: true}}], pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{image: x:1}]}}]}}"
+        "}",
+        "{apiVersion: tekton.dev/v1beta1, kind: PipelineRun, metadata: {name: a}, spec: {taskRunSpecs: "
+        "[{pipelineTaskName: t, taskPodTemplate: {hostNetwork: true}}], podTemplate: {hostNetwork: false}, "
+        "pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{image: x:1}]}}]}}}",
+        "{apiVersion: tekton.dev/v1, kind: PipelineRun, metadata: {name: a}, spec: {taskRunTemplate: {podTemplate: "
+        "{hostNetwork: true}}, pipelineSpec: {tasks: [{name: p, pipelineSpec: {tasks: [{name: t, taskSpec: {steps: "
+        "[{image: x:1}]}}]}}]}}}",
         "{apiVersion: argoproj.io/v1alpha1, kind: Rollout, metadata: {name: a}, spec: {template: {spec: "
         "{hostNetwork: true, containers: [{name: s, image: x:1}]}}}}",
         "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: a}, spec: {template: {spec: "
