@@ -46,7 +46,7 @@ _VERDICTS = {"allow": "PASSED", "warn": "PASSED", "deny": "FAILED"}
 
 @dataclass(frozen=True)
 class Facts:
-    """What a receipt states. ``decision``: the gate's answer as JSON. ``engines``: see `engine_facts`.
+    """What a receipt states. ``decision``: the gate's answer as JSON. ``engines``: those of the evidence, each once.
 
     ``platforms``: each judged image of the subject as (platform, digest). ``verifier``: URI of this installation.
     """
