@@ -77,7 +77,8 @@ class AwsKey:
             hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role; and AWS_REGION"
             raise credentials_error(error, _WHO, hint) from None
         default = given.get("AWS_ENDPOINT_URL_KMS") if not host else f"https://{host}"
-        url = self.endpoint or default or f"https://kms.{region}.amazonaws.com{_china(region)}"
+        # Without the slash that people write: the path is signed.
+        url = (self.endpoint or default or f"https://kms.{region}.amazonaws.com{_china(region)}").rstrip("/")
         return _Call(self.around.cloud(url), f"{url}/", keys, region, match["id"])
 
     def _keys(self, region: str) -> Keys:

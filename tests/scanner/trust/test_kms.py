@@ -104,6 +104,11 @@ def test_a_key_signs_what_its_published_half_verifies(name: str, fake: Fake, ope
     load_public_key(key.public_pem).verify(signed.signatures[0], signed.signed_bytes, ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg,arg-type,union-attr]
 
 
+def test_an_own_endpoint_of_aws_may_end_with_a_slash(fake: Fake) -> None:
+    around = surroundings(AWS | {"AWS_ENDPOINT_URL_KMS": f"{fake.base}/"})
+    assert AwsKey(f"awskms:///{ARN}", around).fetch().public_pem == fake.pem
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_a_signature_of_another_key_is_not_used(name: str, fake: Fake, opened: Open) -> None:
     key = opened(name).fetch()
