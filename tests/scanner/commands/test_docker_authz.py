@@ -534,6 +534,8 @@ def test_without_the_server_the_last_answer_counts_for_a_while(
     assert "cannot be asked" in why(gate, "POST", "/containers/create", body({"Image": GOOD}))
     opened = replace(gate, options=replace(gate.options, fail_open=True))
     assert why(opened, "POST", "/containers/create", body({"Image": "other:1"})) == ""
+    server.error = RemoteError("the server answered: too many requests", reason="rate_limited")
+    assert "too many requests" in why(opened, "POST", "/containers/create", body({"Image": "other:1"}))
     assert why(opened, "POST", "/plugins/pull?remote=x"), "what is never let through needs no server"
 
 
