@@ -247,7 +247,7 @@ class EngineGate:
                 "the server cannot be asked (%s): its last answer about %s is used", error, question["images"][0]
             )
             return _message(kept.document)
-        # A server that limits us is there: whoever asks often enough would open the door.
+        # A server that limits us is there. Otherwise a user of the engine who asks often enough would open the door.
         if self.options.fail_open and error.reason != "rate_limited":
             log.warning(
                 "the server cannot be asked (%s): %s is allowed without a decision", error, question["images"][0]
