@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import textwrap
@@ -26,10 +27,15 @@ from scanner.commands._console import (
     write,
 )
 from scanner.config import Settings
-from scanner.errors import Fault, ScannerError, UsageError
+from scanner.errors import Fault, RefusedError, ScannerError, UsageError
 from scanner.model.untrusted import clean_text
 
 _MAX_PAUSE = 600.0  # seconds between two tries while the server is away
+# A failure that lasts is repeated in the output this often, so that the end of a log says that it lasts.
+_REMIND_SECONDS = 3600.0
+# Refusals of one report, not of the agent: a later report is newer and may be accepted.
+_PASSING = frozenset(("out_of_order", "another_agent", "rate_limited", "bad_workload"))
+_AGENT_LENGTH = 200
 
 
 @click.group()
@@ -40,7 +46,8 @@ def inventory() -> None:
 @inventory.command(
     cls=TargetsCommand,
     epilog="Exit codes: 0 reported; 2 wrong usage, an unreadable document, or a refusal by the server; "
-    "3 no answer from the engine or the server. With --watch only 2 and a signal end the command.",
+    "3 no answer from the engine or the server. With --watch, outages end nothing: only a wrong start and a token "
+    "that the server refuses (2), and a signal (0) end the command.",
 )
 @click.argument("target")
 @server_options("inventory")
@@ -65,6 +72,8 @@ def push(
 ) -> Exit:
     """Report everything that TARGET runs. Workloads that are missing from the report are recorded as stopped.
 
+    One agent reports a source: while it does, another one with the same --environment and --name is refused.
+
     Values of environment variables are never sent. Create the token on the server: dockwarden token create NAME --scope
     inventory
     """
@@ -73,9 +82,9 @@ def push(
     if watch and target.endswith(":-"):
         raise UsageError("--watch cannot read standard input again", hint="run the pipe from a CronJob or in a loop")
     client = _client.of(settings, server, token, ca_file)
-    agent = _Agent(client, target, environment, name or socket.gethostname())
+    agent = _Agent(client, target, environment, name or socket.gethostname(), watch or 0)
     if watch is None:
-        agent.report()
+        tell(agent.report())
         return Exit.OK
     return agent.watch(watch)
 
@@ -142,21 +151,25 @@ def _table(rows: Sequence[Mapping[str, Any]], *, more: bool) -> str:
 class _Agent:
     """Reads what runs and reports it."""
 
-    def __init__(self, client: Any, target: str, environment: str, name: str) -> None:
+    def __init__(self, client: Any, target: str, environment: str, name: str, every: int) -> None:
         self._client, self._target = client, target
-        self._environment, self._name = environment, name
+        self._environment, self._name, self._every = environment, name, every
         self._stop = threading.Event()
 
-    def report(self) -> None:
-        """Read and report once. Raises ScannerError."""
+    def report(self) -> str:
+        """Read and report once. Returns what the server did with it. Raises ScannerError."""
         # Taken before reading: of two agents that report the same source, the one that read last has the newer state.
         generation = time.time_ns() // 1_000_000
+        # Read completely before anything is sent: what a broken answer does not contain would be recorded as stopped.
         documents = _read_documents(self._target)
         body = {
             "environment": self._environment,
             "source": self._target.partition(":")[0],
             "name": self._name,
             "generation": generation,
+            # The target, too: on one host, two projects are reported under the host's name by mistake.
+            "agent": clean_text(f"{socket.gethostname()} {self._target}", _AGENT_LENGTH),
+            "every_seconds": self._every,
             "workloads": documents,
         }
         try:
@@ -166,31 +179,77 @@ class _Agent:
             if error.reason == "too_large":
                 error.hint = "report each namespace or host as a source of its own: --name"
             raise
-        tell(_describe(answer, len(documents)))
+        return _describe(answer, len(documents))
 
     def watch(self, seconds: int) -> Exit:
-        """Report until a signal arrives. While the server or engine is unavailable, the pauses double up to 10 minutes.
+        """Report until a signal arrives. While a report fails, the pauses double up to 10 minutes.
 
-        Raises ScannerError for mistakes that repeating cannot fix, such as an invalid token.
+        An error before the first report that the caller must mend, such as a misspelt file, ends it: nobody looks at
+        the output later. Afterwards only a refused token does. Raises ScannerError.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             # The handler only sets a flag: a report in progress is sent completely, then the loop ends.
             signal.signal(number, lambda *_: self._stop.set())
-        failures = 0
+        told, failures = "", _Failures()
         while not self._stop.is_set():
             try:
-                self.report()
-                failures = 0
+                done = self.report()
             except ScannerError as error:
-                # These are refusals of one report, not of the agent: the next report is newer and may be accepted.
-                if error.fault is Fault.CALLER and error.reason not in ("out_of_order", "rate_limited", "bad_workload"):
+                if self._ends(error, reported=bool(told)):
                     raise
-                failures += 1
-                complain(str(error), error.hint)
+                failures.add(error)
+            else:
+                # Once, and not each minute: the last message still holds.
+                if done != told or failures.number:
+                    tell(f"{failures.ended()}{done}")
+                told, failures = done, _Failures()
             # Doubled, so that a thousand agents do not hinder a server that comes back.
-            pause = float(seconds) if not failures else min(_MAX_PAUSE, max(5.0, seconds) * 2 ** min(failures - 1, 10))
-            self._stop.wait(pause)
+            doubled = max(5.0, seconds) * 2 ** min(failures.number - 1, 10)
+            self._stop.wait(min(_MAX_PAUSE, doubled) if failures.number else float(seconds))
         return Exit.OK
+
+    @staticmethod
+    def _ends(error: ScannerError, *, reported: bool) -> bool:
+        if isinstance(error, RefusedError):
+            # The token of this process stays the same, so no repetition helps. A supervisor starts it with the new one.
+            error.hint = (
+                "the token expired, was revoked or was replaced: create one on the server (dockwarden token create "
+                "NAME --scope inventory), and start the agent again with it as DOCKWARDEN_TOKEN"
+                if reported
+                else error.hint
+            )
+            return True
+        return error.fault is Fault.CALLER and error.reason not in _PASSING and not reported
+
+
+class _Failures:
+    """Failed reports in a row. Each kind is written once, and again after an hour."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._since = self._written = time.monotonic()
+        self._last = ""
+
+    def add(self, error: ScannerError) -> None:
+        """Count a failure, and write it if it is another one than the last."""
+        # Times and generations differ in each message about the same thing.
+        kind = re.sub(r"[0-9]+", "", f"{error.reason} {error}")
+        now = time.monotonic()
+        self._since = self._since if self.number else now
+        self.number += 1
+        if kind != self._last:
+            complain(str(error), error.hint)
+            tell("the last report stays; trying again with growing pauses, up to 10 minutes")
+        elif now - self._written >= _REMIND_SECONDS:
+            complain(f"for {(now - self._since) / 60:.0f} minutes: {error}", error.hint)
+        else:
+            return
+        self._last, self._written = kind, now
+
+    def ended(self) -> str:
+        """Return the beginning of the message about the next report that was accepted."""
+        tries = f"{self.number} failed tr{'y' if self.number == 1 else 'ies'}"
+        return f"reported again after {tries}: " if self.number else ""
 
 
 def _read_documents(target: str) -> list[dict[str, Any]]:
@@ -204,6 +263,12 @@ def _describe(answer: Mapping[str, Any], count: int) -> str:
     parts = [f"{count} workload{'' if count == 1 else 's'} reported"]
     changes = [f"{answer[name]} {name}" for name in ("added", "changed", "removed") if answer.get(name)]
     parts.append(", ".join(changes) or "nothing changed")
+    source = answer.get("source")
+    if isinstance(source, dict) and source.get("contested") is True:
+        other = clean_text(str(source.get("refused_agent") or ""), 300)
+        parts.append(
+            f"warning: another agent reports this source and was refused: {other}. Give it a --name of its own"
+        )
     queued: Sequence[object] = answer.get("scans") or ()
     if queued:
         parts.append(f"{len(queued)} image{'' if len(queued) == 1 else 's'} queued for a scan")

@@ -74,6 +74,7 @@ class Action(StrEnum):
     ADVISORIES_REINSTATE = "advisories.reinstate"
     INVENTORY_REPORT = "inventory.report"
     INVENTORY_REMOVE = "inventory.remove"
+    INVENTORY_REFUSE = "inventory.refuse"
     ADMISSION_DENY = "admission.deny"
     PULL_DENY = "pull.deny"
     BREAK_GLASS_BEGIN = "break_glass.begin"

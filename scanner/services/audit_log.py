@@ -78,6 +78,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.ADVISORIES_REINSTATE: "reinstated {what}",
     Action.INVENTORY_REPORT: "reported {workloads} workloads of {object}",
     Action.INVENTORY_REMOVE: "removed {object} from the inventory",
+    Action.INVENTORY_REFUSE: "was refused as reporter of {object}: {current} reports it, not {agent}",
     Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, requested by {asked_by}: {reason}",
     Action.PULL_DENY: "denied a pull of {object}, requested by {asked_by}: {reason}",
     Action.BREAK_GLASS_BEGIN: "let {object} through until {until}: {reason}",

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 
 from scanner import __version__, catalog
 from scanner.checks.base import ImageSubject
-from scanner.errors import NotFoundError, UsageError
+from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.decision import ReasonKind, Verdict
@@ -44,7 +44,8 @@ from scanner.workloads.base import NoFiles
 
 ENVIRONMENT = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _ENVIRONMENT_HINT = "lower-case letters, digits, and . _ - between them, such as production"
-NAME_LENGTH = 200
+NAME_LENGTH = AGENT_LENGTH = 200
+MOST_SECONDS = 86_400
 # Of one source; a larger cluster reports its namespaces as sources.
 MOST_WORKLOADS = 10_000
 MOST_GENERATION = (1 << 53) - 1  # what every JSON reader can hold
@@ -63,7 +64,8 @@ class Snapshot:
     """Everything that one source runs.
 
     ``generation`` increases with each snapshot, so that a delayed one cannot replace a newer one. ``documents`` are in
-    the format of ``workload_documents``.
+    the format of ``workload_documents``. ``agent``: host and target of the agent; empty: the actor is the agent.
+    ``every_seconds``: how often it reports; 0: unknown.
     """
 
     environment: str
@@ -71,6 +73,8 @@ class Snapshot:
     name: str
     generation: int
     documents: Sequence[Mapping[str, Any]]
+    agent: str = ""
+    every_seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,14 @@ def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) ->
     ``engine``: for projects without an engine of their own.
 
     Raises UsageError naming the field, RefusedError for an actor who is limited to projects,
-    ConflictError(reason="out_of_order").
+    ConflictError(reason="out_of_order"), ConflictError(reason="another_agent").
     """
     actor.require_every_project()
     _check(snapshot)
     facts = _facts(snapshot)
     digest = hashlib.sha256(orjson.dumps(sorted((name, hashed) for name, (hashed, _) in facts.items()))).hexdigest()
+    snapshot = replace(snapshot, agent=snapshot.agent or actor.name)
+    _check_agent(database, actor, snapshot)
     for _ in range(_TRIES):
         with database.read() as session:
             before = inventory.source_of(session, snapshot.environment, snapshot.source, snapshot.name)
@@ -154,6 +160,8 @@ def _write(
     if (before.generation if before else -1) != held.generation:
         return None
     inventory.check_generation(held, snapshot.generation, digest)
+    inventory.check_agent(held, snapshot.agent, moment(session))
+    inventory.note_agent(session, held, snapshot.agent, snapshot.every_seconds)
     if held.digest == digest:
         inventory.touch_source(session, held, snapshot.generation, actor.name)
         return SnapshotResult(
@@ -167,6 +175,29 @@ def _write(
     audit.record(session, actor, Action.INVENTORY_REPORT, f"{held.source} {held.name}", detail=detail)
     tickets = _queue_scans(session, actor, held.id, engine)
     return SnapshotResult(_reload_source(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
+
+
+def _check_agent(database: Database, actor: Actor, snapshot: Snapshot) -> None:
+    """Refuse an agent while another one reports the source, and record that it was. Raises ConflictError."""
+    with database.read() as session:
+        held = inventory.source_of(session, snapshot.environment, snapshot.source, snapshot.name)
+        now = moment(session)
+    if held is None:
+        return
+    try:
+        inventory.check_agent(held, snapshot.agent, now)
+    except ConflictError:
+        refused = snapshot.agent if snapshot.agent == actor.name else f"{snapshot.agent}, with {actor.name}"
+        database.uncrossed(partial(_note_refused, actor=actor, held=held, refused=refused))
+        raise
+
+
+def _note_refused(session: Connection, actor: Actor, held: inventory.SourceView, refused: str) -> None:
+    inventory.note_refused(session, held, refused)
+    # It tries again every few minutes. One entry says it; the source has the time of the last try.
+    if not (held.contested and held.refused_agent == refused):
+        detail = {"environment": held.environment, "agent": refused, "current": held.agent}
+        audit.record(session, actor, Action.INVENTORY_REFUSE, f"{held.source} {held.name}", detail=detail)
 
 
 def examine(
@@ -221,6 +252,9 @@ def _check(snapshot: Snapshot) -> None:
     if snapshot.source not in catalog.workload_sources():
         raise _unknown_source(snapshot.source)
     fields.text("name", snapshot.name, NAME_LENGTH, shortest=1)
+    fields.text("agent", snapshot.agent, AGENT_LENGTH)
+    if not 0 <= snapshot.every_seconds <= MOST_SECONDS:
+        raise fields.invalid("every_seconds", f"an agent reports at least every {MOST_SECONDS} seconds")
     if not 0 <= snapshot.generation <= MOST_GENERATION:
         raise fields.invalid("generation", f"a generation is between 0 and {MOST_GENERATION}")
     if len(snapshot.documents) > MOST_WORKLOADS:

@@ -10,7 +10,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,6 +36,9 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, moment
 
 _CHUNK = 500  # rows of one statement
+_MOST_AGENTS = 8  # of one source, that are remembered
+_TURN = timedelta(minutes=15)
+_CONTESTED = timedelta(hours=1)
 # Values of a filter that are offered, the most frequent ones.
 _FREQUENT = 50
 _DECISION_COLUMNS = (
@@ -76,6 +79,34 @@ class SourceView:
     reported_by: str
     reported_at: datetime
     changed_at: datetime  # when its workloads last differed from the snapshot before
+    agents: Sequence[str] = ()  # the last ones that reported it, the current one last
+    every_seconds: int = 0  # how often the current agent reports; 0: unknown
+    refused_agent: str = ""
+    refused_at: datetime | None = None
+
+    @property
+    def agent(self) -> str:
+        """The agent that reports it: host and target. Empty: it has not reported since agents have names."""
+        return self.agents[-1] if self.agents else ""
+
+    @property
+    def contested(self) -> bool:
+        """Whether another agent tries to report it as well: until an hour after its last try."""
+        return self.refused_at is not None and self.refused_at >= self.reported_at - _CONTESTED
+
+    def free_at(self, agent: str) -> datetime | None:
+        """Return when ``agent`` may report it, because another one does until then. None: at once.
+
+        Two agents that report one source would remove each other's workloads with each report.
+        """
+        if self.agent in ("", agent):
+            return None
+        if self.every_seconds:
+            # It watches. An agent that replaces it waits until it has missed a report: a new pod of a Deployment.
+            return self.reported_at + timedelta(seconds=2 * self.every_seconds + 60)
+        # Single reports, as of a CronJob whose pods have a new name each time. An agent that comes back has been
+        # replaced, or takes turns with the other one.
+        return self.reported_at + _TURN if agent in self.agents else None
 
 
 def _short_image(image: str) -> str:
@@ -299,6 +330,36 @@ def check_generation(held: SourceView, generation: int, digest: str) -> None:
             hint="one agent reports a source: give each a --name of its own; if there is only one, its clock was "
             "ahead: wait, or remove the source on the page Workloads",
         )
+
+
+def check_agent(held: SourceView, agent: str, now: datetime) -> None:
+    """Raise ConflictError(reason="another_agent") if another agent reports the source."""
+    free_at = held.free_at(agent)
+    if free_at is not None and now < free_at:
+        raise ConflictError(
+            f"another agent reports this source: {held.agent}, with {held.reported_by}, last at "
+            f"{held.reported_at:%Y-%m-%d %H:%M} UTC. This report is from {agent}",
+            reason="another_agent",
+            hint="give each agent a --name of its own; if the other one was stopped, this one can report at "
+            f"{free_at:%H:%M} UTC, or at once after the source is removed on the page Workloads",
+        )
+
+
+def note_agent(session: Connection, held: SourceView, agent: str, every_seconds: int) -> None:
+    """Record which agent reports the source, if it is another one than before."""
+    if (held.agent, held.every_seconds) == (agent, every_seconds):
+        return
+    values: dict[str, Any] = {"every_seconds": every_seconds}
+    if held.agent != agent:
+        values["agents"] = [*(each for each in held.agents if each != agent), agent][-_MOST_AGENTS:]
+        values |= {"refused_agent": "", "refused_at": None}
+    session.execute(inventory_source.update().where(inventory_source.c.id == held.id).values(**values))
+
+
+def note_refused(session: Connection, held: SourceView, agent: str) -> None:
+    """Record an agent that was refused, because another one reports the source."""
+    values = {"refused_agent": agent, "refused_at": moment(session)}
+    session.execute(inventory_source.update().where(inventory_source.c.id == held.id).values(**values))
 
 
 def touch_source(session: Connection, held: SourceView, generation: int, by: str) -> None:

@@ -1160,6 +1160,12 @@ inventory_source = sa.Table(
     sa.Column("reported_at", Moment, nullable=False),
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("summary", sa.JSON, nullable=False),  # project -> facet -> value -> count
+    # The last agents that reported it, the current one last.
+    sa.Column("agents", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("every_seconds", sa.Integer, nullable=False, server_default="0"),  # of the current one; 0: unknown
+    # The agent that was refused last, because the current one reports the source; empty: none was.
+    sa.Column("refused_agent", SafeText(600), nullable=False, server_default=""),
+    sa.Column("refused_at", Moment),
     sa.UniqueConstraint("environment", "source", "name"),
 )
 running_workload = sa.Table(

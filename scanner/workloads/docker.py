@@ -93,8 +93,14 @@ class DockerEngine(WorkloadSource):
 
 
 def _digest(container: Any) -> str:
-    """Return the repository digest of a container's image. Empty for a local image."""
-    digests = (container.image.attrs if container.image else {}).get("RepoDigests") or []
+    """Return the repository digest of a container's image. Empty for a local image, and one that was removed."""
+    from docker.errors import NotFound
+
+    try:
+        digests = (container.image.attrs if container.image else {}).get("RepoDigests") or []
+    except NotFound:
+        # A removed image still runs. It must not end the report of everything else that does.
+        return ""
     return str(digests[0]) if digests else ""
 
 

@@ -51,6 +51,16 @@ class InventoryIn(Body):
     generation: Whole = Field(
         ge=0, le=use_cases.MOST_GENERATION, description="Must be greater than in the previous snapshot."
     )
+    agent: Text = Field(
+        "",
+        max_length=use_cases.AGENT_LENGTH,
+        description="The agent: host and target. While one reports a source, another one is refused with 409 "
+        "(`another_agent`). Empty: the token is the agent.",
+        examples=["web-1 docker"],
+    )
+    every_seconds: Whole = Field(
+        0, ge=0, le=use_cases.MOST_SECONDS, description="How often the agent reports. 0: unknown."
+    )
     documents: list[DocumentIn] | None = Field(None, max_length=1000)
     workloads: list[dict[str, Any]] | None = Field(None, max_length=use_cases.MOST_WORKLOADS)
 
@@ -84,6 +94,10 @@ class WorkloadSourceOut(Model):
     reported_by: str
     reported_at: datetime
     changed_at: datetime
+    agent: str = Field(description="The agent that reports it: host and target.")
+    refused_agent: str = Field(description="Another agent that tried to report it, and was refused. Empty: none.")
+    refused_at: datetime | None = Field(description="When that agent was refused last.")
+    contested: bool = Field(description="Another agent was refused within an hour of the last report.")
 
 
 class ReportedOut(Model):
@@ -188,7 +202,8 @@ def report(body: InventoryIn) -> Response:
     """Report all workloads of a source
 
     The snapshot replaces the source's previous one; missing workloads are removed. A snapshot older than the current
-    one is refused with 409 (`out_of_order`). The same snapshot again changes nothing.
+    one is refused with 409 (`out_of_order`), and one of another agent with 409 (`another_agent`) while the first one
+    reports. The same snapshot again changes nothing.
     """
     if (body.documents is None) == (body.workloads is None):
         raise UsageError("give either documents or workloads", reason="invalid", field="workloads")
@@ -196,7 +211,9 @@ def report(body: InventoryIn) -> Response:
     principal().require_every_project()
     files = [(document.file, document.text) for document in body.documents or ()]
     found = use_cases.parse(body.source, files) if files else body.workloads or ()
-    snapshot = use_cases.Snapshot(body.environment, body.source, body.name, body.generation, found)
+    snapshot = use_cases.Snapshot(
+        body.environment, body.source, body.name, body.generation, found, body.agent, body.every_seconds
+    )
     done = use_cases.report(resources().database, principal(), snapshot, resources().settings.engine)
     # After the commit: a faster worker would find no row.
     for ticket in done.tickets:

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
 from scanner import catalog
+from scanner.commands import _client, inventory
+from scanner.config import Secret
+from scanner.errors import RefusedError, UsageError
 from tests.scanner.workloads import sins
 from tests.servers import Dockwarden
 
+OK = (200, {"source": {"contested": False}, "added": 0, "scans": []})
+AWAY = (503, {"detail": "the database does not answer", "reason": "db_unavailable"})
+TAKEN = (409, {"detail": "another agent reports this source: b docker", "reason": "another_agent", "hint": "--name"})
+REFUSED = (401, {"detail": "the token is not valid", "reason": "unauthorized"})
 COMMAND = [sys.executable, "-m", "scanner.cli", "inventory", "push"]
 
 
@@ -108,6 +120,114 @@ def wait_until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < ends, "it never came"
         time.sleep(0.3)
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """A server that gives the answers of a script, and has the bodies that it was sent."""
+
+    answers: ClassVar[Iterator[tuple[int, dict[str, Any]]]]
+    sent: ClassVar[list[dict[str, Any]]]
+
+    def do_POST(self) -> None:
+        self.sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        status, document = next(self.answers)
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing."""
+
+
+class Pauses(threading.Event):
+    """An agent's flag to stop: pauses take no time, and between two reports the test may change something."""
+
+    def __init__(self, *between: Callable[[], object]) -> None:
+        super().__init__()
+        self.between, self.taken = list(between), list[float]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.taken.append(timeout or 0)
+        if not self.between:
+            self.set()
+        else:
+            self.between.pop(0)()
+        return self.is_set()
+
+
+Watch = Callable[..., tuple[Pauses, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    """Watch a file, with these answers of the server and, between the reports, these texts of the file."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        file = tmp_path / "web.yaml"
+        file.write_text(sins.KUBERNETES_BAD)
+
+        def watched(*answers: tuple[int, dict[str, Any]], texts: Sequence[str] = ()) -> Any:
+            Scripted.answers, Scripted.sent = iter(answers), []
+            client = _client.Client(f"http://127.0.0.1:{server.server_port}", Secret("dw_x"))
+            agent = inventory._Agent(client, f"kubernetes:{file}", "test", "shop", 60)
+            steps = [partial(file.write_text, each) for each in texts] or [lambda: None] * (len(answers) - 1)
+            agent._stop = pauses = Pauses(*steps)
+            agent.watch(60)
+            return pauses, Scripted.sent
+
+        yield watched
+        server.shutdown()
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_an_outage_is_written_once_and_its_end_too(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    pauses, sent = watch(OK, OK, AWAY, AWAY, AWAY, OK, OK)
+    assert capsys.readouterr().err.splitlines() == [
+        "1 workload reported; nothing changed",
+        "dockwarden: the server answered: the database does not answer",
+        "the last report stays; trying again with growing pauses, up to 10 minutes",
+        "reported again after 3 failed tries: 1 workload reported; nothing changed",
+    ]
+    assert pauses.taken == [60, 60, 60, 120, 240, 60, 60]
+    assert {(each["every_seconds"], len(each["workloads"])) for each in sent} == {(60, 1)}
+    assert {each["agent"] for each in sent} == {f"{socket.gethostname()} kubernetes:{sent[0]['agent'].split(':')[1]}"}
+
+
+def test_what_cannot_be_read_in_between_is_no_report(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is being written is not whole, and what it does not contain yet was not stopped."""
+    _, sent = watch(OK, OK, texts=["", "kind: [", "a: &a [*a]", sins.KUBERNETES_BAD])
+    assert [len(each["workloads"]) for each in sent] == [1, 1]
+    assert "reported again after 3 failed tries" in capsys.readouterr().err
+
+
+def test_two_agents_that_report_one_source_are_named_by_both(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    contested = (200, {"source": {"contested": True, "refused_agent": "c docker"}})
+    watch(TAKEN, TAKEN, contested, contested)
+    said = capsys.readouterr().err
+    assert said.count("another agent reports this source: b docker") == 1
+    assert said.count("warning: another agent reports this source and was refused: c docker") == 1
+
+
+def test_a_token_that_is_refused_later_ends_the_agent_with_what_to_do(watch: Watch) -> None:
+    with pytest.raises(RefusedError) as refused:
+        watch(OK, AWAY, REFUSED)
+    assert "expired, was revoked or was replaced" in refused.value.hint
+    with pytest.raises(RefusedError) as refused:
+        watch(REFUSED)
+    assert "DOCKWARDEN_TOKEN" in refused.value.hint
+
+
+def test_a_mistake_ends_an_agent_that_has_not_reported_yet(watch: Watch) -> None:
+    missing = (404, {"detail": "there is no such path", "reason": "not_found"})
+    with pytest.raises(UsageError):
+        watch(missing)
+    pauses, _ = watch(OK, missing, OK)  # a proxy's answer while the server is replaced
+    assert len(pauses.taken) == 3
 
 
 def test_the_kubernetes_example_reads_only_and_is_run_well() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from scanner.model.decision import Verdict
 from scanner.model.reference import Descriptor, Digest
 from scanner.policy.evaluate import evidence_digest
 from scanner.services import decisions, inventory, policies, workload_documents
-from scanner.store import components, images, listings, retention, scans
+from scanner.store import audit, components, images, listings, retention, scans
 from scanner.store import inventory as store
-from scanner.store.schema import audit_log, running_mount, running_workload
-from scanner.store.session import Database
+from scanner.store.schema import audit_log, inventory_source, running_mount, running_workload
+from scanner.store.session import Database, moment
 from tests.actors import ownerless, person
 from tests.scanner.store import factories
 from tests.scanner.workloads import sins
@@ -91,6 +92,39 @@ def test_out_of_order_snapshots_are_refused_and_change_nothing(database: Databas
     assert re.search(r"was reported already, by \S.* at \d{4}-\d\d-\d\d \d\d:\d\d UTC", str(refused.value))
     assert "--name" in refused.value.hint
     assert set(rows(database)) == {"a"}
+
+
+def test_another_agent_is_refused_while_the_first_one_watches(database: Database) -> None:
+    """Both clocks agree, so that generations alone would let each remove what the other one reported."""
+    first, second = {"agent": "a docker", "every_seconds": 60}, {"agent": "b docker", "every_seconds": 60}
+    report(database, named("a"), 1, **first)
+    for generation in (2, 3):
+        with pytest.raises(ConflictError) as refused:
+            report(database, named("b"), generation, **second)
+        assert refused.value.reason == "another_agent"
+        assert re.search("a docker, with token agent, .* from b docker", str(refused.value))
+        assert "--name" in refused.value.hint
+    assert set(rows(database)) == {"a"}
+    source = report(database, named("a"), 4, **first).source
+    assert (source.agent, source.contested, source.refused_agent) == ("a docker", True, "b docker, with token agent")
+    with database.session() as session:
+        entries = audit.list_entries(session, audit.Filter(action="inventory.refuse")).items
+        session.execute(inventory_source.update().values(reported_at=moment(session) - timedelta(seconds=200)))
+    assert len(entries) == 1
+    taken = report(database, named("b"), 5, **second).source  # the first one has stopped
+    assert (taken.agent, taken.contested, set(rows(database))) == ("b docker", False, {"b"})
+
+
+def test_single_reports_of_agents_that_take_turns_are_refused(database: Database) -> None:
+    """Those of a CronJob, whose pods have a new name each time, are not."""
+    for generation, pod in enumerate(("a", "b", "c", "c"), 1):
+        report(database, named(pod), generation, agent=pod)
+    with pytest.raises(ConflictError) as refused:
+        report(database, named("a"), 9, agent="a")
+    assert refused.value.reason == "another_agent"
+    with database.session() as session:
+        session.execute(inventory_source.update().values(reported_at=moment(session) - timedelta(minutes=16)))
+    assert report(database, named("a"), 10, agent="a").source.agents == ["b", "c", "a"]
 
 
 def test_the_same_snapshot_again_is_no_error(database: Database) -> None:

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
 
+from scanner.errors import ConflictError
 from scanner.services import inventory
 from scanner.store import accounts
 from scanner.store.session import Database
@@ -58,6 +59,23 @@ def test_both_verdicts_stand_side_by_side_and_findings_name_lines(client: FlaskC
     assert "web.yaml:17" in page
     assert "readOnlyRootFilesystem: true" in page
     assert "not-a-real-one" not in page
+
+
+def test_two_agents_that_report_one_source_are_named(client: FlaskClient, database: Database) -> None:
+    def snapshot(agent: str, generation: int) -> inventory.Snapshot:
+        return inventory.Snapshot("production", "kubernetes", "cluster", generation, named("w"), agent, 60)
+
+    inventory.report(database, AGENT, snapshot("host-a docker", 1), "trivy")
+    assert "Another one was refused" not in client.get("/workloads").text
+    with pytest.raises(ConflictError):
+        inventory.report(database, AGENT, snapshot("<b>host-b", 2), "trivy")
+    page = client.get("/workloads").text
+    banner = page.partition('<p class="banner">')[2].partition("</p>")[0]
+    assert "host-a docker" in banner
+    assert "&lt;b&gt;host-b, with token agent" in banner
+    (source,) = client.get("/api/v1/inventory").json["items"]  # type: ignore[index]
+    assert (source["agent"], source["contested"]) == ("host-a docker", True)
+    assert source["refused_agent"] == "<b>host-b, with token agent"
 
 
 def test_another_digest_of_the_same_tag_in_another_environment_is_named(
