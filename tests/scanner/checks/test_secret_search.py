@@ -28,6 +28,7 @@ SECRETS = (
     b'{"kty":"RSA","n":"x","d":"' + b"abcdEFGH" * 6 + b'"}',
     b"AccountKey=" + b"ab3/" * 21 + b"xy==",
     b"kind: Secret\napiVersion: v1\ndata:\n  password: " + base64.b64encode(b"correct horse battery"),
+    b"kind: Secret\napiVersion: v1\ndata:\n  %s-password: " % (b"x" * 240) + base64.b64encode(b"correct horse battery"),
     b"SG." + b"a" * 22 + b"." + b"b" * 43,
 )
 PIECES = st.one_of(
