@@ -56,7 +56,7 @@ class MatchJob:
     work: Path
     cache: Path
     settings: Settings
-    deadline: float  # monotonic clock
+    deadline: float  # seconds from now
     cancelled: Callable[[], bool] = lambda: False
 
 
