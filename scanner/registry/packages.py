@@ -143,11 +143,10 @@ def other_packages(rootfs: Rootfs, read: Set[str]) -> Mapping[str, str]:
 
     ``read``: paths from which the engine read packages.
     """
-    found = {manager: place for place, manager in _OTHER_MANAGERS.items() if place in rootfs.files}
-    wanted = tuple(f"{place}/" for place in found.values())
+    wanted = tuple(f"{place}/" for place in _OTHER_MANAGERS if place in rootfs.files)
     # A directory alone says nothing: images contain empty ones, for volumes.
     filled = {place for path in rootfs.files if path.startswith(wanted) for place in wanted if path.startswith(place)}
-    found = {manager: place for manager, place in found.items() if f"{place}/" in filled}
+    found = {manager: place for place, manager in _OTHER_MANAGERS.items() if f"{place}/" in filled}
     for path in rootfs.files:
         if _CONDA in path and path.endswith(".json") and path not in read:
             found.setdefault("conda", path)

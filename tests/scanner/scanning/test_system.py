@@ -509,6 +509,16 @@ def test_packages_of_another_package_manager_are_unknown(path: str) -> None:
     assert [gap.reason for gap in found.incomplete] == ["package_unread"]
 
 
+def test_an_empty_directory_of_a_package_manager_hides_no_other_one() -> None:
+    empty = entry("usr/lib/opkg", kind=FileType.DIRECTORY)
+    curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
+    rootfs = merge([layer(entry("var/lib/opkg/info/openssl.control"), empty, contents=SYSTEM)])
+    (gap,) = compare_system(answer("debian", "12.8", curl), rootfs).incomplete
+    assert gap.detail.startswith("var/lib/opkg has packages of opkg")
+    rootfs = merge([layer(empty, contents=SYSTEM)])
+    assert compare_system(answer("debian", "12.8", curl), rootfs).incomplete == ()
+
+
 @pytest.mark.parametrize(
     ("path", "size", "gaps"),
     [
