@@ -277,7 +277,6 @@ TESTED_IN = {
     "scanner/registry/listings/base.py": "tests/scanner/registry/listings/test_listings.py",
     "scanner/registry/packages.py": "tests/scanner/registry/test_rootfs.py",
     "scanner/registry/places.py": "tests/scanner/registry/test_sources.py",
-    "scanner/reports/_audit.py": "tests/scanner/commands/test_audit.py",
     "scanner/reports/_decision_text.py": "tests/scanner/reports/test_every_format.py",
     "scanner/reports/_sbom.py": "tests/scanner/reports/test_cyclonedx.py",
     "scanner/reports/base.py": "tests/scanner/reports/test_every_format.py",

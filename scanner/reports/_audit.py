@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+# Findings of one workload in a comment: a forge cuts a longer one off anywhere.
+_MOST_ROWS = 100
 _COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
 # GitHub orders SARIF results by this number. Unknown counts as critical: an unknown severity is not a low one.
@@ -300,7 +302,7 @@ def markdown(subject: AuditSubject) -> str:
     lines = [
         f"## Dockwarden audit: {mark}",
         "",
-        "| Verdict | Workload | Image | Findings |",
+        "| Verdict | Workload | Image | Failed checks |",
         "| --- | --- | --- | --- |",
     ]
     for report in audit.workloads:
@@ -316,10 +318,13 @@ def markdown(subject: AuditSubject) -> str:
                 "",
             ]
             lines += ["| Severity | Check | Where | Finding |", "| --- | --- | --- | --- |"]
-            for found in own[:100]:
+            for found in own[:_MOST_ROWS]:
                 where = f"{found.evidence.path}:{found.evidence.line}" if found.evidence.line else found.evidence.path
                 cells = (found.severity, found.check, where, found.evidence.message)
                 lines.append("| " + " | ".join(markdown_text(str(cell)) for cell in cells) + " |")
+            if len(own) > _MOST_ROWS:
+                left = number_of(len(own) - _MOST_ROWS, "finding")
+                lines += ["", f"… and {left} more: the formats json and sarif list all of them."]
             lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
 
