@@ -171,7 +171,7 @@ class Mutation:
 
 D, A, R = "documents.py", "anchors.py", "repository.py"
 MUTATIONS = [
-    Mutation(D, "_ESCAPE.sub(_unescaped, text)", "text", "form-control-signed"),
+    Mutation(D, "_ESCAPE.sub(_unescape, text)", "text", "form-control-signed"),
     Mutation(D, "sort_keys=True", "sort_keys=False", "good-members-in-any-order"),
     Mutation(D, "isinstance(value, float) or", "", "a-fraction-is-signed"),
     Mutation(D, "abs(value) > _MAX_INTEGER", "False", "a-number-that-readers-disagree-about"),
