@@ -66,6 +66,7 @@ class Browsers:
 
     def keep(self, page: Any, name: str) -> None:
         ARTEFACTS.mkdir(exist_ok=True)
+        page.wait_for_load_state()  # text can be there before the style sheet
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the screen"
         page.screenshot(path=str(ARTEFACTS / f"journey-{name}-{self.width}.png"), full_page=True)
 
@@ -191,8 +192,11 @@ def test_who_is_affected(browsers: Browsers) -> None:
     page.keyboard.press("/")
     page.keyboard.type("2026-4242")
     page.wait_for_url("**q=2026-4242*")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.get_by_role("link", name=CRITICAL).click()
     page.get_by_role("link", name="shop/cart:1").wait_for()
+    assert [url for url in asked if "q=" in url] == [], "a list that is replaced during a click loses the click"
     browsers.keep(page, "affected")
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()
