@@ -14,7 +14,6 @@ import gzip
 import json
 import os
 import secrets
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from benchmarks.gate import decided, serve
 from scanner.model.image import Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform
 from tests.registry_gates import Gate
-from tests.servers import Registry
+from tests.servers import Registry, free_port
 
 GOAL = 0.9
 POLICY = """\
@@ -127,8 +126,8 @@ def main() -> None:
         image = layout(directory / "image", asked.layers, asked.megabytes)
         registry = Registry(directory / "registry").start()
         registry.push(f"oci:{directory / 'image'}:1", "shop/image:1")
-        port = _free_port()
-        gate = Gate(directory / "gate", registry.host, f"127.0.0.1:{port}", "", "&strict=1", _free_port())
+        port = free_port()
+        gate = Gate(directory / "gate", registry.host, f"127.0.0.1:{port}", "", "&strict=1", port=free_port())
         gate.token = prepare(directory / "home", gate.host, image)
         server = serve(directory / "home", "", port)
         try:
@@ -151,12 +150,6 @@ def main() -> None:
     size = asked.layers * asked.megabytes
     print(f"{size} MiB in {asked.layers} layers, strict: {through:.0f} ms through the gate, {without:.0f} ms without")
     print(f"ratio {without / through:.2f}; goal {GOAL} or more; load {os.getloadavg()[0]:.1f}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
