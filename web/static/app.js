@@ -85,7 +85,7 @@ function askForWhatWasTypedEarly(form) {
     if (field.options) return ![...field.options].every((option) => !option.defaultSelected || option.selected);
     return field.value !== field.defaultValue;
   });
-  if (chosen) setTimeout(() => form.dispatchEvent(new Event("change")));
+  if (chosen) setTimeout(() => form.dispatchEvent(new Event("input")));
 }
 
 document.addEventListener("keydown", (event) => {
