@@ -6,7 +6,6 @@ The credentials are an access key of the environment, or the role of this machin
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +20,15 @@ from scanner.patterns import lazy
 from scanner.registry.cloud import aws
 from scanner.registry.cloud.base import Surroundings, ask
 from scanner.registry.cloud.sigv4 import Keys, signed_headers
-from scanner.trust._kms.base import KmsKey, credentials_error, public_pem, read_answer, reference_error, unusable_answer
+from scanner.trust._kms.base import (
+    KmsKey,
+    credentials_error,
+    decode_base64,
+    public_pem,
+    read_answer,
+    reference_error,
+    unusable_answer,
+)
 
 FORM = "awskms:///arn:aws:kms:REGION:ACCOUNT:key/ID, awskms:///ID or awskms:///alias/NAME"
 _WHO = "AWS KMS"
@@ -47,7 +54,7 @@ class AwsKey:
             found = call("GetPublicKey", {}, "kms:GetPublicKey on this key")
         if found.get("KeyUsage") not in (None, "SIGN_VERIFY"):
             raise unusable_answer(_WHO, "the key is not for signing")
-        arn, key = str(found.get("KeyId")), _decoded(found.get("PublicKey"))
+        arn, key = str(found.get("KeyId")), decode_base64(found.get("PublicKey"), _WHO, "it")
         match = _REFERENCE.fullmatch(self.reference)
         # An alias can be led to another key at any time. The ARN of the key cannot.
         address = f"awskms://{(match and match['host']) or ''}/{arn}"
@@ -63,7 +70,7 @@ class AwsKey:
     def _signature(self, call: _Call, digest: bytes) -> bytes:
         message = base64.b64encode(digest).decode()
         wanted = {"Message": message, "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256"}
-        return _decoded(call("Sign", wanted, "kms:Sign on this key").get("Signature"))
+        return decode_base64(call("Sign", wanted, "kms:Sign on this key").get("Signature"), _WHO, "it")
 
     def _open(self) -> _Call:
         match = _REFERENCE.fullmatch(self.reference)
@@ -115,10 +122,3 @@ class _Call:
 
 def _china(region: str) -> str:
     return ".cn" if region.startswith("cn-") else ""
-
-
-def _decoded(value: object) -> bytes:
-    try:
-        return base64.b64decode(value if isinstance(value, str) else "", validate=True)
-    except (binascii.Error, ValueError):
-        raise unusable_answer(_WHO, "it is not base64") from None

@@ -5,6 +5,8 @@ No error quotes an answer except its error code, because an answer can repeat wh
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -82,6 +84,14 @@ def read_answer(answer: Answer, who: str, permission: str) -> Mapping[str, Any]:
 
 def unusable_answer(who: str, why: str) -> RemoteError:
     return RemoteError(f"the answer of {who} cannot be used: {why}", reason=UNAVAILABLE, retryable=False)
+
+
+def decode_base64(value: object, who: str, what: str) -> bytes:
+    """Decode a member of an answer. ``what`` names it in the error. Raises RemoteError for anything but base64."""
+    try:
+        return base64.b64decode(value if isinstance(value, str) else "", validate=True)
+    except (binascii.Error, ValueError):
+        raise unusable_answer(who, f"{what} is not base64") from None
 
 
 def credentials_error(error: ScannerError, who: str, hint: str) -> RemoteError:

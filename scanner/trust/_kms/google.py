@@ -6,7 +6,6 @@ The access token is that of the service account key or federation in GOOGLE_APPL
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,15 @@ from scanner.model.untrusted import load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.cloud import google
 from scanner.registry.cloud.base import CloudAccess, Surroundings, ask
-from scanner.trust._kms.base import KmsKey, credentials_error, public_pem, read_answer, reference_error, unusable_answer
+from scanner.trust._kms.base import (
+    KmsKey,
+    credentials_error,
+    decode_base64,
+    public_pem,
+    read_answer,
+    reference_error,
+    unusable_answer,
+)
 
 FORM = "gcpkms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY/versions/NUMBER"
 _WHO, _FILE = "Google Cloud KMS", "GOOGLE_APPLICATION_CREDENTIALS"
@@ -53,10 +60,7 @@ class GoogleKey:
         for digest in digests:
             body = {"digest": {"sha256": base64.b64encode(digest).decode()}}
             signature = self._ask("POST", f"{name}:asymmetricSign", "useToSign", token, json=body).get("signature")
-            try:
-                found.append(base64.b64decode(signature if isinstance(signature, str) else "", validate=True))
-            except (binascii.Error, ValueError):
-                raise unusable_answer(_WHO, "the signature is not base64") from None
+            found.append(decode_base64(signature, _WHO, "the signature"))
         return found
 
     def _name(self) -> str:

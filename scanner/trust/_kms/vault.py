@@ -6,7 +6,6 @@ Address and token come from the environment, with the names that Vault's own cli
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,15 @@ from scanner.errors import UsageError
 from scanner.outbound import split_address
 from scanner.patterns import lazy
 from scanner.registry.cloud.base import Surroundings, ask, is_token
-from scanner.trust._kms.base import KmsKey, credentials_error, public_pem, read_answer, reference_error, unusable_answer
+from scanner.trust._kms.base import (
+    KmsKey,
+    credentials_error,
+    decode_base64,
+    public_pem,
+    read_answer,
+    reference_error,
+    unusable_answer,
+)
 
 FORM = "hashivault://KEY or hashivault://KEY/versions/NUMBER"
 _WHO = "Vault"
@@ -64,10 +71,7 @@ class VaultKey:
             match = _SIGNATURE.fullmatch(str(data.get("signature")))
             if match is None:
                 raise unusable_answer(_WHO, "it has no signature")
-            try:
-                found.append(base64.b64decode(match["base64"], validate=True))
-            except (binascii.Error, ValueError):
-                raise unusable_answer(_WHO, "the signature is not base64") from None
+            found.append(decode_base64(match["base64"], _WHO, "the signature"))
         return found
 
     def _parts(self) -> tuple[str, int | None]:
