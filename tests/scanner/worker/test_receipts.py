@@ -236,13 +236,18 @@ def test_a_registry_that_is_away_is_no_answer(place_on: Callable[..., Place], tm
 # The real cosign
 
 
+def built(part: str, program: str) -> str:
+    """The path of a program that .ci/build-part builds."""
+    found = subprocess.run([ROOT / ".ci/build-part", part], capture_output=True, text=True, check=True)
+    path = Path(found.stdout.strip()) / program
+    if not path.exists():
+        pytest.skip(f"platform: {part} was not built; install Go 1.24 or newer and run .ci/build-part {part}")
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def cosign() -> str:
-    found = subprocess.run([ROOT / ".ci/build-part", "cosign"], capture_output=True, text=True, check=True)
-    program = Path(found.stdout.strip()) / "cosign"
-    if not program.exists():
-        pytest.skip("platform: cosign was not built; install Go 1.24 or newer and run .ci/build-part cosign")
-    return str(program)
+    return built("cosign", "cosign")
 
 
 def attested(cosign: str, place: Place, key: Path, tmp_path: Path, *more: str) -> tuple[bool, str]:
@@ -359,11 +364,7 @@ def test_the_example_admits_and_refuses_with_the_real_cosign(
 @pytest.fixture(scope="module")
 def tester() -> str:
     """The program of the sigstore policy-controller that compares one image with one policy, as its webhook does."""
-    found = subprocess.run([ROOT / ".ci/build-part", "policy-controller"], capture_output=True, text=True, check=True)
-    program = Path(found.stdout.strip()) / "tester"
-    if not program.exists():
-        pytest.skip("platform: it was not built; install Go 1.24 or newer and run .ci/build-part policy-controller")
-    return str(program)
+    return built("policy-controller", "tester")
 
 
 @pytest.mark.long
