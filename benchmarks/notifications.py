@@ -4,21 +4,22 @@
 
 A worker with the lane ``notify`` delivers to a webhook receiver on this machine: each event is of another subject, so
 each becomes a message. A client asks the gate at a fixed rate, because one that asks as fast as it can measures only
-which process gets the processor. Two phases are compared: the worker is idle; and the burst was written in one
-transaction, and is delivered. The server's CPU time per request shows what other work on the machine does not change.
+which process gets the processor. The receiver is a process of its own: one that shared the client's interpreter would
+delay the reading of answers. Two phases are compared: the worker is idle; and the burst was written in one transaction,
+and is delivered. The server's CPU time per request shows what other work on the machine does not change.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,22 +35,45 @@ GOAL = 1.2  # the median of an answer during the burst, to the median before
 ROOT = Path(__file__).parents[1]
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Takes every message."""
+class Receiver:
+    """Takes every message, in a process of its own."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    taken = 0
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._taken = spawn.Value("i", 0)
+        ours, its = spawn.Pipe()
+        self._process = spawn.Process(target=_receive, args=(self._taken, its), daemon=True)
+        self._process.start()
+        self.port: int = ours.recv()
 
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).taken += 1
-        self.send_response(204)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+    @property
+    def taken(self) -> int:
+        return int(self._taken.value)
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Print nothing."""
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _receive(taken: Any, started: Any) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with taken.get_lock():
+                taken.value += 1
+            self.send_response(204)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    started.send(server.server_address[1])
+    server.serve_forever()
 
 
 @dataclass(frozen=True)
@@ -132,28 +156,27 @@ def start_worker(home: Path, database_url: str) -> subprocess.Popen[bytes]:
 
 
 def measure(asked: argparse.Namespace, home: Path, port: int, server: int, token: str, reference: str) -> None:
-    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    subscribe(home, asked.database, receiver.server_address[1])
+    receiver = Receiver()
+    subscribe(home, asked.database, receiver.port)
     request = http("POST", "/api/v1/gate", token, json.dumps({"image": reference}).encode())
     worker = start_worker(home, asked.database)
     try:
         burst(home, asked.database, 1)
         ends = time.monotonic() + 120
-        while not Receiver.taken:
+        while not receiver.taken:
             if time.monotonic() > ends or worker.poll() is not None:
                 raise SystemExit("the worker delivers nothing")
             time.sleep(0.1)
         ask(port, server, request, 1, asked.rate)  # warm
         before = ask(port, server, request, asked.seconds, asked.rate)
-        taken, began = Receiver.taken, time.monotonic()
+        taken, began = receiver.taken, time.monotonic()
         burst(home, asked.database, asked.events)
         during = ask(port, server, request, asked.seconds, asked.rate)
-        delivered, took = Receiver.taken - taken, time.monotonic() - began
+        delivered, took = receiver.taken - taken, time.monotonic() - began
     finally:
         os.killpg(worker.pid, 9)
         worker.wait()
-        receiver.shutdown()
+        receiver.stop()
     for name, phase in (("before", before), ("burst", during)):
         print(
             f"{name:8}{phase.median * 1000:7.2f} ms median {phase.late * 1000:7.2f} ms p99 "

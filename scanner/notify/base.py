@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -106,13 +106,15 @@ class Answer:
         return load_untrusted_json(self.body, limit=ANSWER_BYTES, error=DeliveryError, reason="bad_answer")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Target:
     """A configured channel: where a message goes, and with which secrets."""
 
     settings: Settings
     values: Mapping[str, str]  # the settings that are not secret
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    _shared: HttpClient | None = field(default=None, init=False, repr=False)
+    _shares: bool = field(default=False, init=False, repr=False)
 
     def value(self, name: str, default: str = "") -> str:
         return self.values.get(name) or default
@@ -145,13 +147,26 @@ class Target:
 
         A status decides, not the body: a receiver that said 200 and then sends an endless body has accepted.
         """
-        with (
-            self._client() as client,
-            self._named_errors(),
-            client.open(
-                method, url, seconds=SECONDS, read_seconds=SECONDS, headers=headers, json=body, content=content
-            ) as opened,
-        ):
+        send = partial(
+            self._send, method, url, {"headers": headers, "json": body, "content": content}, frozenset(accept)
+        )
+        with self._named_errors():
+            if self._shared is not None:
+                # Some receivers close a connection between two messages without saying so.
+                with suppress(httpx.NetworkError, httpx.RemoteProtocolError):
+                    return send(self._shared)
+                self._close_shared()
+            client = http_client(self.settings, context=self.context)
+            if self._shares:
+                self._shared = client
+                return send(client)
+            with client:
+                return send(client)
+
+    def _send(
+        self, method: str, url: str, parts: Mapping[str, Any], accept: frozenset[int], client: HttpClient
+    ) -> Answer:
+        with client.open(method, url, seconds=SECONDS, read_seconds=SECONDS, **parts) as opened:
             answer = Answer(opened.status, _first_bytes(opened.chunks(1 << 30)))
             retry_after = _seconds(opened.headers.get("Retry-After", ""))
         if 200 <= answer.status < 300 or answer.status in accept:
@@ -162,8 +177,23 @@ class Target:
         """Send JSON. See `request`."""
         return self.request("POST", url, body=body, headers=headers)
 
-    def _client(self) -> HttpClient:
-        return http_client(self.settings, context=self.context)
+    @contextmanager
+    def shared_connections(self) -> Iterator[None]:
+        """Within the block, requests share connections: a burst of messages needs one TLS handshake, not one each.
+
+        For one thread. If a shared connection breaks, the message is sent again on a new one.
+        """
+        self._shares = True
+        try:
+            yield
+        finally:
+            self._shares = False
+            self._close_shared()
+
+    def _close_shared(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
 
     @contextmanager
     def connection(self, host: str, port: int, *, tls: bool) -> Iterator[socket.socket]:

@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -200,30 +201,31 @@ def deliver(
     accepted: list[_Accepted] = []
     together = 1
     began = recorded = time.monotonic()
-    for view in batch:
-        if stopped() or time.monotonic() - began > _TURN_SECONDS:
-            break
-        message = compose(view, settings.public_url)
-        sending(message)
-        outcome: Receipt | DeliveryError
-        if target is None:
-            # Each waiting message gets the reason on its own row, so that the page of deliveries explains why nothing
-            # arrives.
-            outcome = failure if isinstance(failure, DeliveryError) else DeliveryError(str(failure))
-        else:
-            outcome = _try_to_send(channel.format, message, target)
-        tried += 1
-        if isinstance(outcome, Receipt):
-            accepted.append((view, outcome))
-            if len(accepted) < together and time.monotonic() - recorded < _RECORD_SECONDS:
-                continue
-        refused = (view, outcome) if isinstance(outcome, DeliveryError) else None
-        # The fence. A worker that was paused longer than its lease must not overwrite what its successor recorded.
-        if not database.transact(_recorder(held, accepted, refused)):
-            return tried  # another worker has the channel, or the channel is gone
-        accepted, together, recorded = [], together * 2, time.monotonic()
-        if isinstance(outcome, DeliveryError) and outcome.retryable:
-            break  # the receiver is away: the rest waits too
+    with target.shared_connections() if target else nullcontext():
+        for view in batch:
+            if stopped() or time.monotonic() - began > _TURN_SECONDS:
+                break
+            message = compose(view, settings.public_url)
+            sending(message)
+            outcome: Receipt | DeliveryError
+            if target is None:
+                # Each waiting message gets the reason on its own row, so that the page of deliveries explains why
+                # nothing arrives.
+                outcome = failure if isinstance(failure, DeliveryError) else DeliveryError(str(failure))
+            else:
+                outcome = _try_to_send(channel.format, message, target)
+            tried += 1
+            if isinstance(outcome, Receipt):
+                accepted.append((view, outcome))
+                if len(accepted) < together and time.monotonic() - recorded < _RECORD_SECONDS:
+                    continue
+            refused = (view, outcome) if isinstance(outcome, DeliveryError) else None
+            # The fence. A worker that was paused longer than its lease must not overwrite what its successor recorded.
+            if not database.transact(_recorder(held, accepted, refused)):
+                return tried  # another worker has the channel, or the channel is gone
+            accepted, together, recorded = [], together * 2, time.monotonic()
+            if isinstance(outcome, DeliveryError) and outcome.retryable:
+                break  # the receiver is away: the rest waits too
     left = [view.id for view in batch[tried:]]
     record = _recorder(held, accepted, None)
 

@@ -14,7 +14,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,62 @@ def test_every_channel_over_http_is_tried() -> None:
         name for name in catalog.channels() if Path(__file__).with_name(f"test_{name.replace('-', '_')}.py").is_file()
     }
     assert set(SIMPLE) == set(catalog.channels()) - {"email", "syslog"} - own
+
+
+@dataclass
+class KeepingReceiver:
+    """Answers on each connection, and counts connections and messages. ``ends`` does what it does after an answer."""
+
+    ends: Callable[[socket.socket], None] = lambda connection: None
+    answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n"
+    connections: int = 0
+    messages: int = 0
+
+    def serve(self, connection: socket.socket) -> None:
+        self.connections += 1
+        with connection, connection.makefile("rb") as lines:
+            while lines.readline():
+                headers = dict(line.lower().split(b":", 1) for line in iter(lines.readline, b"\r\n"))
+                lines.read(int(headers[b"content-length"]))
+                self.messages += 1
+                connection.sendall(self.answer)
+                self.ends(connection)
+
+
+def test_messages_that_are_sent_together_share_a_connection() -> None:
+    receiver = KeepingReceiver()
+    with listener(receiver.serve) as port:
+        at = target({"url": f"http://127.0.0.1:{port}/"}, secret=KEY)
+        with at.shared_connections():
+            for _ in range(3):
+                channel("webhook").deliver(message(), at)
+        assert (receiver.messages, receiver.connections) == (3, 1)
+        for _ in range(2):
+            channel("webhook").deliver(message(), at)
+        assert (receiver.messages, receiver.connections) == (5, 3)
+
+
+def _shut(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        KeepingReceiver(_shut),
+        KeepingReceiver(_shut, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok"),
+        KeepingReceiver(_shut, b"HTTP/1.0 200 OK\r\n\r\nok"),
+        KeepingReceiver(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more than was announced"),
+    ],
+    ids=["closes", "says that it closes", "HTTP/1.0", "says too much"],
+)
+def test_a_receiver_may_end_each_connection(receiver: KeepingReceiver) -> None:
+    with listener(receiver.serve) as port:
+        at = target({"url": f"http://127.0.0.1:{port}/"}, secret=KEY)
+        with at.shared_connections():
+            for _ in range(5):
+                channel("webhook").deliver(message(), at)
+    assert receiver.messages >= 5
 
 
 @pytest.mark.parametrize("name", over_http())
