@@ -1,5 +1,6 @@
 #!/bin/sh
 # refused.sh IMAGE [KEYS.PEM]: show that cosign refuses an image whose receipt does not pass, or that has none.
+# The environment is the one in receipt.rego: "production", unless you changed it.
 # DOCKWARDEN_SERVER: where the public key is fetched from, if KEYS.PEM is not given.
 # Exit codes: 0 admitted, 1 refused, 2 it could not be asked: cosign or the key is missing.
 set -eu
@@ -15,7 +16,8 @@ if [ -z "$keys" ]; then
 fi
 [ -s "$keys" ] || { echo "no public key in $keys" >&2; exit 2; }
 # The receipt of an image that is denied is signed as well. Only the policy refuses it.
-if cosign verify-attestation --key "$keys" --insecure-ignore-tlog --type https://slsa.dev/verification_summary/v1 \
+environment=$(sed -n 's/^environment := "\(.*\)"$/\1/p' "$here/receipt.rego")
+if cosign verify-attestation --key "$keys" --insecure-ignore-tlog --type "urn:dockwarden:receipt:v1:$environment" \
   --policy "$here/receipt.rego" "$image" > /dev/null; then
   echo "admitted: $image"
 else

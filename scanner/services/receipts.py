@@ -46,6 +46,7 @@ _TRIES = 3
 _LOCK = 0x0D0C4A0D21
 FORMS = ("bundle", "dsse")
 SHORT_NAMES = {"summary": signing.SUMMARY, "decision": signing.DECISION}
+environment_type = signing.environment_type
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A receipt is two in-toto statements about one image, each in a DSSE envelope: a SLSA Verification Summary
 (https://slsa.dev/spec/v1.0/verification_summary), which other tools know, and our own predicate with policy, reasons
 and evidence. Both say for which repository, environment, project and platforms the decision holds, and when it ends.
+A receipt for an environment has the summary a second time, under a predicate type of that environment.
 
 No I/O and no clock: values, keys and the time come in; bytes or a verdict go out.
 """
@@ -34,6 +35,9 @@ from scanner.trust.base import SignatureRefused
 SUMMARY = "https://slsa.dev/verification_summary/v1"
 DECISION = "urn:dockwarden:decision:v1"
 PREDICATES = (SUMMARY, DECISION)
+# Followed by an environment. cosign and Kyverno demand that each attestation of the type they ask for meets the policy.
+# So an image with receipts for production and for staging could never meet a policy for production by SUMMARY.
+_IN_ENVIRONMENT = "urn:dockwarden:receipt:v1:"
 STATEMENT = "https://in-toto.io/Statement/v1"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_RECEIPT = 1 << 20
@@ -72,11 +76,18 @@ class Facts:
 def statements(facts: Facts) -> dict[str, bytes]:
     """Return the receipt's statements (https://in-toto.io/Statement/v1) as JSON, by predicate type."""
     predicates = {SUMMARY: _summary(facts), DECISION: _decision(facts)}
+    if facts.environment:
+        predicates[environment_type(facts.environment)] = predicates[SUMMARY]
     subject = [{"name": facts.repository, "digest": {facts.digest.algorithm: facts.digest.hex}}]
     return {
         kind: orjson.dumps({"_type": STATEMENT, "subject": subject, "predicateType": kind, "predicate": predicate})
         for kind, predicate in predicates.items()
     }
+
+
+def environment_type(environment: str) -> str:
+    """Return the predicate type of summaries for one environment; without an environment, of all summaries."""
+    return _IN_ENVIRONMENT + environment if environment else SUMMARY
 
 
 def _summary(facts: Facts) -> dict[str, Any]:

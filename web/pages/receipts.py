@@ -41,7 +41,7 @@ class ReceiptRow:
         found = self.receipt
         return (
             "cosign verify-attestation --key keys.pem --insecure-ignore-tlog --policy receipt.rego "
-            f"--type {use_cases.SHORT_NAMES['summary']} {found.repository}@{found.digest}"
+            f"--type {use_cases.environment_type(found.environment)} {found.repository}@{found.digest}"
         )
 
 

@@ -85,6 +85,18 @@ def test_a_receipt_says_what_was_decided(kind: str, verdict: str, passed: bool) 
     assert receipts.decide([found], NOW) is found
 
 
+def test_the_summary_has_a_type_of_its_environment_too() -> None:
+    """cosign and Kyverno demand that each attestation of the type that they ask for meets the policy."""
+    made = receipts.statements(facts())
+    kind = "urn:dockwarden:receipt:v1:production"
+    assert kind == receipts.environment_type("production")
+    assert orjson.loads(made[kind]) == orjson.loads(made[receipts.SUMMARY]) | {"predicateType": kind}
+    assert verified(envelope(facts(), kind)) is None, "our own verifier compares the environment"
+    anywhere = receipts.statements(replace(facts(), environment=""))
+    assert tuple(anywhere) == receipts.PREDICATES
+    assert receipts.environment_type("") == receipts.SUMMARY
+
+
 def test_the_summary_is_a_slsa_verification_summary() -> None:
     """https://slsa.dev/spec/v1.0/verification_summary: its required members, and nothing that claims a SLSA level."""
     statement = orjson.loads(receipts.statements(facts())[receipts.SUMMARY])

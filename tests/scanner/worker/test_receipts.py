@@ -4,6 +4,7 @@ cosign and policy-controller.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import textwrap
@@ -282,10 +283,18 @@ def test_the_real_cosign_accepts_a_receipt_and_refuses_every_other(
     place.decided(Verdict.ALLOW)
     place.work()
     key = place.keys(tmp_path)
-    for kind in signing.PREDICATES:
+    for kind in (*signing.PREDICATES, signing.environment_type("production")):
         ok, text = attested(cosign, place, key, tmp_path, "--type", kind, *form)
         assert ok, (kind, text)
-    summary = ["--type", signing.SUMMARY, "--policy", str(ROOT / "examples/cosign/receipt.rego"), *form]
+    policy = ["--policy", str(ROOT / "examples/cosign/receipt.rego"), *form]
+    ok, text = attested(cosign, place, key, tmp_path, "--type", signing.SUMMARY, *policy)
+    assert ok, text
+    # cosign demands that each attestation of a type meets the policy.
+    place.decided(Verdict.DENY, "staging")
+    place.decided(Verdict.ALLOW, "development")
+    place.work()
+    assert not attested(cosign, place, key, tmp_path, "--type", signing.SUMMARY, *policy)[0]
+    summary = ["--type", signing.environment_type("production"), *policy]
     ok, text = attested(cosign, place, key, tmp_path, *summary)
     assert ok, text
     # Foreign: another key.
@@ -293,9 +302,10 @@ def test_the_real_cosign_accepts_a_receipt_and_refuses_every_other(
     foreign.write_text(signing.public_of(signing.new_key())[1])
     assert not attested(cosign, place, foreign, tmp_path, *summary)[0]
     # For another environment.
-    policy = tmp_path / "staging.rego"
-    policy.write_text((ROOT / "examples/cosign/receipt.rego").read_text().replace('"production"', '"staging"'))
-    assert not attested(cosign, place, key, tmp_path, "--type", signing.SUMMARY, "--policy", str(policy), *form)[0]
+    rego = tmp_path / "staging.rego"
+    rego.write_text((ROOT / "examples/cosign/receipt.rego").read_text().replace('"production"', '"staging"'))
+    staging = ["--type", signing.environment_type("staging"), "--policy", str(rego), *form]
+    assert not attested(cosign, place, key, tmp_path, *staging)[0], "denied there"
     # Denied: the receipt is replaced, and the policy refuses the new one.
     place.decided(Verdict.DENY)
     place.work()
@@ -402,8 +412,14 @@ def test_the_real_policy_controller_admits_by_the_example_and_refuses_every_othe
     assert ok, text
     assert not admits(signing.public_of(signing.new_key())[1])[0], "of another installation"
     assert not admits(own, production="staging")[0], "for another environment"
+    place.decided(Verdict.DENY, "staging")
+    place.decided(Verdict.ALLOW, "development")
+    place.work()
+    ok, text = admits(own)
+    assert ok, text
     with place.database.read() as session:
-        (found,) = store.to_push(session, place.digest, place.image.name)
+        pushed = store.to_push(session, place.digest, place.image.name)
+        (found,) = [each for each in pushed if each.environment == "production"]
         bundles = use_cases.bundles(session, found)
     for change in ("ended", "forged"):
         made = _changed(place, found.envelopes[signing.SUMMARY], bundles[signing.SUMMARY], change)
@@ -415,6 +431,86 @@ def test_the_real_policy_controller_admits_by_the_example_and_refuses_every_othe
     place.work()
     ok, text = admits(own)
     assert (ok, "receipt-passed" in text or "isCompliant" in text or "policy" in text) == (False, True), text
+
+
+# The real Kyverno
+
+
+@pytest.fixture(scope="module")
+def kyverno() -> str:
+    """Kyverno's own program, which applies a policy to a Pod as its webhook does."""
+    return built("kyverno", "kyverno")
+
+
+@pytest.mark.long
+def test_the_real_kyverno_admits_by_the_example_and_refuses_every_other(
+    place_on: Callable[..., Place], kyverno: str, tmp_path: Path
+) -> None:
+    place = place_on("kyverno")
+    place.decided(Verdict.ALLOW)
+    key = place.keys(tmp_path)
+    example = (ROOT / "examples/kyverno/receipt.yaml").read_text()
+    marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
+
+    def admits(pem: str, namespace: str = "production-shop", environment: str = "production") -> tuple[bool, str]:
+        text = example.replace("registry.example.com", place.registry.host)
+        text = marked.sub(textwrap.indent(pem, " " * 26).lstrip(), text)
+        text = text.replace("value: production\n", f"value: {environment}\n")
+        text = text.replace(f"{signing.environment_type('production')}\n", f"{signing.environment_type(environment)}\n")
+        policy, pod = tmp_path / "policy.yaml", tmp_path / "pod.yaml"
+        policy.write_text(text)
+        container = {"name": "web", "image": str(place.image)}
+        metadata = {"name": "web", "namespace": namespace}
+        pod.write_text(
+            json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
+        )
+        done = subprocess.run(
+            [kyverno, "apply", str(policy), "--resource", str(pod), "--registry", "--remove-color"],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            timeout=120,
+            check=False,
+        )
+        return done.returncode == 0, done.stdout + done.stderr
+
+    own = key.read_text()
+    assert not admits(own)[0], "nothing was written beside the image yet"
+    place.work()
+    ok, text = admits(own)
+    assert ok, text
+    assert "pass: 2, fail: 0" in text, "the policy was applied: attestations, and digest"
+    assert admits(own, "production")[1] == text
+    for foreign in (admits(signing.public_of(signing.new_key())[1]), admits(own, environment="staging")):
+        assert not foreign[0], foreign
+        assert "no matching attestations" in foreign[1] or "not found for predicate type" in foreign[1], foreign
+    # Kyverno demands that each attestation of a type meets the conditions.
+    place.decided(Verdict.DENY, "staging")
+    place.decided(Verdict.ALLOW, "development")
+    place.work()
+    ok, text = admits(own)
+    assert ok, text
+    ok, text = admits(own, environment="staging")
+    assert (ok, "the receipt does not pass" in text) == (False, True), text
+    place.decided(Verdict.DENY)
+    place.work()
+    ok, text = admits(own)
+    assert (ok, "the receipt does not pass" in text) == (False, True), text
+    place.decided(Verdict.ALLOW)
+    place.work()
+    assert admits(own)[0]
+    with place.database.read() as session:
+        found = next(
+            each for each in store.to_push(session, place.digest, place.image.name) if each.environment == "production"
+        )
+        bundles = use_cases.bundles(session, found)
+    kind = signing.environment_type("production")
+    for change, message in (("ended", "the receipt has ended"), ("forged", "no matching attestations")):
+        made = _changed(place, found.envelopes[kind], bundles[kind], change)
+        with open_client(place.registry, place.settings) as client:
+            pushing.attach(client, place.image, place_owner(place), made)
+        ok, text = admits(own)
+        assert (ok, message in text) == (False, True), (change, text)
 
 
 def place_owner(place: Place) -> str:
@@ -440,8 +536,8 @@ def _changed(place: Place, envelope: str, bundle: str, change: str) -> list[push
             (key,) = store.keys(session)
             text = signing.sign(orjson.dumps(statement), store.private_key(session, key.id, KEY))
     whole = orjson.loads(bundle) | {"dsseEnvelope": orjson.loads(text)}
-    now = make.NOW
-    return [pushing.Attestation(signing.SUMMARY, text.encode(), orjson.dumps(whole), place_owner(place), now)]
+    now, kind = make.NOW, str(orjson.loads(payload)["predicateType"])
+    return [pushing.Attestation(kind, text.encode(), orjson.dumps(whole), place_owner(place), now)]
 
 
 # The examples
@@ -457,3 +553,8 @@ def test_each_example_asks_for_type_result_environment_and_end(file: str) -> Non
         assert f'"{member}":' in statement
     assert signing.SUMMARY in text
     assert "PASSED" in text
+    # cosign and Kyverno refuse an image whose receipt for another environment does not pass, if asked for all of them.
+    if file.startswith("kyverno"):
+        assert f"type: {signing.environment_type('production')}\n" in text
+    if file.startswith("cosign"):
+        assert signing.environment_type("%v") in text
