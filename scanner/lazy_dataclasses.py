@@ -3,15 +3,19 @@
 The standard decorator writes and compiles up to six functions for each class. A command imports a hundred classes and
 creates objects of half of them, so a third of its start went into functions that were never called. Here a class gets
 stand-ins; the first call of one runs the standard decorator and puts the real functions in their place.
+
+Objects of frozen classes with slots are also created faster: an audit of 10,000 workloads makes a million of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from inspect import get_annotations
 from threading import RLock
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -142,6 +146,8 @@ class _Recipe:
 
     def __init__(self, cls: type, body: dict[str, Any], types: dict[str, Any], options: dict[str, bool]) -> None:
         self.cls, self._body, self._types, self._options = cls, body, types, options
+        slotted = all(isinstance(getattr(cls, name, None), MemberDescriptorType) for name in types)
+        self._sets_slots = options["frozen"] and slotted and "__init__" not in body
         self._done: set[bool] = set()
 
     def complete(self, name: str) -> None:
@@ -156,6 +162,8 @@ class _Recipe:
             cls, options = self.cls, dict(self._options)
             if creates:
                 options |= {"repr": False, "eq": False, "order": False}
+                if self._sets_slots:
+                    options["init"] = False
             # Without a docstring the decorator would write the signature, and it searches each annotation that is text
             # for class variables three times. Both take longer than the rest.
             plain = {"__doc__": cls.__doc__ or "-", "__annotations__": dict.fromkeys(self._types, object)}
@@ -165,6 +173,8 @@ class _Recipe:
             for field in dataclasses.fields(twin):
                 field.type = self._types.get(field.name, field.type)
             if creates and "__init__" not in self._body:
+                if self._sets_slots:
+                    twin.__init__ = _slot_init(cls, dataclasses.fields(twin))
                 stated = twin.__init__.__annotations__
                 stated |= {name: kind for name, kind in self._types.items() if name in stated}
             # ``__init__`` last: a thread that can call it must find the rest.
@@ -172,6 +182,58 @@ class _Recipe:
                 if made not in self._body:
                     setattr(cls, made, vars(twin)[made])
             self._done.add(creates)
+
+
+class _Factory:
+    """Stands for the result of a default factory in a signature, as in the standard library."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+_FACTORY = _Factory()
+
+
+def _slot_init(cls: type, fields: Sequence[dataclasses.Field[Any]]) -> Callable[..., None]:
+    """Return an ``__init__`` that writes into the slots.
+
+    The standard one of a frozen class looks up each slot by its name (``object.__setattr__``), which takes half as long
+    again.
+    """
+    known: dict[str, Any] = {"_factory": _FACTORY, "_set": object.__setattr__}
+    positional, named, body = ["self"], list[str](), list[str]()
+    for number, each in enumerate(fields):
+        parameter, value = each.name, each.name
+        if not each.init:
+            continue  # ``__post_init__`` sets it
+        if each.default_factory is not dataclasses.MISSING:
+            known[f"_make{number}"] = each.default_factory
+            parameter, value = f"{each.name}=_factory", f"_make{number}() if {each.name} is _factory else {each.name}"
+        elif each.default is not dataclasses.MISSING:
+            known[f"_default{number}"] = each.default
+            parameter = f"{each.name}=_default{number}"
+        (named if each.kw_only else positional).append(parameter)
+        slot = getattr(cls, each.name, None)
+        if isinstance(slot, MemberDescriptorType):
+            known[f"_set{number}"] = slot.__set__
+            body.append(f"_set{number}(self, {value})")
+        else:  # of a base without slots
+            body.append(f"_set(self, {each.name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        body.append("self.__post_init__()")
+    parameters = ", ".join([*positional, *(["*", *named] if named else [])])
+    made: dict[str, Any] = {}
+    exec(  # noqa: S102 - as the standard library does; the text has the names of fields alone
+        f"def create({', '.join(known)}):\n def __init__({parameters}):\n  "
+        + "\n  ".join(body or ["pass"])
+        + "\n return __init__",
+        vars(sys.modules[cls.__module__]),
+        made,
+    )
+    init: Callable[..., None] = made["create"](**known)
+    init.__annotations__ = {each.name: each.type for each in fields if each.init} | {"return": None}
+    init.__qualname__ = f"{cls.__qualname__}.__init__"
+    return init
 
 
 def _stand_in(recipe: _Recipe, name: str) -> Callable[..., Any]:

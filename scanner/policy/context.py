@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FirstSeen = Mapping[tuple[str, str], datetime]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Context:
     """The inputs of a decision other than evidence and policy."""
 

@@ -181,10 +181,18 @@ def evaluated_workload(
     workload: Workload, results: Sequence[CheckResult], policy: Policy, context: Context
 ) -> EvaluatedWorkload:
     """Evaluate the rules about workloads. See ``evaluate_workload``."""
-    context = replace(context, workloads=(workload,), workload_results=tuple(results))
+    if context.workloads != (workload,):
+        context = replace(context, workloads=(workload,))
     # An audit decides about thousands of workloads, and nine in ten results are quiet: they are left out here, once.
-    by_check = _by_check([result for result in results if result.outcome.kind not in _QUIET or _is_telling(result)])
-    quiet = {result.check for result in results}.difference(by_check)
+    by_check = _by_check(
+        [
+            each
+            for each in results
+            # As ``_is_telling``, which is a call more.
+            if (outcome := each.outcome).kind not in _QUIET or (isinstance(outcome, Passed) and outcome.tolerated)
+        ]
+    )
+    quiet = {each.check for each in results}.difference(by_check)
     found: list[Candidate] = []
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
@@ -193,7 +201,7 @@ def evaluated_workload(
             # decided.
             if not expressions.uses_variable(rule.when, "image") and not expressions.uses_variable(rule.when, "counts"):
                 found.extend(_expression_reasons(rule, rule.when, {}, {}, workload, unknown))
-        elif selected := [n for n in policy.checks[rule.id] if n not in quiet and n in policy.workload_checks]:
+        elif selected := [n for n in policy.checks_of_workloads[rule.id] if n not in quiet]:
             found.extend(_check_reasons(rule, selected, policy, by_check, None, context, unknown))
     if context.exemptions:
         names = names_of_workload(workload)

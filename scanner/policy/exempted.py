@@ -27,7 +27,7 @@ _HIDING = frozenset((VexStatus.NOT_AFFECTED, VexStatus.FIXED))
 CLOCK_SKEW = timedelta(days=1)  # how far in the future a VEX statement may be dated: clocks and time zones differ
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A reason before exemptions: what an exemption can match, and when the reason becomes worse by itself."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +158,11 @@ class Policy:
     workload_checks: frozenset[str] = frozenset()  # ids of all workload checks
     immutable_tags: tuple[str, ...] = ()  # patterns of tags that must keep naming what they named first
     moved_tag: Action = Verdict.DENY  # action for an immutable tag that names something else
+
+    @cached_property
+    def checks_of_workloads(self) -> Mapping[str, tuple[str, ...]]:
+        """The workload checks that each rule selects, by the rule's id."""
+        return {rule: tuple(n for n in names if n in self.workload_checks) for rule, names in self.checks.items()}
 
 
 @lru_cache(maxsize=64)  # one policy decides about thousands of images, and parsing its YAML takes longer than deciding

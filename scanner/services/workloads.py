@@ -333,7 +333,7 @@ def decide(
     image: ImageAnswer | None = None,
 ) -> WorkloadReport:
     """Decide about a workload that was checked, by the rules about workloads. ``image``: the verdict on its image."""
-    context = Context(now, environment=environment, remedies=catalog.remedies())
+    context = Context(now, environment=environment, workloads=(workload,), remedies=catalog.remedies())
     found = evaluated_workload(workload, results, policy, context)
     return WorkloadReport(workload, results, found.verdict, found.reasons, found.decision, image)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.workload import Workload
 from scanner.patterns import lazy
 from scanner.workloads.base import Node
@@ -23,7 +24,7 @@ _STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerSt
 _ENDED_PHASES = ("Succeeded", "Failed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KubernetesObject:
     """An object of the API, as far as it is known whatever its kind."""
 
@@ -81,7 +82,7 @@ class Owners:
         return outer if outer in self._by_key else key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunningContainer:
     """What runs of one container: repository digest and start of it, as its pod's status tells."""
 

@@ -6,13 +6,14 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from scanner.errors import UsageError
 from scanner.files import read_whole
+from scanner.lazy_dataclasses import dataclass
 from scanner.model.workload import Origin, Place, Workload
 from scanner.workloads._documents import MAX_BYTES, Document, Positions, escape_step, item_number, parse, steps
 from scanner.workloads._quantities import MOST
@@ -153,7 +154,7 @@ def _read_directory(directory: Path) -> Iterator[tuple[str, str]]:
         yield str(path), text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NodeOrigin(Origin):
     """Positions of a workload's fields in its documents.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scanner.model.workload import (
     Mount,
@@ -287,23 +288,30 @@ def _pod(template: Node, spec: Node) -> PodSettings:
         host_pid=spec.get("hostPID").boolean(),
         host_ipc=spec.get("hostIPC").boolean(),
         volumes=tuple(_volume(each) for each in spec.get("volumes").items()),
-        sysctls=tuple(each.get("name").text() or "" for each in context.get("sysctls").items()),
         apparmor_annotations=tuple(
             (key.removeprefix(_APPARMOR), value.text() or "") for key, value in annotations if key.startswith(_APPARMOR)
         ),
         seccomp_annotations=tuple(value.text() or "" for key, value in annotations if key.startswith(_SECCOMP)),
         service_account=spec.get("serviceAccountName").text() or spec.get("serviceAccount").text() or "",
         automount_token=spec.get("automountServiceAccountToken").boolean(),
-        fs_group=context.get("fsGroup").integer(),
-        supplemental_groups=tuple(
+        **(_pod_context(context) if context.value else {}),
+    )
+
+
+def _pod_context(context: Node) -> dict[str, Any]:
+    """Return the settings of a pod that its security context has."""
+    return {
+        "sysctls": tuple(each.get("name").text() or "" for each in context.get("sysctls").items()),
+        "fs_group": context.get("fsGroup").integer(),
+        "supplemental_groups": tuple(
             each.integer() or 0 for each in context.get("supplementalGroups").items() if each.value is not None
         ),
-        run_as_non_root=context.get("runAsNonRoot").boolean(),
-        run_as_user=context.get("runAsUser").integer(),
-        seccomp=_profile(context.get("seccompProfile")),
-        selinux=_selinux(context.get("seLinuxOptions")),
-        windows_host_process=context.at("windowsOptions", "hostProcess").boolean(),
-    )
+        "run_as_non_root": context.get("runAsNonRoot").boolean(),
+        "run_as_user": context.get("runAsUser").integer(),
+        "seccomp": _profile(context.get("seccompProfile")),
+        "selinux": _selinux(context.get("seLinuxOptions")),
+        "windows_host_process": context.at("windowsOptions", "hostProcess").boolean(),
+    }
 
 
 def _volume(node: Node) -> Volume:

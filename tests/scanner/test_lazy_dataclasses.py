@@ -117,8 +117,9 @@ def test_a_class_answers_as_the_standard_library_does(case: str, options: dict[s
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [False, True])
-def test_a_subclass_has_the_fields_of_its_base(kind: Decorator, slots: bool) -> None:
-    @kind(frozen=True, slots=slots)
+@pytest.mark.parametrize("slots_of_base", [False, True])
+def test_a_subclass_has_the_fields_of_its_base(kind: Decorator, slots: bool, slots_of_base: bool) -> None:
+    @kind(frozen=True, slots=slots_of_base)
     class Base:
         a: int
         b: int = 2
