@@ -29,7 +29,7 @@ from scanner.worker.worker import Worker
 from tests.scanner.store import factories
 
 if TYPE_CHECKING:
-    from scanner.scanning.pipeline import Resources
+    from scanner.scanning.pipeline import Services
     from scanner.worker.server_scan import ServerServices
 
 STAGES = ("resolve", "settled", "fetch", "scan", "examine", "evaluate", "before-commit", "after-commit")
@@ -79,7 +79,7 @@ class Runner:
                 raise LeaseLost("cancelled")
             time.sleep(0.05)
 
-    def _engine(self, target: str, stage: Stage, services: Resources) -> None:
+    def _engine(self, target: str, stage: Stage, services: Services) -> None:
         if "engine" not in target or stage is not Stage.SCAN or not (self._home / "hold").exists():
             return
         with work_directory(services.settings, "scan") as work:
