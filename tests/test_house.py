@@ -191,6 +191,8 @@ def test_a_new_plugin_costs_one_file(enlarged: Path) -> None:
 # Where a module without a mirrored test is tested. ``tests/scanner/policy/test_rules.py`` mirrors
 # ``scanner/policy/rules.py``, which needs no line.
 TESTED_IN = {
+    "web/kept_forms.py": "tests/web/pages/test_base.py",
+    "web/pages/receipt_rows.py": "tests/web/api/test_receipts.py",
     "web/api/reconciliation.py": "tests/web/pages/test_reconciliation.py",
     "scanner/advisories/bolt.py": "tests/scanner/advisories/test_database.py",
     "scanner/advisories/sources.py": "tests/scanner/advisories/test_mirror.py",

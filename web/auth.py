@@ -27,7 +27,7 @@ from scanner.services import accounts as account_use_cases
 from scanner.services import sessions
 from scanner.store import accounts, secrets
 from scanner.store.gate import GateLookup
-from web import oidc, places, security
+from web import kept_forms, oidc, places, security
 from web.resources import resources
 from web.security import https
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, request_source
@@ -291,10 +291,9 @@ def check_same_origin() -> None:
     check_origin()
     if security.admission():
         return  # the form with its token is not read yet; it is checked again afterwards
-    sent = request.headers.get("X-CSRFToken", "") or (
-        request.form.get("csrf_token", "") if request.mimetype in _FORMS else ""
-    )
-    if not hmac.compare_digest(sent.encode(), csrf_token().encode()):
+    is_form = request.mimetype in _FORMS
+    sent = request.headers.get("X-CSRFToken", "") or (request.form.get("csrf_token", "") if is_form else "")
+    if not hmac.compare_digest(sent.encode(), csrf_token().encode()) and not (is_form and kept_forms.is_kept()):
         raise RefusedError(
             "the form has expired or comes from another site", reason="csrf", hint="reload the page and submit it again"
         )

@@ -48,7 +48,7 @@ _LARGE_BODIES = 32  # concurrently, for each kind of route: limits memory
 _STALLED_SECONDS = 30.0  # a stream is aborted if its reader takes nothing for this long, which frees the thread
 _MESSAGES = {
     408: ("the request took too long to arrive", "request_timeout", "check the connection"),
-    413: ("the body is too large", "too_large", ""),
+    413: ("the body is too large", "too_large", "send less at once"),
     500: ("Internal server error. The request was not carried out.", "internal_error", ""),
     503: ("the server is busy with other requests of this kind", "busy", "try again in a few seconds"),
 }
@@ -372,10 +372,11 @@ def refusal(status: int, environ: Mapping[str, Any]) -> Answer:
     body, kind = orjson.dumps(document), b"application/problem+json"
     path = environ["PATH_INFO"]
     if "text/html" in environ.get("HTTP_ACCEPT", "") and not path.startswith(("/api/", "/webhooks/", "/adapters/")):
-        text = (
-            "<!doctype html><html "
-            f"lang=en><title>{document['title']}</title><h1>{document['title']}</h1><p>{detail}. {hint}."
-        )
+        sentences = [detail, hint]
+        if environ["REQUEST_METHOD"] == "POST":
+            sentences += ["nothing was changed", "go back in your browser, and submit the form again"]
+        told = " ".join(f"{each[0].upper()}{each[1:].rstrip('.')}." for each in sentences if each)
+        text = f"<!doctype html><html lang=en><title>{document['title']}</title><h1>{document['title']}</h1><p>{told}"
         body, kind = text.encode(), b"text/html; charset=utf-8"
     headers = [(name.lower().encode(), value.encode()) for name, value in bare_headers()]
     headers += [(b"content-type", kind), (b"content-length", str(len(body)).encode())]

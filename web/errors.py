@@ -13,7 +13,14 @@ from typing import Any
 import orjson
 from flask import Flask, Response, current_app, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, TooManyRequests, Unauthorized
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    TooManyRequests,
+    Unauthorized,
+)
 
 from scanner.errors import (
     AdvisoriesUnavailable,
@@ -188,6 +195,8 @@ def _http_error(error: HTTPException) -> Response:
         detail = "there is nothing at this address"
         api = request.path.startswith("/api/")
         hint = "see /api/v1/openapi.json" if api else "check the address, or start from the overview"
+    if detail == RequestEntityTooLarge.description:
+        detail, hint = "the body is too large", "send less at once"
     response = problem(status, detail, _HTTP_REASONS.get(status, "bad_request"), hint=hint)
     if isinstance(error, (MethodNotAllowed, Unauthorized, TooManyRequests)):
         response.headers.update({name: value for name, value in error.get_headers() if name != "Content-Type"})

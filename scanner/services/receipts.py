@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 ENVIRONMENT = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"
 ENVIRONMENT_LENGTH = 64
+_ENVIRONMENT_HINT = "lower-case letters, digits, and . _ - between them, such as production"
 OVERLAP_HOURS = 24.0  # a new key is published this long before it signs, so that verifiers can fetch it
 _LEFT = 0.25  # a receipt with less than this part of its life left is renewed when it is asked for
 # A decision may be made again while its receipt is signed outside the transaction.
@@ -161,7 +162,7 @@ def _issue(
     environment: str,
     ready: SignedDraft | None,
 ) -> store.ReceiptView:
-    fields.check_pattern("environment", environment, ENVIRONMENT, ENVIRONMENT_LENGTH)
+    fields.check_pattern("environment", environment, ENVIRONMENT, ENVIRONMENT_LENGTH, _ENVIRONMENT_HINT)
     repository = _repository(session, actor, digest, repository)
     reference = Reference.parse(f"{repository}@{digest}")
     answer = gate.GateRequest(reference, environment, actor.projects).recorded(session, Digest(digest))

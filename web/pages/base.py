@@ -20,6 +20,7 @@ from scanner.errors import RefusedError
 from scanner.model.actor import Actor
 from scanner.model.pem import holds_private_key
 from scanner.model.reasons import sentence
+from web import kept_forms
 from web.auth import check_origin
 
 PAGE_SIZE = 50  # rows
@@ -32,10 +33,15 @@ _SECRET = re.compile(r"(?!token_service$).*(password|secret|token|key|url)|curre
 
 @dataclass(frozen=True)
 class Entries:
-    """What a form sent that was not carried out: to submit it again. ``secret``: names of fields to type again."""
+    """What a form sent that was not carried out: to submit it again. ``secret``: names of fields to type again.
+
+    ``token`` and ``key``: see `web.kept_forms`.
+    """
 
     fields: tuple[tuple[str, str], ...]
     secret: tuple[str, ...]
+    token: str
+    key: str
 
 
 @dataclass(frozen=True, order=True)
@@ -102,8 +108,17 @@ def error_page(document: Mapping[str, Any]) -> Response:
     template = "error_part.html" if part else "error.html"
     entries = _entries() if _can_pass(document) and not part else None
     again = _address_of_request()
-    rendered = page(template, problem=document, back=back, entries=entries, passes=_can_pass(document), again=again)
-    return Response(rendered, document["status"], mimetype="text/html")
+    rendered = page(
+        template,
+        problem=document,
+        back=back,
+        entries=entries,
+        kept_field=kept_forms.FIELD,
+        passes=_can_pass(document),
+        again=again,
+    )
+    answer = Response(rendered, document["status"], mimetype="text/html")
+    return kept_forms.remember(answer, entries.key) if entries else answer
 
 
 def _see_other(location: str) -> Response:
@@ -128,12 +143,13 @@ def _entries() -> Entries | None:
     try:
         # Another site must not have its entries shown here, with a button that submits them as this person.
         check_origin()
-        sent = [(name, text) for name, text in request.form.items(multi=True) if name != "csrf_token"]
+        own = ("csrf_token", kept_forms.FIELD)
+        sent = [(name, text) for name, text in request.form.items(multi=True) if name not in own]
     except (RefusedError, HTTPException):  # too large to be read, for example
         return None
     secret = {name for name, text in sent if _SECRET.match(name) or holds_private_key(text)}
     shown = tuple((name, text) for name, text in sent if name not in secret)
-    return Entries(shown, tuple(sorted(secret))) if sent else None
+    return Entries(shown, tuple(sorted(secret)), *kept_forms.new_token()) if sent else None
 
 
 def _list_of(path: str) -> tuple[str, str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
+from sqlalchemy.engine import Connection
 
+from scanner.model.actor import Actor
 from scanner.services import exemptions as use_cases
 from scanner.store import exemptions, listings, projects
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.pages.forms import RefusedForm, attempt, end_of_day
+from web.pages.forms import RefusedForm, attempt, end_of_day, plain_lines
 from web.resources import resources
 
 bp = Blueprint("exemptions_page", __name__)
@@ -88,7 +90,8 @@ def new() -> str:
 def create() -> Response:
     """Create a request. A refused form comes back as typed, with the reasons."""
     given = {
-        name: request.form.get(name, "").strip() for name in ("project", "rule", "subject", "purl", "justification")
+        name: plain_lines(request.form.get(name, ""))
+        for name in ("project", "rule", "subject", "purl", "justification")
     }
     exploited = request.form.get("exploited") == "yes"  # shown after a request was refused with would_lapse
     values = {
@@ -124,6 +127,10 @@ def create() -> Response:
 @permission("read")
 def one(exemption_id: UUID) -> str:
     """Show one exemption, its possible actions and the images it applies to."""
+    return _exemption(exemption_id)
+
+
+def _exemption(exemption_id: UUID, note: str = "", problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with resources().database.read() as session:
         found = exemptions.get(session, str(exemption_id), principal().projects)
         concerned = [
@@ -141,6 +148,10 @@ def one(exemption_id: UUID) -> str:
         found=found,
         concerned=concerned,
         own=own,
+        note=note,
+        note_length=use_cases.NOTE_LENGTH,
+        problems=problems,
+        wrong=wrong,
         # What the use case would refuse is not offered: nobody decides about their own request, and a token decides
         # nothing.
         decides=who.may("triage") and bool(who.user_id) and not own,
@@ -153,27 +164,36 @@ def one(exemption_id: UUID) -> str:
 @permission("triage")
 def approve(exemption_id: UUID) -> Response:
     """Approve a request of another person."""
-    with resources().database.session() as session:
-        use_cases.approve(session, principal(), str(exemption_id), _note())
-    return _to_exemption(exemption_id)
+    return _decide(exemption_id, use_cases.approve)
 
 
 @bp.post("/exemptions/<uuid:exemption_id>/reject")
 @permission("triage")
 def reject(exemption_id: UUID) -> Response:
     """Reject a request."""
-    with resources().database.session() as session:
-        use_cases.reject(session, principal(), str(exemption_id), _note())
-    return _to_exemption(exemption_id)
+    return _decide(exemption_id, use_cases.reject)
 
 
 @bp.post("/exemptions/<uuid:exemption_id>/revoke")
 @permission("propose")
 def revoke(exemption_id: UUID) -> Response:
     """Revoke an exemption."""
-    with resources().database.session() as session:
-        use_cases.revoke(session, principal(), str(exemption_id), _note())
-    return _to_exemption(exemption_id)
+    return _decide(exemption_id, use_cases.revoke)
+
+
+def _decide(exemption_id: UUID, act: Callable[[Connection, Actor, str, str], exemptions.ExemptionView]) -> Response:
+    """Run the use case with the note. A refused note comes back as typed."""
+    note = plain_lines(request.form.get("note", ""))
+
+    def work() -> object:
+        with resources().database.session() as session:
+            return act(session, principal(), str(exemption_id), note)
+
+    try:
+        attempt(work)
+    except RefusedForm as refused:
+        return make_response(_exemption(exemption_id, note, refused.problems, refused.fields), refused.status)
+    return redirect(url_for("exemptions_page.one", exemption_id=exemption_id), 303)  # type: ignore[return-value]
 
 
 def _form(values: dict[str, str], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
@@ -184,11 +204,3 @@ def _form(values: dict[str, str], problems: Sequence[str] = (), wrong: Collectio
     filled = {"project": "default", "justification": "", **values}
     filled["until"] = values.get("until") or suggested.isoformat()
     return page("exemption_new.html", values=filled, problems=problems, wrong=wrong, offered=offered, latest=latest)
-
-
-def _note() -> str:
-    return request.form.get("note", "").strip()
-
-
-def _to_exemption(exemption_id: UUID) -> Response:
-    return redirect(url_for("exemptions_page.one", exemption_id=exemption_id), 303)  # type: ignore[return-value]

@@ -11,16 +11,19 @@ from sqlalchemy.engine import Connection
 
 from scanner.errors import Fault, ScannerError, UsageError
 from scanner.model.pem import holds_private_key
+from web.errors import status_of
 from web.resources import resources
 
 T = TypeVar("T")
 
 
 class RefusedForm(Exception):
-    """A refused form. ``problems``: sentences for the user. ``fields``: the form fields to mark."""
+    """A refused form. ``problems``: sentences for the user. ``fields``: the form fields to mark. ``status``: what the
+    API answers to the same error.
+    """
 
-    def __init__(self, problems: Iterable[str], fields: Iterable[str] = ()) -> None:
-        self.problems, self.fields = list(problems), frozenset(fields) - {""}
+    def __init__(self, problems: Iterable[str], fields: Iterable[str] = (), status: int = 422) -> None:
+        self.problems, self.fields, self.status = list(problems), frozenset(fields) - {""}, status
         super().__init__("; ".join(self.problems))
 
 
@@ -31,7 +34,8 @@ def attempt(work: Callable[[], T]) -> T:
     except ScannerError as error:
         if error.fault is not Fault.CALLER:
             raise
-        raise RefusedForm([f"{error}" + (f" ({error.hint})" if error.hint else "")], [error.field]) from None
+        problem = f"{error}" + (f" ({error.hint})" if error.hint else "")
+        raise RefusedForm([problem], [error.field], status_of(error)) from None
 
 
 def carry_out(work: Callable[[Connection], object], again: Callable[[RefusedForm], str], target: str) -> Response:
@@ -51,6 +55,13 @@ def carry_out(work: Callable[[Connection], object], again: Callable[[RefusedForm
 def showable(kept: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the typed text for the form that is shown again, without a pasted private key."""
     return {name: value for name, value in (kept or {}).items() if not holds_private_key(value)}
+
+
+def plain_lines(text: str) -> str:
+    """Return the text of a text area as it was typed: browsers send each line break as two characters, which would
+    count twice where the length is limited.
+    """
+    return text.replace("\r\n", "\n").strip()
 
 
 def whole_number(text: str) -> int:

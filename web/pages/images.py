@@ -29,7 +29,7 @@ from web.pages import export, findings
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, query_of, size
 from web.pages.charts import Part, Segment, bar, tree
 from web.pages.forms import RefusedForm, attempt
-from web.pages.receipts import receipt_rows
+from web.pages.receipt_rows import receipt_rows
 from web.resources import engine_for, resources, take_scan
 
 bp = Blueprint("images_page", __name__)
@@ -193,10 +193,21 @@ def scan_now() -> Response:
 @permission("read")
 def one(digest: str) -> str:
     """Show one image: verdict, reasons, and one tab of evidence. htmx requests get only the rows of the tab."""
-    projects = principal().projects
     tab = request.args.get("tab", "vulnerabilities")
     if tab not in TABS:
         raise NotFoundError("unknown tab")
+    return image_page(digest, tab)
+
+
+def image_page(
+    digest: str,
+    tab: str,
+    kept: Mapping[str, str] | None = None,
+    problems: Sequence[str] = (),
+    wrong: Collection[str] = (),
+) -> str:
+    """Render the page of an image. ``kept``: what a refused form of the tab had."""
+    projects = principal().projects
     with resources().database.read() as session:
         report_id, report = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
@@ -226,6 +237,9 @@ def one(digest: str) -> str:
         moves=moves,
         steps=_steps(decision),
         receipts=receipts,
+        kept=kept or {},
+        problems=problems,
+        wrong=wrong,
         # For the commands on the page, which are copied to other machines.
         server_url=(resources().settings.public_url or request.host_url).rstrip("/"),
         decided_in=decided_in,

@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import Blueprint, Response, redirect, request, url_for
-from sqlalchemy.engine import Connection
+from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner.errors import NotFoundError
 from scanner.services import receipts as use_cases
 from scanner.store import receipts as store
 from web.auth import permission, principal
+from web.pages.forms import RefusedForm, attempt
+from web.pages.images import image_page
 from web.resources import resources
 
 bp = Blueprint("receipts_page", __name__)
 
 
-@dataclass(frozen=True)
-class ReceiptRow:
-    """A receipt as the page shows it. ``push``: its copy in the registry; None: the registry takes no receipts."""
-
-    receipt: store.ReceiptView
-    state: str  # current, superseded or ended
-    valid_until: datetime
-    push: store.PushView | None
-
-    @property
-    def verify(self) -> str:
-        """The command that verifies it offline."""
-        found = self.receipt
-        environment = f" --environment {found.environment}" if found.environment else ""
-        return f"dockwarden receipt verify {found.repository}@{found.digest} --key keys.json{environment}"
-
-    @property
-    def cosign(self) -> str:
-        """The same with cosign, from the registry."""
-        found = self.receipt
-        return (
-            "cosign verify-attestation --key keys.pem --insecure-ignore-tlog --policy receipt.rego "
-            f"--type {use_cases.environment_type(found.environment)} {found.repository}@{found.digest}"
-        )
-
-
-def receipt_rows(session: Connection, digest: str, projects: frozenset[str] | None) -> Sequence[ReceiptRow]:
-    """Return the receipts of an image, the newest first."""
-    return [
-        ReceiptRow(
-            found,
-            use_cases.state(session, found),
-            datetime.fromtimestamp(found.valid_until, UTC),
-            store.push_of(session, digest, found.repository) if store.is_taken(session, found.repository) else None,
-        )
-        for found in store.of_image(session, digest, projects, limit=20)
-    ]
-
-
 @bp.post("/images/<digest>/receipt")
 @permission("read")
 def create(digest: str) -> Response:
-    """Sign the current decision, and show the receipts."""
+    """Sign the current decision, and show the receipts. A refused form comes back as typed."""
     signer = use_cases.Signer(resources().settings, resources().secret_key)
-    repository, environment = request.form.get("repository", ""), request.form.get("environment", "").strip()
-    use_cases.issue(resources().database, signer, principal(), digest, repository=repository, environment=environment)
+    given = {name: request.form.get(name, "").strip() for name in ("repository", "environment")}
+    try:
+        attempt(lambda: use_cases.issue(resources().database, signer, principal(), digest, **given))
+    except RefusedForm as refused:
+        return make_response(image_page(digest, "receipts", given, refused.problems, refused.fields), refused.status)
     return redirect(url_for("images_page.one", digest=digest, tab="receipts"), 303)  # type: ignore[return-value]
 
 

@@ -24,7 +24,7 @@ from scanner.store import deliveries, projects, reconciliation, registries, regi
 from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
-from web.pages.forms import RefusedForm, attempt, carry_out, showable
+from web.pages.forms import RefusedForm, attempt, carry_out, plain_lines, showable
 from web.resources import resources
 from web.webhooks import formats
 
@@ -211,12 +211,8 @@ def _given_changes(names: Collection[str]) -> RegistryChanges:
         if isinstance(default, bool):
             found[name] = text == "1"
         else:
-            found[name] = (text or "").split() if isinstance(default, tuple) else _plain_field(text or "")
+            found[name] = (text or "").split() if isinstance(default, tuple) else plain_lines(text or "")
     return changes(found)
-
-
-def _plain_field(text: str) -> str:
-    return text.strip().replace("\r\n", "\n")
 
 
 def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:

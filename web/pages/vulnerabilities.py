@@ -17,7 +17,7 @@ from scanner.store import inventory, listings, overview, saved_views, vex, vulne
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page, query_of
-from web.pages.forms import RefusedForm, attempt
+from web.pages.forms import RefusedForm, attempt, plain_lines
 from web.resources import resources
 
 bp = Blueprint("vulnerabilities_page", __name__)
@@ -126,7 +126,7 @@ def new_statement(name: str) -> str:
 def make_statement(name: str) -> Response:
     """State whether the affected images of a project are really affected. Decisions are then renewed."""
     fields = ("project", "status", "justification", "impact", "scope")
-    values = {field: request.form.get(field, "").strip()[:2000] for field in fields}
+    values = {field: plain_lines(request.form.get(field, ""))[:2000] for field in fields}
 
     def work() -> object:
         if values["status"] not in list(VexStatus):

@@ -77,6 +77,23 @@ function showProblemAtItsField() {
   field.focus();
 }
 
+// The server does not read a form that is too large, so it could not give back what was typed: stop before it is sent.
+document.addEventListener("submit", (event) => {
+  const form = event.target, most = Number(document.body.dataset.most);
+  if (form.method !== "post" || !most) return;
+  form.querySelector(".too-large")?.remove();
+  const sent = new URLSearchParams(new FormData(form, event.submitter)).toString();
+  const size = sent.length + 3 * (sent.match(/%0A/g)?.length ?? 0); // a browser sends a line break as two characters
+  if (size <= most) return;
+  event.preventDefault();
+  const note = document.createElement("p");
+  note.className = "wrong-field too-large";
+  note.setAttribute("role", "alert");
+  note.textContent = `This form has ${(size / 1048576).toFixed(1)} MiB, and at most ${most / 1048576} MiB can be sent. Nothing was sent. Shorten the longest text, and submit it again.`;
+  (event.submitter ?? form.lastElementChild).before(note);
+  note.scrollIntoView({ block: "center" });
+});
+
 // A person can type before htmx listens, and a browser can bring back what was typed: the list must answer it too.
 function askForWhatWasTypedEarly(form) {
   const chosen = [...form.elements].some((field) => {

@@ -23,6 +23,7 @@ from scanner.store.schema import receipt, receipt_key, verdict
 from scanner.store.session import Database, epoch
 from tests.scanner.store import factories as make
 from tests.web.conftest import KEY, Api, Worker
+from tests.web.pages.test_policies import Form
 from tests.web.people import calling, person
 
 POLICY = """
@@ -305,3 +306,14 @@ def _life(database: Database) -> timedelta:
     with database.read() as session:
         (row,) = store.of_image(session, GOOD.digest, None)
     return timedelta(seconds=row.valid_until - row.issued_at.timestamp())
+
+
+def test_a_refused_environment_comes_back_as_typed(scanned: None, app: OpenAPI, make_token: Callable[..., str]) -> None:
+    form = Form(app.test_client(), make_token())
+    place = f"/images/{GOOD.digest}/receipt"
+    page = form(place, repository=make.REPOSITORY, environment="Prod <1>")
+    assert page.status_code == 422
+    assert "such as production" in page.text
+    assert 'value="Prod &lt;1&gt;" aria-invalid="true"' in page.text
+    assert f"<option selected>{make.REPOSITORY}</option>" in page.text
+    assert form(place, repository=make.REPOSITORY, environment="production").status_code == 303

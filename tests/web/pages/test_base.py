@@ -41,11 +41,33 @@ def test_a_policy_survives_the_end_of_its_session(form: Form) -> None:
     # In the new tab. The first tab has the token of the former session, which is refused with a new one.
     token = Form(form.client, form.token)
     assert token.csrf != form.csrf
-    expired = form("/policies", **_sent_again(ended.text))
-    assert expired.status_code == 403
-    saved = form.client.post("/policies", data=_sent_again(expired.text), headers=form.headers)
-    assert saved.headers["Location"] == "/policies/ours"
+    saved = form("/policies", **_sent_again(ended.text))
+    assert saved.headers["Location"] == "/policies/ours", "one click"
     assert unescape(form.client.get("/policies/ours/edit", headers=form.headers).text).count("# « ") == 3
+
+
+def test_kept_entries_belong_to_a_browser_and_an_address(app: OpenAPI, form: Form) -> None:
+    """Otherwise another site, or another person, could have them submitted."""
+    form("/sign-out")
+    kept = _sent_again(form("/policies", text=GOOD, version="0", name="").text)
+    forged = {**kept, "csrf_token": form.csrf}
+    form = Form(form.client, form.token)
+    headers = {**form.headers, "Sec-Fetch-Site": "cross-site"}
+    assert form.client.post("/policies", data=forged, headers=headers).status_code == 403
+    assert form("/policies/validate", **forged).status_code == 403
+    assert form("/policies", **{**forged, "kept_form_token": "0" * 64}).status_code == 403
+    elsewhere = Form(app.test_client(), form.token)
+    assert elsewhere("/policies", **forged).status_code == 403
+    assert form("/policies", **forged).status_code == 303
+
+
+def test_the_token_of_kept_entries_is_no_entry(form: Form) -> None:
+    form("/sign-out")
+    ended = form("/policies", text=GOOD, version="0", name="")
+    again = form("/policies", **_sent_again(ended.text))
+    assert again.status_code == 401
+    assert "type it again" not in again.text
+    assert set(_sent_again(again.text)) == set(_sent_again(ended.text))
 
 
 def test_a_secret_is_typed_again(form: Form) -> None:
@@ -56,7 +78,9 @@ def test_a_secret_is_typed_again(form: Form) -> None:
     assert "hunter2" not in page.text
     assert "PRIVATE KEY" not in page.text
     assert "<b>" not in page.text
-    assert _sent_again(page.text) == {"csrf_token": form.csrf, "host": "<b>"}
+    sent = _sent_again(page.text)
+    assert len(sent.pop("kept_form_token")) == 64
+    assert sent == {"csrf_token": form.csrf, "host": "<b>"}
     assert all(f'name="{name}" type="password"' in page.text for name in ("ca_pem", "password"))
 
 
@@ -76,6 +100,15 @@ def test_what_is_too_large_is_said(form: Form) -> None:
     page = form("/registries", host="x" * 1_100_000)
     assert page.status_code == 413
     assert "Your entries are kept" not in page.text
+    assert "Go back in your browser, and shorten what you typed." in page.text
+
+
+def test_a_form_of_a_megabyte_is_read(form: Form) -> None:
+    """A long certificate or policy is answered like a short one, with what was typed."""
+    text = "# " + "x" * 700_000 + "\n"
+    page = form("/policies", text=text, version="0", name="")
+    assert page.status_code == 422
+    assert text in unescape(page.text)
 
 
 def test_every_field_for_a_secret_is_known_by_its_name() -> None:

@@ -115,3 +115,28 @@ def test_the_form_is_filled_from_the_address(people: dict[str, Somebody]) -> Non
     assert 'value="CVE-2026-9"' in seen
     assert "r.example.com/a</textarea>" in seen
     assert "&lt;x&gt;" in seen
+
+
+def test_a_refused_note_comes_back_as_typed(people: dict[str, Somebody]) -> None:
+    place = ask(people["dora"])
+    for action in ("approve", "reject"):
+        page = people["sam"](f"{place}/{action}", note="Until \x07 the next release.")
+        assert page.status_code == 422
+        assert 'id="problems"' in page.text
+        assert 'aria-invalid="true" aria-describedby="problems">Until \x07 the next release.</textarea>' in page.text
+    assert people["sam"](f"{place}/approve", note="x" * 2001).status_code == 422
+
+
+def test_a_line_break_is_one_character(people: dict[str, Somebody]) -> None:
+    """The field lets a person type 2000 characters, and a browser sends each of its line breaks as two."""
+    lines = "\r\n".join(["x" * 99] * 20)
+    place = ask(people["dora"], justification=lines)
+    assert people["sam"](f"{place}/approve", note=lines).status_code == 303
+
+
+def test_a_decision_that_came_too_late_shows_the_other(people: dict[str, Somebody]) -> None:
+    place = ask(people["dora"])
+    assert people["sam"](f"{place}/approve").status_code == 303
+    late = people["sue"](f"{place}/reject", note="No.")
+    assert late.status_code == 409
+    assert "Approved by" in late.text
