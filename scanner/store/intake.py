@@ -291,7 +291,10 @@ class Intake(Direct):
         Raises RemoteError if the database is not available. It is not asked again for each delivery of the group: they
         would all wait, one after the other, and longer than their senders.
         """
-        for entry in self._write_group(_without_doubles(group)):
+        single = _without_doubles(group)
+        if not single:  # each of them names an image twice
+            return
+        for entry in self._write_group(single):
             tickets = tuple(scans.Ticket(identifier, created=True) for identifier in entry.scan_ids)
             entry.outcome = RecordedDelivery(entry.delivery_id, tickets)
 

@@ -120,6 +120,20 @@ def test_two_deliveries_of_one_image_in_a_group_share_its_scan(database: Databas
     assert len(rows(database, delivery)) == len(rows(database, delivery_scan)) == 6
 
 
+@pytest.mark.parametrize("together_with", [0, 3])
+def test_a_delivery_that_names_an_image_twice_is_recorded(database: Database, hook: str, together_with: int) -> None:
+    """A registry sends two pushes of one image in an envelope. By itself it was answered 500, again and again."""
+    own = intake.Intake(database, KEY)
+    known = own.known()
+    twice = ("mine.io/twice:1", "mine.io/twice:1", "mine.io/other:1")
+    told = together(1 + together_with, lambda n: own.record(known, arrival(hook, n, *(twice if n == 0 else ()))))
+    assert isinstance(told[0], intake.RecordedDelivery), told
+    first, second, other = (ticket.scan_id for ticket in told[0].tickets)
+    assert first == second != other
+    assert len(rows(database, delivery)) == 1 + together_with
+    assert len(rows(database, scan)) == 2 + together_with
+
+
 def test_an_event_known_from_another_delivery_does_not_become_two_scans(database: Database, hook: str) -> None:
     """The other events of the delivery are new, and none may be lost."""
     own = intake.Intake(database, KEY)
