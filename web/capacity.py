@@ -44,7 +44,8 @@ _BODY_SECONDS, _BODY_RATE = (
     15.0,
     8 << 10,
 )
-_LARGE_BODIES = 32  # concurrently, for each kind of route: limits memory
+# Concurrently, for each kind of route: limits memory. A body without a length counts with the most it may have.
+_LARGE_BODIES, _LARGE_BYTES = 32, 256 << 20
 _STALLED_SECONDS = 30.0  # a stream is aborted if its reader takes nothing for this long, which frees the thread
 _MESSAGES = {
     408: ("the request took too long to arrive", "request_timeout", "check the connection"),
@@ -195,7 +196,7 @@ class Pool:
         self._busy = 0  # as _open, without the requests that are answered later
         self._afterwards: deque[Callable[[], object]] = deque()
         self._tell_again = 0.0
-        self.large_bodies = 0
+        self.large_bodies = self.large_bytes = 0
 
     async def call(self, environ: dict[str, Any], send: Send | None = None) -> tuple[Answer, _Job]:
         """Return the application's answer. Raises Busy."""
@@ -444,13 +445,17 @@ class Bridge:
                 return answer
             if announced > limit:
                 return refusal(413, environ)
-            if pool.large_bodies >= _LARGE_BODIES and announced > EARLY_BODY:
+            most = limit if chunked else announced
+            full = pool.large_bodies >= _LARGE_BODIES or pool.large_bytes + most > _LARGE_BYTES
+            if full and most > EARLY_BODY:
                 raise Busy
             pool.large_bodies += 1
+            pool.large_bytes += most
             try:
                 await body.more(limit)
             finally:
                 pool.large_bodies -= 1
+                pool.large_bytes -= most
             if not body.complete:
                 return refusal(413 if len(body.data) > limit else 408, environ)
         environ["wsgi.input"] = io.BytesIO(body.data)

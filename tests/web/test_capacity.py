@@ -120,6 +120,21 @@ def test_a_long_body_is_read_for_those_whom_the_headers_let_in(announced: int, s
 
 
 @pytest.mark.parametrize(
+    "header", [("Content-Length", "70000"), ("Transfer-Encoding", "chunked")], ids=["announced", "without a length"]
+)
+def test_long_bodies_share_a_limit_of_memory(monkeypatch: pytest.MonkeyPatch, header: tuple[str, str]) -> None:
+    monkeypatch.setattr(capacity, "_LARGE_BYTES", 69_999)
+    pieces = [b"a" * 65_537, b"a" * 4_463, b""]  # more than is read of a body before its headers are looked at
+    call = Call(*pieces)
+    run(echo, call, headers=[header, ("Authorization", "Bearer good")])
+    assert call.status == 503
+    monkeypatch.setattr(capacity, "_LARGE_BYTES", 1 << 20)
+    call = Call(*pieces)
+    run(echo, call, headers=[header, ("Authorization", "Bearer good")])
+    assert call.status == 200
+
+
+@pytest.mark.parametrize(
     "headers",
     [[("Content-Length", "70000")], [("Content-Length", "10"), ("Expect", "100-continue")]],
     ids=["long", "waits for 100 Continue"],

@@ -33,8 +33,6 @@ from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, request_source
 from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
 bp = Blueprint("webhooks", __name__)
-# Bytes of a delivery.
-_LIMIT = 1 << 20
 _TRIES, _CHANGING = 5, "db_conflict"
 
 T = TypeVar("T")
@@ -58,7 +56,7 @@ def _admit() -> int:
     _take("late-body")
     if not format_.signs_body:
         _run_with_current(lambda known: _check_path_token(format_, known, arguments.get("path_token", "")))
-    return _LIMIT
+    return format_.body_limit
 
 
 @bp.post("/webhooks/<format_id>")
@@ -69,7 +67,7 @@ def receive(format_id: str, path_token: str = "") -> Response:
     format_ = formats().get(format_id)
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
-    body = read_body(_LIMIT)
+    body = read_body(format_.body_limit)
     return _run_with_current(lambda known: _receive(format_, known, body, path_token))
 
 

@@ -28,7 +28,11 @@ MANIFEST_TYPES = frozenset(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     }
 )
-MAX_EVENTS = 10_000  # read from one delivery; 1 MiB has about 2,000 events of a real registry
+MAX_EVENTS = 10_000  # read from one delivery
+# Bytes of a delivery. CNCF Distribution repeats a refused delivery forever and meanwhile sends no later one: a user who
+# makes it write a longer event would stop all of them. Its largest event has the references of a manifest (4 MiB)
+# and the client's User-Agent (1 MiB), where Go's JSON writes six bytes for one "<": 30 MiB.
+BODY_LIMIT, LARGEST_EVENT = 1 << 20, 32 << 20
 PING = "ping"  # the action of a test delivery
 DIGESTS = ("sha256:", "sha512:")
 # Returns the document at an address that the format derives, at most so many seconds old. Raises RemoteError, not
@@ -104,6 +108,8 @@ class WebhookFormat(ABC):
     signs_body: ClassVar[bool] = (
         True  # False: the secret is in a header or the path, so a body is read only if it is correct
     )
+    # More only where the secret is known before the body is read: anyone could fill the memory otherwise.
+    body_limit: ClassVar[int] = BODY_LIMIT
 
     def address(self, url: str, secret: str) -> str:
         """The address that the registry calls: ``url``, followed by the secret if the sender can put it nowhere
@@ -241,7 +247,7 @@ def bearer_or_plain(sent: str) -> str:
 
 def load(body: bytes) -> Any:
     """Parse the JSON of a delivery, strictly. Raises UsageError."""
-    return load_untrusted_json(body, limit=1 << 20, depth=32, error=UsageError, reason="invalid")
+    return load_untrusted_json(body, limit=LARGEST_EVENT, depth=32, error=UsageError, reason="invalid")
 
 
 def text(value: Any, where: str, *, maximum: int = 1024) -> str:

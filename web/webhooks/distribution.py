@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from web.webhooks._notifications import MEDIA_TYPES, notifications
-from web.webhooks.base import HeaderSecret, PushEvent, UnreadableEvent
+from web.webhooks.base import LARGEST_EVENT, HeaderSecret, PushEvent, UnreadableEvent
 
 
 class Distribution(HeaderSecret):
@@ -29,6 +29,7 @@ notifications:
       backoff: 10s
 """
     media_types = MEDIA_TYPES
+    body_limit = LARGEST_EVENT
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
         """See `WebhookFormat.parse`.

@@ -1,4 +1,4 @@
-"""Amazon ECR: "ECR Image Action" events of EventBridge, bare or in envelopes of SNS and SQS.
+"""Amazon ECR: the events of EventBridge for new images, bare or in envelopes of SNS and SQS.
 
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html and
 https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html. An API destination of EventBridge sends
@@ -45,6 +45,13 @@ _SIGNED = {
     "SubscriptionConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
+# How a new image comes into a repository: it is pushed, replicated from another region or account, or fetched into a
+# cache. By ``detail-type``: the member and value of a success, and of the action where the type has several.
+_PUSHES = {
+    "ECR Image Action": {"action-type": "PUSH", "result": "SUCCESS"},
+    "ECR Replication Action": {"action-type": "REPLICATE", "result": "SUCCESS"},
+    "ECR Pull Through Cache Action": {"sync-status": "SUCCESS"},
+}
 _HASHES: dict[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303 - SNS's version 1
 _KEPT = 86400.0  # seconds: a certificate of SNS is valid for months
 
@@ -59,7 +66,8 @@ class Ecr(HeaderSecret):
     )
     snippet = """\
 aws events put-rule --name dockwarden \\
-  --event-pattern '{"source": ["aws.ecr"], "detail-type": ["ECR Image Action"]}'
+  --event-pattern '{"source": ["aws.ecr"], "detail-type": ["ECR Image Action",
+    "ECR Replication Action", "ECR Pull Through Cache Action"]}'
 
 # By an API destination
 aws events create-connection --name dockwarden --authorization-type API_KEY \\
@@ -156,12 +164,13 @@ def _event(message: dict[str, Any]) -> PushEvent:
 
 
 def _parse_push(event: dict[str, Any]) -> PushEvent:
-    """Parse a pushed image. The registry's host is derived from account and region."""
+    """Parse a new image. The registry's host is derived from account and region: those of the image's new place."""
     detail = child(event, "detail")
-    kind = f"{text(event.get('source'), 'source')} {text(event.get('detail-type'), 'detail-type')}"
-    action, result = text(detail.get("action-type"), "action-type"), text(detail.get("result"), "result")
-    if (kind, action, result) != ("aws.ecr ECR Image Action", "PUSH", "SUCCESS"):
-        return PushEvent("", "", action=f"{kind} {action} {result}")
+    source, kind = text(event.get("source"), "source"), text(event.get("detail-type"), "detail-type")
+    wanted = _PUSHES.get(kind, {})
+    given = {name: text(detail.get(name), name) for name in wanted}
+    if source != "aws.ecr" or not wanted or given != wanted:
+        return PushEvent("", "", action=f"{source} {kind} {' '.join(given.values())}".rstrip())
     account, region = text(event.get("account"), "account"), text(event.get("region"), "region")
     if not _ACCOUNT.fullmatch(account) or not _REGION.fullmatch(region):
         raise UsageError("invalid AWS account or region", reason="invalid")

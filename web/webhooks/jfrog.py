@@ -26,6 +26,8 @@ from web.webhooks.base import (
 )
 
 _HEADER = "X-JFrog-Event-Auth"
+# A promotion copies or moves an image to another repository, where it is new.
+_PUSHES = ("pushed", "promoted")
 
 
 class Jfrog(SignedBody):
@@ -33,12 +35,13 @@ class Jfrog(SignedBody):
     title = "JFrog Artifactory"
     senders = "JFrog Artifactory"
     setup = (
-        "Under Administration, General, Webhooks, add a webhook for the Docker event Tag was pushed with these values. "
+        "Under Administration, General, Webhooks, add a webhook for the Docker events Tag was pushed and Tag was "
+        "promoted, for the repositories that images are pushed to and promoted to, with these values. "
         "Payload signing protects the body against changes in transit; without it the secret itself is sent."
     )
     snippet = """\
 URL: <url>
-Events: Docker, Tag was pushed
+Events: Docker, Tag was pushed, Tag was promoted
 Secret token: <token>
 Use secret for payload signing: on
 """
@@ -70,7 +73,7 @@ Use secret for payload signing: on
 def _event(document: dict[str, Any]) -> PushEvent:
     """Parse an event. ``sha256`` is the hash of the manifest: the digest without its algorithm."""
     domain, action = text(document.get("domain"), "domain"), text(document.get("event_type"), "event_type")
-    if domain != "docker" or action != "pushed":
+    if domain != "docker" or action not in _PUSHES:
         return PushEvent("", "", action=f"{domain} {action}")
     data = child(document, "data")
     origin = text(document.get("jpd_origin"), "jpd_origin").partition("://")[2]

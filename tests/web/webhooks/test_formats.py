@@ -28,7 +28,7 @@ from scanner.store.session import Database
 from tests.databases import migrated_url
 from tests.web.conftest import KEY
 from tests.web.webhooks import senders
-from tests.web.webhooks.senders import SENDERS, Sender, Signed, digest_of
+from tests.web.webhooks.senders import DIGEST, SENDERS, Sender, Signed, digest_of
 from web import create_app
 from web.sender_keys import SenderKeys
 from web.webhooks import formats
@@ -395,10 +395,22 @@ def pubsub_action(action: str) -> bytes:
     return changed(GAR, "message", "data", to=base64.b64encode(json.dumps(event).encode()).decode())
 
 
+def ecr_event(kind: str, **detail: str) -> bytes:
+    named = {"repository-name": "shop/cart", "image-digest": DIGEST, "image-tag": "1.4.2"}
+    event = json.loads(ONE_OF_EACH["ecr"].body()) | {"detail-type": kind, "detail": named | detail}
+    return json.dumps(event).encode()
+
+
+def nexus_asset(name: str) -> bytes:
+    return json.dumps(
+        {"repositoryName": "hosted", "action": "UPDATED", "asset": {"format": "docker", "name": name}}
+    ).encode()
+
+
 _ACTIONS = {
     "distribution": (("events", 0, "action"), ("delete", "pull", "mount", "Push", "push ", "")),
     "gitlab": (("events", 0, "action"), ("delete", "pull", "PUSH")),
-    "acr": (("action",), ("delete", "chart_push", "quarantine", "Push")),
+    "acr": (("action",), ("delete", "chart_push", "Quarantine", "Push")),
     "harbor": (("type",), ("DELETE_ARTIFACT", "PULL_ARTIFACT", "PUSH_ARTIFACTS", "push_artifact", "harbor.push")),
     "harbor-cloudevents": (("type",), ("harbor.artifact.deleted", "harbor.artifact.pulled", "harbor.artifact.push")),
     "quay": (("updated_tags",), (None, [])),
@@ -419,6 +431,11 @@ OTHER_EVENTS = [
     ),
     *(("gar", pubsub_action(action), action) for action in ("DELETE", "insert", "")),
     ("ecr", changed(next(s for s in SENDERS if s.id == "ecr"), "detail", "result", to="FAILURE"), "FAILURE"),
+    ("ecr", ecr_event("ECR Replication Action", **{"action-type": "REPLICATE", "result": "FAILED"}), "not replicated"),
+    ("ecr", ecr_event("ECR Pull Through Cache Action", **{"sync-status": "FAILED"}), "not fetched"),
+    ("ecr", ecr_event("ECR Image Scan", result="SUCCESS", **{"action-type": "PUSH"}), "scanned"),
+    ("nexus", nexus_asset(f"v2/-/blobs/{DIGEST}"), "a blob"),
+    ("nexus", nexus_asset("v2/shop/cart/tags/list"), "a list of tags"),
 ]
 
 
@@ -435,6 +452,52 @@ def test_what_is_no_push_of_an_image_scans_nothing(app: OpenAPI, database: Datab
     answer = send(app, sender, body, sender.sign(body, hook(database, sender), 1))
     assert (answer.status_code, answer.json["scans"], answer.json["refused"]) == (202, [], 0)
     assert queued(database) == []
+
+
+OTHER_PUSHES = [
+    (
+        "jfrog",
+        "promoted",
+        changed(ONE_OF_EACH["jfrog"], "event_type", to="promoted"),
+        f"docker-local/cart:1.4.2@{DIGEST}",
+    ),
+    ("acr", "quarantine", changed(ONE_OF_EACH["acr"], "action", to="quarantine"), f"shop/cart:1.4.2@{DIGEST}"),
+    (
+        "ecr",
+        "replicated",
+        ecr_event(
+            "ECR Replication Action",
+            result="SUCCESS",
+            **{"action-type": "REPLICATE", "source-account": "210987654321", "source-region": "us-west-2"},
+        ),
+        f"shop/cart:1.4.2@{DIGEST}",
+    ),
+    (
+        "ecr",
+        "cached",
+        ecr_event("ECR Pull Through Cache Action", **{"sync-status": "SUCCESS", "ecr-repository-prefix": "shop"}),
+        f"shop/cart:1.4.2@{DIGEST}",
+    ),
+    ("nexus", "manifest", nexus_asset("v2/shop/cart/manifests/1.4.2"), "shop/cart:1.4.2"),
+    ("nexus", "new-manifest", nexus_asset("/v2/shop/cart/manifests/1.4.2"), "shop/cart:1.4.2"),
+    ("nexus", "manifest-by-digest", nexus_asset(f"/v2/shop/cart/manifests/{DIGEST}"), f"shop/cart@{DIGEST}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "image"),
+    [(name, body, image) for name, _, body, image in OTHER_PUSHES],
+    ids=[f"{name}-{case}" for name, case, _, _ in OTHER_PUSHES],
+)
+def test_whatever_puts_an_image_into_a_repository_is_a_push(
+    app: OpenAPI, database: Database, name: str, body: bytes, image: str
+) -> None:
+    """A promotion, a replication, a fetched copy, a quarantined push, a manifest that replaces another one."""
+    sender = next(s for s in SENDERS if s.id == name)
+    answer = send(app, sender, body, sender.sign(body, hook(database, sender), 1))
+    assert (answer.status_code, answer.json["refused"]) == (202, 0)
+    (target,) = queued(database)
+    assert target.endswith(f"/{image}")
 
 
 _BAD: tuple[Any, ...] = (None, 7, "x", [], {}, [[]], {"action": 1}, {"tag": {}}, "a:b@c/..", "\u202e", 1 << 70)

@@ -307,13 +307,22 @@ def test_what_is_no_host_becomes_no_alias(app: OpenAPI, api: Api, database: Data
     assert queued(database) == []
 
 
-def test_more_than_a_mebibyte_is_refused(app: OpenAPI, database: Database, secret: str) -> None:
-    assert send(app, b" " * ((1 << 20) + 1), secret).status_code == 413
+def test_the_largest_event_of_a_registry_is_taken_and_no_larger_one(
+    app: OpenAPI, database: Database, secret: str
+) -> None:
+    """The registry repeats a refused event forever: a push or pull that makes it write a long one must not stop it."""
+    assert send(app, b" " * ((32 << 20) + 1), secret).status_code == 413
     announced = app.test_client().open(
         "/webhooks/distribution", method="POST", content_type=EVENTS, environ_overrides={"CONTENT_LENGTH": str(1 << 40)}
     )
     assert announced.status_code == 413
-    assert send(app, json.dumps(push()).encode().ljust(1 << 20), secret).status_code == 202
+    hostile = push()
+    hostile["events"][0]["request"]["useragent"] = "<" * (1 << 20)  # as long as Go reads a header
+    reference = {"annotations": {"note": "<" * (4 << 20)}}  # as long as a manifest may be
+    hostile["events"][0]["target"]["references"] = [reference]
+    body = json.dumps(hostile).replace("<", "\\u003c").encode()  # as Go writes it
+    assert len(body) > 30 << 20
+    assert len(send(app, body, secret).json["scans"]) == 1
 
 
 def test_another_media_type_or_format_or_method(app: OpenAPI, secret: str) -> None:
