@@ -42,7 +42,8 @@ def jenkins() -> str:
 
 
 def azure() -> str:
-    return next(step["bash"] for step in loaded("azure/dockwarden-gate.yml")["steps"] if "bash" in step)
+    steps = loaded("azure/dockwarden-gate.yml")["steps"]
+    return next(step["bash"] for step in steps if "gate" in step.get("displayName", ""))
 
 
 def circleci() -> str:
@@ -135,6 +136,15 @@ def test_a_pipeline_goes_on_with_an_allowed_image_and_stops_at_a_denied_one(
 @pytest.mark.parametrize("system", ["github-action", "argocd"])
 def test_an_unreachable_server_stops_the_pipeline(system: str, server: Dockwarden, tmp_path: Path) -> None:
     assert run(STEPS[system](), "a/b:1", Dockwarden("http://127.0.0.1:9", server.token), tmp_path).returncode == 3
+
+
+def test_what_gets_the_token_is_installed_from_a_place_that_its_user_names() -> None:
+    """Anyone can register a free name on a public package index, and would be given the token of every user."""
+    installs = [path for path in CI.rglob("*") if path.is_file() and "pip" in path.read_text()]
+    assert {path.parent.name for path in installs} == {"github-action", "azure", "circleci"}
+    for path in installs:
+        commands = re.findall(r"install --quiet (.*)", path.read_text())
+        assert commands == ['"$PACKAGE"'], path
 
 
 def test_the_jobs_that_ask_the_gate_are_workloads_themselves() -> None:
