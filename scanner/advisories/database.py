@@ -161,7 +161,7 @@ def current(settings: Settings) -> Generation:
     if found is None or not (found / "db" / "trivy.db").is_file():
         raise AdvisoriesUnavailable(
             "there is no advisory database",
-            hint="dockwarden advisories import FILE (trivy-db as db.tar.gz, or a directory)",
+            hint="dockwarden advisories import FILE; see docs/advisories.md",
         )
     if not (found / "java-db" / "trivy-java.db").is_file() and os.access(found, os.W_OK):
         from scanner.advisories import trivydb
@@ -239,19 +239,25 @@ def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
                 # A hard link, not a copy: the Java index alone has a gigabyte, and generations never change.
                 os.link(live / part / name, fresh / part / name)
     if not (fresh / "db" / "trivy.db").is_file():
-        raise UsageError(f"{source} has no trivy.db", hint="import the vulnerability database first")
+        only_java = (fresh / "java-db" / "trivy-java.db").is_file()
+        hint = "import trivy-db first" if only_java else "a Trivy database consists of trivy.db and metadata.json"
+        raise UsageError(f"{source} has no trivy.db", hint=hint)
     if not (fresh / "java-db" / "trivy-java.db").is_file():
         trivydb.empty_java_database(fresh / "java-db")
 
 
 def _unpack(source: Path, fresh: Path) -> None:
-    """Extract the known files of an archive by their names. Paths in the archive are never used (path traversal)."""
+    """Extract the known files of an archive by their names. Paths in the archive are never used (path traversal).
+
+    An archive may have both databases, in a directory each: then each has a metadata.json.
+    """
     import shutil
     import tarfile
     import zlib
     from lzma import LZMAError
 
-    part, total = "db", 0
+    directories: dict[str, int] = {}  # by their path in the archive
+    total = 0
     try:
         with tarfile.open(source) as archive:
             for number, member in enumerate(archive):
@@ -261,14 +267,14 @@ def _unpack(source: Path, fresh: Path) -> None:
                 if member.size < 0 or number >= _MAX_MEMBERS or total > 2 * _MAX_DATABASE:
                     raise UsageError(f"{source} is not a Trivy database archive: it has too many or impossible members")
                 name = Path(member.name).name
-                part = next((p for p, names in _FILES.items() if name == names[0]), part)
                 # Links and devices are skipped, because reading one could read a file of the host.
                 stream = archive.extractfile(member) if member.isreg() and name in _NAMES else None
                 if stream is None:
                     continue
                 if member.size > _MAX_DATABASE:
                     raise UsageError(f"{source}: {name} is larger than {_MAX_DATABASE >> 30} GiB")
-                with (fresh / name).open("wb") as file:
+                number_of_directory = directories.setdefault(str(Path(member.name).parent), len(directories))
+                with (fresh / f"{number_of_directory}-{name}").open("wb") as file:
                     shutil.copyfileobj(stream, file, 1 << 20)
                     file.flush()
                     os.fsync(file.fileno())
@@ -277,9 +283,16 @@ def _unpack(source: Path, fresh: Path) -> None:
         why = str(error).partition(":\n")[0]
         hint = "import db.tar.gz, javadb.tar.gz, a KEV catalogue or EPSS scores: docs/advisories.md"
         raise UsageError(f"{source} is not a Trivy database archive: {why}", hint=hint) from error
-    for name in _NAMES:
-        if (fresh / name).is_file():
-            (fresh / name).rename(fresh / part / name)
+    for number in directories.values():
+        for part, names in _FILES.items():
+            # A metadata.json belongs to the database beside it.
+            if not (fresh / f"{number}-{names[0]}").is_file() or (fresh / part / names[0]).exists():
+                continue
+            for name in names:
+                if (extracted := fresh / f"{number}-{name}").is_file():
+                    extracted.rename(fresh / part / name)
+        for name in _NAMES:
+            (fresh / f"{number}-{name}").unlink(missing_ok=True)
 
 
 def _verify(generation: Generation, live: Path | None) -> Digest:

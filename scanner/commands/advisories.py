@@ -42,7 +42,8 @@ def _text(line: Overview) -> list[str]:
         digest = status.digest.short if status.digest else "no digest"
         lines.append(f"  {obtained}{' from ' + source.origin if source.origin else ''}; {digest}")
         if status.next_update:
-            lines.append(f"  the publisher's next edition was due {status.next_update:%Y-%m-%d %H:%M} UTC")
+            due = "was" if status.next_update <= datetime.now(UTC) else "is"
+            lines.append(f"  the publisher's next edition {due} due {status.next_update:%Y-%m-%d %H:%M} UTC")
     if line.mirror:
         next_check = (
             f"next check {datetime.fromtimestamp(source.next_check, UTC):%Y-%m-%d %H:%M} UTC"

@@ -71,13 +71,14 @@ _SENTENCES = {
 }
 
 _UPDATE = "Update the advisory database: dockwarden advisories update"
-_FEEDS = "Import the KEV and EPSS feeds: dockwarden advisories update"
+_FEEDS = "Import the KEV and EPSS feeds, as docs/advisories.md says"
 _RESCAN = "Scan the image again"
 _ENGINE = "Check the engine's settings and its log, then scan again"
 _ADVICE = {
     "advisories_expired": _UPDATE,
     "advisories_stale": _UPDATE,
-    "engine_db_unavailable": _UPDATE,
+    "advisories_unknown": "Load the engine's advisory database again",
+    "engine_db_unavailable": "Load the engine's advisory database",
     "no_advisories": "Use an engine with advisories for this release, or build on a supported base",
     "unsupported_os": "Use an engine that supports this operating system, or build on a supported base",
     "release_disagrees": "Make /etc/os-release and the distribution's release files agree",

@@ -407,7 +407,9 @@ def _doubts(
         system = f"{engine.coverage.os_family} {engine.coverage.os_version}"
         yield "unsupported_os", f"{engine.engine}: {system} has been past its end of life since {ends}"
     built = engine.advisories.updated_at
-    if built is None:
+    if built is None and any(item.reason == "engine_db_unavailable" for item in engine.incomplete):
+        pass  # the engine says so itself, and why
+    elif built is None:
         yield "advisories_unknown", f"{engine.engine}: the age of its advisories is unknown"
     elif built > context.now + CLOCK_SKEW:  # it would never be too old
         yield "advisories_unknown", f"{engine.engine}: its advisories are dated in the future, {built:%Y-%m-%d}"

@@ -74,6 +74,20 @@ def test_the_archive_that_trivy_publishes(settings: Settings, tmp_path: Path) ->
     assert database.import_file(settings, archive).status().version == "2"
 
 
+def test_an_archive_with_both_databases(settings: Settings, tmp_path: Path) -> None:
+    """As a person packs the cache directory of Trivy. Both have a metadata.json."""
+    base = make(tmp_path / "a")
+    for names in (("db", "java-db"), ("java-db", "db")):
+        archive = tmp_path / f"{names[0]}.tar.gz"
+        with tarfile.open(archive, "w:gz") as out:
+            for name in names:
+                out.add(base / name, f"trivy/{name}")
+        found = database.import_file(settings, archive)
+        for file in ("db/trivy.db", "db/metadata.json", "java-db/trivy-java.db", "java-db/metadata.json"):
+            assert (found.directory / file).read_bytes() == (base / file).read_bytes()
+        assert {path.name for path in found.directory.iterdir()} == {"db", "java-db"}, "nothing else is left"
+
+
 def broken(kind: str, tmp_path: Path) -> Path:
     base = make(tmp_path / "broken")
     db, metadata = base / "db" / "trivy.db", base / "db" / "metadata.json"

@@ -265,6 +265,13 @@ def test_advisories_from_the_future_are_no_fresh_ones() -> None:
     assert not decide(simple(updated_at=NOW + timedelta(minutes=5))).undecided
 
 
+def test_a_missing_database_is_one_reason_and_not_two() -> None:
+    missing = Incomplete("engine_db_unavailable", "there is no advisory database")
+    decision = decide(simple(updated_at=None, incomplete=[missing]))
+    assert decision.undecided
+    assert {reason.slug for reason in decision.reasons} == {"engine_db_unavailable"}
+
+
 SIGNED = "  - {id: signed, signature: {scheme: [cosign], signers: [release]}, action: deny}\n"
 
 
