@@ -126,6 +126,9 @@ def _nearest(error: click.exceptions.NoSuchCommand) -> str:
     path, group = ("dockwarden", cli) if error.ctx is None else (error.ctx.command_path, error.ctx.command)
     names = group.list_commands(error.ctx) if isinstance(group, click.Group) and error.ctx else []
     typed = error.command_name.lower()
+    # People who know other scanners write the image where the command belongs. No command has these characters.
+    if group is cli and any(character in typed for character in ":/@"):
+        return f"to scan an image: {path} scan {error.command_name}"
     near = [name for name in _OTHER_NAMES.get(typed, ()) if name in names] or get_close_matches(typed, names)
     return " or ".join(f"{path} {name}" for name in near) or f"{path} --help"
 

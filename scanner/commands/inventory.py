@@ -46,8 +46,8 @@ def inventory() -> None:
 @inventory.command(
     cls=TargetsCommand,
     epilog="Exit codes: 0 reported; 2 wrong usage, an unreadable document, or a refusal by the server; "
-    "3 no answer from the engine or the server. With --watch, outages end nothing: only a wrong start and a token "
-    "that the server refuses (2), and a signal (0) end the command.",
+    "3 no answer from the engine or the server. With --watch, an outage does not end the command. A wrong start and a "
+    "token that the server refuses (2), and a signal (0) end it.",
 )
 @click.argument("target")
 @server_options("inventory")

@@ -1,4 +1,4 @@
-"""``dockwarden policy``: validate a policy, test it on fixtures, simulate it on a server's evidence."""
+"""``dockwarden policy``: start a policy, validate it, test it on fixtures, simulate it on a server's evidence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,32 @@ from scanner.model.plurals import number_of
 
 @click.group()
 def policy() -> None:
-    """Policies: validate, test, simulate."""
+    """Policies: init, check, test, simulate."""
+
+
+@policy.command("init")
+@click.argument("name", required=False, metavar="[NAME]")
+@click.option("-o", "--output", type=FILE, help="Write to a new file instead of stdout.")
+def policy_init(name: str | None, output: Path | None) -> None:
+    """Print the policy NAME to start from. Without NAME, list them.
+
+    Change it, then: dockwarden policy check FILE
+    """
+    from scanner import catalog
+    from scanner.policy.starting_points import starting_points
+
+    found = {each.name: each for each in starting_points(catalog.known_names())}
+    if name is None:
+        write("\n".join(f"{each.name:12} {each.description}" for each in found.values()), output)
+        return
+    if name not in found:
+        raise UsageError(f"there is no starting point {name[:100]!r}", hint="choose one of: " + ", ".join(found))
+    # A policy that was edited must not be lost by a repeated command.
+    if output is not None and output.exists():
+        raise UsageError(f"{output} exists already", hint="choose another file")
+    write(found[name].text, output)
+    if output is not None:
+        tell(f"{output}: change it, then: dockwarden policy check {output}")
 
 
 @policy.command("check")

@@ -9,7 +9,7 @@ import click
 from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings, secret_key
 from scanner.errors import NotFoundError
-from scanner.model.access import SCOPES
+from scanner.model.access import PURPOSES, SCOPES
 from scanner.model.actor import COMMAND_LINE
 from scanner.services import tokens as use_cases
 from scanner.store import accounts
@@ -22,7 +22,15 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("gate",), show_default=True)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    default=("gate",),
+    show_default=True,
+    help="What the token may do (may be repeated). " + "; ".join(f"{s}: {p}" for s, p in PURPOSES.items()) + ".",
+)
 @click.option(
     "--project", "names", multiple=True, help="Project that the token can see (may be repeated). Default: all."
 )

@@ -168,6 +168,8 @@ def _print_secret(settings: Settings, hook: deliveries.HookView, secret: Secret)
         tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format} with the header '{header}: {value}'")
     else:
         tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format}")
-        tell(f"where to enter the secret in {hook.format}: see docs/webhooks.md or the page 'Registries'")
+    tell(f"the registry's configuration for this format: docs/webhooks.md, and the page Registries of {base}")
+    if not settings.public_url:
+        tell("a registry on another machine cannot use this address: set DOCKWARDEN_PUBLIC_URL to the server's address")
     tell("the secret, which is not shown again:")
     click.echo(secret.reveal())

@@ -106,7 +106,7 @@ _NEXT = """
 What to try next:
   make demo KEEP=1                                the same, and the server keeps running for a look at its pages
   .venv/bin/dockwarden scan archive:IMAGE.tar     an image of yours ("docker save IMAGE -o IMAGE.tar"), without a server
-  .venv/bin/dockwarden advisories update          first, for a real scan: fetch vulnerability data (docs/advisories.md)
+  .venv/bin/dockwarden advisories import FILE     first, for a real scan: vulnerability data (docs/advisories.md)
   .venv/bin/dockwarden serve                      a server to keep; it prints its address and a token (README.md)"""
 
 _EXPECTED = {

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-SCOPES = (
-    "read",
-    "scan",
-    "gate",
-    "propose",
-    "triage",
-    "policy",
-    "manage",
-    "audit",
-    "inventory",
-    "admission",
-    "pull",
-    "harbor",
-)
+# What each permission allows, in the order of lists.
+PURPOSES: Mapping[str, str] = {
+    "read": "see images, findings, reports and policies",
+    "scan": "request scans",
+    "gate": "call the gate, for example in CI",
+    "propose": "request exemptions",
+    "triage": "approve exemptions, import VEX",
+    "policy": "change policies and trust roots",
+    "manage": "manage users, projects, registries, webhooks and tokens",
+    "audit": "read the audit log",
+    "inventory": "report what runs",
+    "admission": "request admission, as a cluster or a Docker host",
+    "pull": "request pulls, as a registry's proxy",
+    "harbor": "request scans and reports, as a Harbor",
+}
+SCOPES = tuple(PURPOSES)
 ROLES: Mapping[str, frozenset[str]] = {
     "viewer": frozenset({"read"}),
     "developer": frozenset({"read", "scan", "gate", "propose"}),

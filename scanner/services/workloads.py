@@ -357,6 +357,9 @@ def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]
         return source_of(read_file(Path(target)), target).load(target, stdin)
     if source is None:
         known = ", ".join(catalog.workload_sources())
+        if not colon:
+            hint = f"write the path of a file, or SOURCE:FILE; the sources are {known}"
+            raise UsageError(f"there is no file {target!r}, and no source of workloads has this name", hint=hint)
         raise UsageError(f"unknown source of workloads: {name!r}", hint=f"write SOURCE:FILE; the sources are {known}")
     if not colon:
         return source.running()

@@ -10,6 +10,7 @@ import pytest
 
 from scanner import cli
 from scanner.config import Settings
+from scanner.policy.starting_points import NAMES
 from tests.servers import Registry, need
 from tests.test_end_to_end import dockwarden
 
@@ -136,13 +137,40 @@ def test_a_mistake_is_one_line_and_a_hint(settings: Settings, sample_layouts: Pa
         ("trust root ls", "dockwarden trust root list"),
         ("webhook rm", "dockwarden webhook remove"),
         ("registry xyzzy", "dockwarden registry --help"),
+        ("alpine:3", "to scan an image: dockwarden scan alpine:3"),
+        ("policy production.yaml", "dockwarden policy --help"),
+        ("policy init strict", "choose one of: baseline, production, pci-cis, signed-only"),
+        ("audit missing.yaml", "write the path of a file, or SOURCE:FILE; the sources are compose, docker, ecs, "),
     ],
 )
 def test_a_typing_error_gets_the_nearest_command(arguments: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments.split())
     assert ended.value.code == 2
-    assert f"  hint: {hint}\n" in capsys.readouterr().err
+    assert f"  hint: {hint}" in capsys.readouterr().err
+
+
+def test_a_policy_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        return int(str(ended.value.code)), *capsys.readouterr()
+
+    code, listed, _ = run("policy", "init")
+    assert (code, [line.split()[0] for line in listed.splitlines()]) == (0, list(NAMES))
+    file = tmp_path / "policy.yaml"
+    for name in NAMES:
+        code, text, _ = run("policy", "init", name)
+        assert code == 0
+        file.write_text(text)
+        assert run("policy", "check", str(file))[0] == 0, name
+    code, _, message = run("policy", "init", "baseline", "-o", str(file))
+    assert (code, "exists already" in message) == (2, True)
+    assert file.read_text() == text, "an edited policy is kept"
+    new = tmp_path / "new.yaml"
+    code, _, message = run("policy", "init", "baseline", "-o", str(new))
+    assert (code, new.read_text()) == (0, run("policy", "init", "baseline")[1])
+    assert f"dockwarden policy check {new}" in message
 
 
 def test_a_truncated_archive(settings: Settings, sample_layouts: Path, tmp_path: Path) -> None:
