@@ -66,6 +66,7 @@ class Gate:
             ("?registry=registry.example.com", f"?registry={self.host}{self.query}"),
             ("proxy_read_timeout 30s;", f"proxy_read_timeout {self.patience};"),
             ("server_name registry.example.com;", "server_name _;"),
+            ("proxy_set_header Host registry.example.com;", f"proxy_set_header Host {self.host};"),
             ("/etc/nginx/dockwarden-token.conf", f"{self.directory}/token.conf"),
         ):
             assert old in text, f"the example does not hold {old!r} any more"

@@ -35,6 +35,8 @@ from web.throttle import PULL
 bp = Blueprint("registry_gate", __name__)
 
 _HEADER_LENGTH = 1500  # nginx reads the head of an answer into 4 KiB
+# Frameworks of Java, .NET and Ruby take these for the method: a POST that passes could be served as a GET.
+_OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 _URIS, _METHODS = ("X-Original-URI", "X-Forwarded-Uri"), ("X-Original-Method", "X-Forwarded-Method")
 _NOT_DECIDED = "Dockwarden could not decide about this pull, so it is denied: {}. Try again, and see Dockwarden's log."
 
@@ -106,6 +108,8 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
     """Judge a pull. Whatever goes wrong is a denial with a sentence that says what."""
     ends = time.monotonic() + resources().settings.pull_wait_seconds
     try:
+        if found := [name for name in _OVERRIDES if name in request.headers]:
+            raise _refused_request(f"the registry may take another method for it: there is {found[0]}")
         pull = pulls.parse(method, uri)
         # Before the registry is looked up: a push or a list needs no decision, and so no query.
         if pull.kind is pulls.Kind.OTHER:

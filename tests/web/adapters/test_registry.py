@@ -316,6 +316,9 @@ def test_a_clients_own_headers_do_not_count(pull: Pull, app: OpenAPI, make_token
     assert app.test_client().get(f"{PATH}/{token}").status_code == 403, "nothing says what is asked for"
     lone = {"X-Forwarded-Uri": good, "X-Original-Method": "PUT"}  # of a proxy that sets no method
     assert app.test_client().get(f"{PATH}/{token}", headers=lone).status_code == 403
+    for name in ("X-HTTP-Method-Override", "X-Http-Method", "X-METHOD-OVERRIDE"):
+        pushing = {"X-Original-URI": bad, "X-Original-Method": "POST", name: "GET"}
+        assert app.test_client().get(f"{PATH}/{token}", headers=pushing).status_code == 403, name
     lone = {"X-Original-URI": good, "X-Forwarded-Method": "OPTIONS"}
     assert app.test_client().get(f"{PATH}/{token}", headers=lone).status_code == 403
 

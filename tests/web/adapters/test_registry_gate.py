@@ -5,6 +5,8 @@ behind it.
 from __future__ import annotations
 
 import json
+import re
+import socket
 import socketserver
 import threading
 import time
@@ -146,6 +148,86 @@ def test_pushes_and_lists_pass(gate: Gate, sample_layouts: Path, pushed: dict[st
     assert gate.get("/v2/pushed/here/tags/list").json()["tags"] == ["1"]
     for path in ("//v2/pushed/here/manifests/1", "/v2/pushed%2fhere/manifests/1", "/v2/x/../pushed/here/manifests/1"):
         assert gate.get(path).status_code in (403, 404), path
+
+
+def exchanged(gate: Gate, data: bytes) -> bytes:
+    """What nginx answers to these bytes until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=60) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def request_of(target: str, method: str = "GET", *headers: str, version: str = "1.1") -> bytes:
+    lines = [f"{method} {target} HTTP/{version}", f"Accept: {OCI_MANIFEST}", *headers, "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def test_no_form_of_a_request_brings_a_denied_image(gate: Gate, behind: Registry, pushed: dict[str, str]) -> None:
+    """Old, lenient and forged requests as bytes, because a client of ours would mend them."""
+    denied, allowed, at = f"/v2/{DENIED}/manifests/1", f"/v2/{ALLOWED}/manifests/1", pushed[DENIED]
+    assert until(gate, denied, decided).status_code == 403
+    manifest = httpx.get(f"http://{behind.host}{denied}", headers={"Accept": OCI_MANIFEST}).content
+    assert Digest.of(manifest) == at
+    host = f"Host: {gate.host}"
+    targets = (
+        f"http://{gate.host}{denied}",
+        f"http://evil.example{denied}",
+        f"{allowed}#/../..{denied}",
+        f"{allowed}/../../../vulnerable/manifests/1",
+        f"/v2/{DENIED}/blobs/{at}",
+        f"/v2/{ALLOWED}/manifests/{at}",
+        f"/v2/{DENIED}/manifests/{at.replace(':', '%253A')}",
+        f"/v2/{DENIED}/manifests/%c0%ae%c0%ae/1",
+        f"{denied}%00",
+        f"{denied}\\",
+        f"{denied}?x={allowed}",
+    )
+    forged = (
+        (f"X-Original-URI: {allowed}", "X-Original-Method: PUT"),
+        (f"X-Forwarded-Uri: {allowed}", "X-Forwarded-Method: PUT"),
+        (f"X_Original_URI: {allowed}", "X_Original_Method: PUT"),
+        ("Connection: X-Original-URI, X-Original-Method, Authorization",),
+        ("Range: bytes=0-10",),
+        (f'If-None-Match: "{at}"',),
+        ("Accept: application/vnd.docker.distribution.manifest.v1+prettyjws;q=0, */*",),
+        ("Content-Length: 5",),
+    )
+    requests = {
+        "HTTP/0.9": f"GET {denied}\r\n".encode(),
+        "HTTP/1.0": request_of(denied, version="1.0"),
+        "pipelined": request_of(allowed, "GET", host).replace(b"Connection: close\r\n", b"")
+        + request_of(denied, "GET", host),
+        "chunked": request_of(denied, "GET", host, "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        "another method": request_of(denied, "POST", host, "X-HTTP-Method-Override: GET", "Content-Length: 0"),
+        **{target: request_of(target, "GET", host) for target in targets},
+        **{str(headers): request_of(denied, "GET", host, *headers) + b"hello" for headers in forged},
+    }
+    for name, data in requests.items():
+        answer = exchanged(gate, data)
+        assert manifest not in answer, name
+        statuses = re.findall(rb"HTTP/1\.1 ([0-9]+) ", answer)
+        expected = {"pipelined": 2, "HTTP/0.9": 0}.get(name, 1)
+        refused = [status for status in statuses if status[:1] == b"4"]
+        assert (len(statuses), len(refused)) == (expected, min(expected, 1)), (name, answer)
+
+
+def test_honest_requests_of_every_kind_are_answered(gate: Gate, pushed: dict[str, str]) -> None:
+    path = f"/v2/{ALLOWED}/manifests/1"
+    assert until(gate, path, decided).status_code == 200
+    host = f"Host: {gate.host}"
+    for status, data in (
+        (200, request_of(path, version="1.0")),  # without a Host
+        (200, request_of(f"http://{gate.host}{path}", "GET", host)),
+        (200, request_of(f"{path}?ns=docker.io", "GET", host, "Authorization: Basic eDp5")),  # as containerd asks
+        (200, request_of(path, "GET", host, "If-Modified-Since: Wed, 21 Oct 2026 07:28:00 GMT", "Range: bytes=0-9")),
+        (200, request_of(path, "HEAD", host)),
+        (200, request_of(f"/v2/{ALLOWED}/manifests/{pushed[ALLOWED].replace(':', '%3A')}", "GET", host)),
+        (304, request_of(path, "GET", host, f'If-None-Match: "{pushed[ALLOWED]}"')),
+        (200, request_of("/v2/", "GET", host)),
+        (200, request_of("/v2/_catalog", "GET", host)),
+    ):
+        answer = exchanged(gate, data)
+        assert answer.startswith(b"HTTP/1.1 %d " % status), (data, answer)
 
 
 def test_without_dockwarden_nothing_is_pulled(behind: Registry, tmp_path: Path, pushed: dict[str, str]) -> None:
