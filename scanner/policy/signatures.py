@@ -148,7 +148,7 @@ def _enough(selector: SignatureSelector, good: Sequence[Verification]) -> bool:
         if selector.require == "all":
             return {v.scheme for v in good} >= set(selector.scheme)
         # Counts signers, not signatures: one key that signs twice must not satisfy "two of them".
-        return len(set(_distinct(good))) >= (1 if selector.require == "any" else selector.require)
+        return _distinct(good) >= (1 if selector.require == "any" else selector.require)
     count = sum(any(meets(v, name) for v in good) for meets, name in wanted)
     return count >= {"any": 1, "all": len(wanted)}.get(str(selector.require), selector.require)  # type: ignore[operator]
 
@@ -167,11 +167,18 @@ def _as_identity(v: Verification, name: str) -> bool:
     return any(name == signer.name for signer in v.signers if signer.issuer)
 
 
-def _distinct(good: Iterable[Verification]) -> Iterator[str]:
-    """Yield distinct signers, by key or (keyless) by identity. One key counts once, even if it signed several times."""
-    for v in good:
-        for signer in v.signers:
-            yield signer.keyid or f"{signer.issuer} {signer.name}"
+def _distinct(good: Iterable[Verification]) -> int:
+    """Return the number of distinct signers. One key counts once, even under several names, and so does one identity:
+    a keyless signer has a new key for each signature.
+    """
+    groups: list[set[tuple[str, ...]]] = []
+    for signer in (signer for v in good for signer in v.signers):
+        own: set[tuple[str, ...]] = {("key", signer.keyid)} if signer.keyid else set()
+        if signer.issuer or not own:  # the name of a key is free text
+            own.add(("identity", signer.issuer, signer.name))
+        groups, same = [g for g in groups if not g & own], [g for g in groups if g & own]
+        groups.append(own.union(*same))
+    return len(groups)
 
 
 def _ends(v: Verification, max_age: timedelta) -> Iterator[datetime]:

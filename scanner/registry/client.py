@@ -22,7 +22,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, ScannerError
 from scanner.model import pull_proof
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
-from scanner.model.untrusted import load_untrusted_json, network_reason
+from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
 from scanner.outbound import USUAL_PORTS, AnswerTooLarge, OpenAnswer, http_client, split_address
 from scanner.registry import politeness
 from scanner.registry.auth import Authenticator, Challenge, CredentialStore, parse_challenges
@@ -215,7 +215,9 @@ class RegistryClient:
                 return self._tagged_referrers(reference, digest, artifact_type)
             # A server without this API may answer with a web page instead of 404.
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
-            if kind.strip() and "json" not in kind.lower() and len(pages) == 1:
+            if kind.strip() and "json" not in kind.lower():
+                if len(pages) > 1:  # as above: what that page would list stays unknown
+                    raise RemoteError(f"{self.host} sent a page of referrers as {clean_text(kind, 60)}")
                 return self._tagged_referrers(reference, digest, artifact_type)
             found += self._referrers_in(data, artifact_type)
             if len(found) > self.settings.limits.referrers:

@@ -7,9 +7,11 @@ from datetime import datetime
 from itertools import islice
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from scanner.trust._constraints import violation
-from scanner.trust._pki import is_authority, issued_by, valid_at
+from scanner.trust._pki import extension, is_authority, issued_by, usable, valid_at
 from scanner.trust.base import SignatureRefused
 
 # Cross-signed certificates can span exponentially many paths; a real chain has three or four certificates.
@@ -44,10 +46,25 @@ def refuse_constrained(path: Sequence[x509.Certificate]) -> None:
         raise SignatureRefused(problem, reason="certificate")
 
 
+def is_limited_to_others(authority: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:
+    """True if an authority's own extended key usage leaves the purpose out.
+
+    RFC 5280 does not say it, but every verifier of the web's and of signed code reads it so, and authorities rely on
+    that: one that may issue for TLS servers only could otherwise name a signer of code.
+    """
+    purposes = extension(authority, x509.ExtendedKeyUsage)
+    return purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes)
+
+
 def build_path(
-    leaf: x509.Certificate, others: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], at: datetime
+    leaf: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    anchors: Sequence[x509.Certificate],
+    at: datetime,
+    purpose: x509.ObjectIdentifier,
 ) -> tuple[x509.Certificate, ...]:
-    """Return a path from ``leaf`` to one of ``anchors``, with all certificates valid at the time ``at``.
+    """Return a path from ``leaf`` to one of ``anchors``, with all certificates valid at the time ``at``, and every
+    authority allowed to issue for ``purpose``, with a key that is not weak.
 
     ``others`` come with the signature and are untrusted: they count only if an anchor's chain signs them. Raises
     SignatureRefused(reason="certificate").
@@ -59,6 +76,7 @@ def build_path(
             reason="certificate",
         )
     refused = SignatureRefused("no valid chain leads from the certificate to a trusted authority", reason="certificate")
+    others, anchors = ([c for c in each if _may_issue(c, purpose)] for each in (others, anchors))
     for path in islice(_paths((leaf,), others, anchors, at), _MAX_PATHS):
         try:
             refuse_unknown_critical(path)
@@ -68,6 +86,14 @@ def build_path(
         else:
             return path
     raise refused
+
+
+def _may_issue(authority: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:
+    try:
+        usable(authority.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return not is_limited_to_others(authority, purpose)
 
 
 def _paths(

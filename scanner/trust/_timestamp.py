@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from scanner.trust._path import build_path
-from scanner.trust._pki import load_der_certificate, valid_at
+from scanner.trust._pki import certificate_key, load_der_certificate, valid_at
 from scanner.trust.base import SignatureRefused
 
 MAX_TIMESTAMP = 64 << 10
@@ -90,7 +90,7 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
     # A trust root may name the signing certificate itself. Then there is no chain to build, only its own validity.
     if certificate not in anchors or not valid_at(certificate, time):
         try:
-            build_path(certificate, certificates, anchors, time)
+            build_path(certificate, certificates, anchors, time, ExtendedKeyUsageOID.TIME_STAMPING)
         except SignatureRefused as error:
             raise _refused_timestamp(str(error)) from error
     accuracy = _accuracy(info)
@@ -149,7 +149,7 @@ def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, cont
     # RFC 5652 section 5.4: the signature covers the attributes as SET OF in DER, not the [0] in the message.
     signed = cms.CMSAttributes(list(attributes)).dump(force=True)
     received = b"\x31" + attributes.dump()[1:]  # as written: authorities that do not sort their set sign it unsorted
-    key, signature = certificate.public_key(), signer["signature"].native
+    key, signature = certificate_key(certificate), signer["signature"].native
     algorithm: algos.SignedDigestAlgorithm = signer["signature_algorithm"]
     for candidate in (signed, received):
         if _verifies(key, signature, candidate, algorithm, digest):

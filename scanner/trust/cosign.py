@@ -75,17 +75,22 @@ def _judge(found: FoundSignatures[FoundSignature], root: TrustRoot, job: TrustJo
         )
         return
     accepted: list[AcceptedSignature] = []
+    attestations: list[tuple[AcceptedSignature, ...]] = []
     refused = list(found.refused)
     for signed in found.items:
         try:
-            accepted.append(verify_one(signed, trust, job.descriptor.digest))
+            items = verify_one(signed, trust, job.descriptor.digest)
         except SignatureRefused as error:
             refused.append(error)
-    signature = _signature([a for a in accepted if not a.predicate_type], refused, found, trust, root, job)
+        else:
+            if items[0].predicate_type:
+                attestations.append(items)
+            else:
+                accepted += items
+    signature = _signature(accepted, refused, found, trust, root, job)
     yield signature
-    for item in accepted:
-        if item.predicate_type:
-            yield _attestation(item, root, job)
+    for items in attestations:
+        yield _attestation(items, root, job)
     reason, text = found.why_unknown
     if reason and signature.status is TrustStatus.VERIFIED:
         # The signature is valid, but attestations may be missing. A policy must not read their absence as "none exist".
@@ -125,8 +130,11 @@ def _signature(
     return answer(Cosign.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature", root=root)
 
 
-def _attestation(item: AcceptedSignature, root: TrustRoot, job: TrustJob) -> Verification:
-    verified = answer(Cosign.id, job, TrustStatus.VERIFIED, signers=(_signer(item),), root=root, notes=item.notes)
+def _attestation(items: Sequence[AcceptedSignature], root: TrustRoot, job: TrustJob) -> Verification:
+    """One attestation with all its signers."""
+    item, people = items[0], tuple(map(_signer, items))
+    notes = tuple(dict.fromkeys(note for each in items for note in each.notes))
+    verified = answer(Cosign.id, job, TrustStatus.VERIFIED, signers=people, root=root, notes=notes)
     return replace(verified, predicate_type=item.predicate_type, predicate=item.fields, predicate_cut=item.truncated)
 
 

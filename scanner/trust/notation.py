@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from cryptography.x509.oid import NameOID
+
 from scanner.errors import UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor
@@ -81,9 +83,12 @@ def _verdict(
             accepted.append(verify_one(data, media_type, job.descriptor, trust, policy, job.now))
         except SignatureRefused as error:
             refused.append(error)
-    missing = _missing_signers(accepted, job.options.require_signers)
+    # The level `audit` accepts a signature by a stranger. Its certificate can have any name, so it has no signer:
+    # like one that the level `skip` accepts, it satisfies no rule that names or counts signers.
+    authentic = [item for item in accepted if item.authentic]
+    missing = _missing_signers(authentic, job.options.require_signers)
     if accepted and not missing:
-        signers = tuple({item.leaf: _signer(item, policy) for item in accepted}.values())
+        signers = tuple({item.leaf: _signer(item, policy) for item in authentic}.values())
         notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
         return answer(Notation.id, job, TrustStatus.VERIFIED, root=root, signers=signers, notes=notes)
     reason, text = found.why_unknown
@@ -104,7 +109,10 @@ def _missing_signers(accepted: Sequence[AcceptedSignature], required: Sequence[s
     signed: set[str] = set()
     for item in accepted:
         subject = item.leaf.subject
-        signed |= {subject.rfc4514_string(), key_id(certificate_key(item.leaf)), *(str(part.value) for part in subject)}
+        # Of the attributes only the common name: an authority may let its customers choose their department, and a
+        # department may be named like another signer.
+        common = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        signed |= {subject.rfc4514_string(), key_id(certificate_key(item.leaf)), *(str(part.value) for part in common)}
     return [name for name in required if name not in signed]
 
 

@@ -94,6 +94,7 @@ class CosignTrust:
     threshold: int
     annotations: tuple[tuple[str, str], ...]  # which the signature must carry
     log_required: bool  # an entry in the transparency log must be there and valid
+    keyless_log_required: bool  # the same, for signatures by identities only
     authorities: Authorities
     root: TrustedRoot | None
 
@@ -139,6 +140,9 @@ def _trust(text: str) -> CosignTrust:
         threshold=document.threshold,
         annotations=tuple(sorted(document.annotations.items())),
         log_required=required,
+        # The instance of sigstore that counts where the document names none has logs too. Its timestamps alone prove
+        # a time, but a signature that no log shows is not what its identities are trusted for.
+        keyless_log_required=required or (document.tlog is None and root is not None),
         authorities=authorities,
         root=root,
     )

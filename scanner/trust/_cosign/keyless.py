@@ -68,7 +68,7 @@ def _path(
     then = [certificate for one in authorities if one.period.holds(at) for certificate in one.certificates]
     if authorities and not then:
         raise SignatureRefused(f"no certificate authority was trusted on {at:%Y-%m-%d}", reason="certificate")
-    return build_path(leaf, others, then, at)
+    return build_path(leaf, others, then, at, ExtendedKeyUsageOID.CODE_SIGNING)
 
 
 def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, Log]) -> None:

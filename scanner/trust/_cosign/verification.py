@@ -81,12 +81,28 @@ class AcceptedSignature:
     notes: tuple[str, ...] = ()
 
 
-def verify_one(signed: FoundSignature, trust: CosignTrust, digest: Digest) -> AcceptedSignature:
-    """Verify one signature of ``digest`` and return its signer.
+def verify_one(signed: FoundSignature, trust: CosignTrust, digest: Digest) -> tuple[AcceptedSignature, ...]:
+    """Verify what was found about ``digest`` and return its signers, each once: an envelope can have several.
 
-    Raises SignatureRefused; its reason is the first step that failed.
+    A signer whose log entry or certificate is refused does not count, and does not hide the others. Raises
+    SignatureRefused if none counts; its reason is the first step that failed for the first of them.
     """
-    key, signature, name = find_signer(signed, trust)  # 1
+    accepted, refused = dict[str, AcceptedSignature](), list[SignatureRefused]()
+    for key, signature, name in find_signers(signed, trust):  # 1
+        try:
+            item = _verify_signer(signed, key, signature, name, trust, digest)
+        except SignatureRefused as error:
+            refused.append(error)
+        else:
+            accepted.setdefault(item.signer, item)
+    if not accepted:
+        raise refused[0]
+    return tuple(accepted.values())
+
+
+def _verify_signer(
+    signed: FoundSignature, key: PublicKey, signature: bytes, name: str | None, trust: CosignTrust, digest: Digest
+) -> AcceptedSignature:
     if name is None:
         who, logged = _keyless(signed, signature, key, trust)
     else:
@@ -121,24 +137,46 @@ def _keyless(
     return check_keyless(signed, signature, trust, logged), logged  # 3
 
 
-def find_signer(signed: FoundSignature, trust: CosignTrust) -> tuple[PublicKey, bytes, str | None]:
-    """Step 1: find the key that verifies the signature: a trusted key (with its name), or the certificate's key
-    (keyless, name None).
+def find_signers(signed: FoundSignature, trust: CosignTrust) -> list[tuple[PublicKey, bytes, str | None]]:
+    """Step 1: find the keys that verify a signature: trusted keys (each with its name), and the certificate's key
+    (keyless, name None). At least one; raises SignatureRefused if there is none.
 
-    The signature does not say which key made it, and a hint would prove nothing, so every trusted key is tried.
+    A signature does not say which key made it, and a hint would prove nothing, so every trusted key is tried.
     """
-    for signature in signed.signatures:
-        for name, key in trust.keys:
-            if verify_signature(key, signature, signed.signed_bytes):
-                return key, signature, name
-    certificate = signed.material.certificate if trust.identities else None
-    if certificate is None:
+    found: dict[str, tuple[PublicKey, bytes, str | None]] = {}
+    for name, key in trust.keys:
+        # One key under two names is one signer.
+        made = None if key_id(key) in found else _signature_by(key, signed)
+        if made is not None:
+            found[key_id(key)] = (key, made, name)
+    try:
+        keyless = _find_keyless(signed) if trust.identities else None
+    except SignatureRefused:
+        # Material that is broken does not matter to a signature by a trusted key.
+        if not found:
+            raise
+        keyless = None
+    if keyless is not None:
+        found.setdefault(key_id(keyless[0]), (*keyless, None))
+    if not found:
         raise SignatureRefused("the signature was not made by a trusted key")
+    return list(found.values())
+
+
+def _find_keyless(signed: FoundSignature) -> tuple[PublicKey, bytes] | None:
+    """The certificate's key, and the signature that it verifies. None if there is no certificate."""
+    certificate = signed.material.certificate
+    if certificate is None:
+        return None
     key = certificate_key(certificate)
-    for signature in signed.signatures:
-        if verify_signature(key, signature, signed.signed_bytes):
-            return key, signature, None
-    raise SignatureRefused("the signature does not verify with the key of its certificate")
+    made = _signature_by(key, signed)
+    if made is None:
+        raise SignatureRefused("the signature does not verify with the key of its certificate")
+    return key, made
+
+
+def _signature_by(key: PublicKey, signed: FoundSignature) -> bytes | None:
+    return next((one for one in signed.signatures if verify_signature(key, one, signed.signed_bytes)), None)
 
 
 def check_log(
@@ -146,9 +184,9 @@ def check_log(
 ) -> datetime | None:
     """Step 2: return when the log recorded this signature, or None if no entry is required.
 
-    A keyless signature requires an entry, unless a timestamp authority can prove the time.
+    A keyless signature requires an entry, unless the trust root has a timestamp authority and no log.
     """
-    wanted = trust.log_required or (keyless and not trust.authorities.tsa)
+    wanted = trust.log_required or (keyless and (trust.keyless_log_required or not trust.authorities.tsa))
     if not wanted and not (keyless and trust.authorities.rekor):
         return None
     refused = SignatureRefused("the signature has no entry of the transparency log", reason="tlog")

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from scanner.model.untrusted import clean_text
 from scanner.trust._notation.policy import Attributes
-from scanner.trust._path import refuse_constrained, refuse_unknown_critical
+from scanner.trust._path import is_limited_to_others, refuse_constrained, refuse_unknown_critical
 from scanner.trust._pki import certificate_key, extension, is_authority, issued_by
 from scanner.trust.base import SignatureRefused
 
@@ -100,6 +100,8 @@ def _check_authority(certificate: x509.Certificate, below: int) -> None:
         raise _refused_chain("an issuer in the chain is not a certificate authority, or not allowed at this depth")
     if not _key_usage(certificate).key_cert_sign:
         raise _refused_chain("an issuer in the chain may not sign certificates")
+    if is_limited_to_others(certificate, ExtendedKeyUsageOID.CODE_SIGNING):
+        raise _refused_chain("an issuer in the chain may not certify signers of code")
 
 
 def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage:

@@ -24,11 +24,13 @@ _MAX_PAYLOAD = 64 << 10
 class AcceptedSignature:
     """An accepted signature.
 
-    ``expires``: when the policy stops to accept it; None if time alone never ends it. ``notes``: failures that the
-    policy only logs, and what was not checked.
+    ``authentic``: it was made by a signer that the policy trusts. False only if the policy logs that failure: then
+    a stranger can have made it, under any name. ``expires``: when the policy stops to accept it; None if time alone
+    never ends it. ``notes``: failures that the policy only logs, and what was not checked.
     """
 
     leaf: x509.Certificate
+    authentic: bool
     expires: datetime | None
     notes: tuple[str, ...]
 
@@ -47,12 +49,15 @@ def verify_one(
     leaf, notes = envelope.chain[0], _Notes(policy)
     kind = "signingAuthority" if envelope.scheme == AUTHORITY else "ca"
     trusted = trust.certificates(policy, kind)
-    notes.step(Validation.AUTHENTICITY, lambda: check_authenticity(envelope.chain, trusted))  # 5
-    notes.step(Validation.AUTHENTICITY, lambda: check_identity(leaf, policy.identities))  # 6
+    authentic = [
+        notes.step(Validation.AUTHENTICITY, lambda: check_authenticity(envelope.chain, trusted)),  # 5
+        notes.step(Validation.AUTHENTICITY, lambda: check_identity(leaf, policy.identities)),  # 6
+    ]
     notes.step(Validation.EXPIRY, lambda: check_expiry(envelope, now))  # 7
     notes.step(Validation.TIMESTAMP, lambda: check_time(envelope, trust, policy, now))  # 8
     notes.add(revocation_note(envelope, policy))
-    return AcceptedSignature(leaf, min(_ends(envelope, policy, now), default=None), tuple(notes))
+    ends = min(_ends(envelope, policy, now), default=None)
+    return AcceptedSignature(leaf, all(authentic), ends, tuple(notes))
 
 
 def _ends(envelope: Envelope, policy: Policy, now: datetime) -> Iterator[datetime]:
@@ -72,13 +77,16 @@ class _Notes:
         self._policy = policy
         self._notes: list[str] = []
 
-    def step(self, validation: Validation, check: Callable[[], None]) -> None:
+    def step(self, validation: Validation, check: Callable[[], None]) -> bool:
+        """Return whether the check passed."""
         try:
             check()
         except SignatureRefused as error:
             if self._policy.actions[validation] is Action.ENFORCE:
                 raise
             self._notes.append(f"{validation} failed and is only logged: {error}")
+            return False
+        return True
 
     def add(self, note: str) -> None:
         self._notes.append(note)

@@ -23,6 +23,8 @@ SIGNED = Verification("notary-v1", TrustStatus.VERIFIED, IMAGE, signers=(ALICE, 
 BY_KEY = Verification(
     "cosign", TrustStatus.VERIFIED, IMAGE, signers=(Signer("ci", "c" * 64),), trust="pipeline", checked_at=NOW
 )
+PERSON = replace(BY_KEY, signers=(Signer("a@b", "1" * 64, issuer="https://issuer"),))
+WITH_ANOTHER_KEY = replace(BY_KEY, signers=(Signer("a@b", "2" * 64, issuer="https://issuer"),))
 PROVENANCE = replace(
     BY_KEY,
     predicate_type="https://slsa.dev/provenance/v1",
@@ -49,6 +51,27 @@ CASES: dict[str, tuple[dict[str, Any], list[Verification], RuleStatus]] = {
     "two of anybody": ({"scheme": "notary-v1", "require": 2}, [SIGNED], YES),
     "three of anybody": ({"scheme": "notary-v1", "require": 3}, [SIGNED], NO),
     "one key twice is one": ({"scheme": "cosign", "require": 2}, [BY_KEY, replace(BY_KEY, trust="other")], NO),
+    "one key under two names is one": (
+        {"scheme": "cosign", "require": 2},
+        [BY_KEY, replace(BY_KEY, signers=(replace(BY_KEY.signers[0], name="other"),))],
+        NO,
+    ),
+    "one person with two keys is one": ({"scheme": "cosign", "require": 2}, [PERSON, WITH_ANOTHER_KEY], NO),
+    "one person with two keys, joined by the last": (
+        {"scheme": "cosign", "require": 2},
+        [PERSON, replace(PERSON, signers=(Signer("b@b", "2" * 64, issuer="https://issuer"),)), WITH_ANOTHER_KEY],
+        NO,
+    ),
+    "a person and a key of the same name are two": (
+        {"scheme": "cosign", "require": 2},
+        [PERSON, replace(BY_KEY, signers=(Signer("a@b", "c" * 64),))],
+        YES,
+    ),
+    "one name by two issuers is two": (
+        {"scheme": "cosign", "require": 2},
+        [PERSON, replace(PERSON, signers=(Signer("a@b", "2" * 64, issuer="https://other"),))],
+        YES,
+    ),
     "two keys of two schemes": ({"scheme": ["cosign", "notary-v1"], "require": 3}, [BY_KEY, SIGNED], YES),
     "every scheme": ({"scheme": ["cosign", "notary-v1"], "require": "all"}, [BY_KEY, SIGNED], YES),
     "every scheme, one unsigned": ({"scheme": ["cosign", "notary-v1"], "require": "all"}, [UNSIGNED, SIGNED], NO),

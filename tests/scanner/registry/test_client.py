@@ -578,6 +578,23 @@ def test_a_web_page_in_place_of_referrers_is_a_registry_without_them(kind: str) 
         assert [d.artifact_type for d in asking.referrers(reference(there.host), SUBJECT)] == ["a/b"]
 
 
+def test_a_web_page_in_place_of_a_later_page_of_referrers_is_not_known() -> None:
+    """It may list the signature. The tag has none, and an empty answer would mean that the image is not signed."""
+
+    def page(h: Handler) -> None:
+        if "page=2" in h.path:
+            h.give(body=b"<!doctype html><title>Sign in</title>", content_type="text/html")
+        else:
+            h.give(body=listing(), content_type="application/json", Link=f"<{h.path}?page=2>; rel=next")
+
+    with (
+        liar(page) as there,
+        client(there.host) as asking,
+        pytest.raises(RemoteError, match="sent a page of referrers as text/html"),
+    ):
+        asking.referrers(reference(there.host), SUBJECT)
+
+
 @pytest.mark.parametrize("status", [400, 404, 405, 406])
 def test_a_registry_that_does_not_know_the_call_is_one_without_it(status: int) -> None:
     def older(h: Handler) -> None:

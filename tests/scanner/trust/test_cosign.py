@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,25 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from scanner.config import Limits, Settings
 from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
-from scanner.model.reference import Descriptor, Reference
+from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.policy.document import SignatureSelector, signatures_of
 from scanner.policy.signatures import RuleStatus, judge
 from scanner.trust._cosign import verification
+from scanner.trust._cosign.document import parse_trust
+from scanner.trust._cosign.forms import parse_classic
 from scanner.trust._cosign.keyless import KeylessSigner
 from scanner.trust._cosign.payload import SIGNATURE_PREDICATE, Statement, flatten
 from scanner.trust._pki import key_id
 from scanner.trust._state import NoState
 from scanner.trust._timestamp import Timestamp
-from scanner.trust.base import UNSOUND_TRUST, TrustJob, TrustRoot
+from scanner.trust.base import UNSOUND_TRUST, SignatureRefused, TrustJob, TrustRoot
 from scanner.trust.cosign import Cosign
 from tests.scanner.trust.certificates import (
     AUTHORITY,
+    CODE_SIGNING,
     Instance,
     Log,
+    PrivateKey,
     TimestampAuthority,
     b64,
     certify,
@@ -168,6 +173,38 @@ OLD_ISSUER = (
 )
 BY_REGEXP = {"issuer_regexp": "https://.*\\.example\\.com", "subject_regexp": "release@example"}
 
+BOTH = {"keys": {"a": pem(A), "b": pem(B)}}
+SERVERS = purposes(ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+def signed_by(
+    digest: str, *keys: ec.EllipticCurvePrivateKey, logged: ec.EllipticCurvePrivateKey | None = None
+) -> bytes:
+    """A bundle whose one envelope has several signatures, of which a log has one."""
+    body = statement(digest)
+    made = [sign(key, pae(body)) for key in keys]
+    envelope = {
+        "payload": b64(body),
+        "payloadType": "application/vnd.in-toto+json",
+        "signatures": [{"sig": b64(one)} for one in made],
+    }
+    entries = [
+        LOG.bundle_entry(dsse_entry(body, one, key), NOW) for key, one in zip(keys, made, strict=True) if key is logged
+    ]
+    return bundle(keys[0], body, entries=entries, dsseEnvelope=envelope)
+
+
+@cache
+def below(eku: tuple[x509.ExtensionType, bool], key: PrivateKey = B) -> x509.Certificate:
+    """An intermediate authority of the instance that is limited to a purpose."""
+    return certify({"CN": "between"}, key, [*AUTHORITY, eku], (SIGSTORE.root, SIGSTORE.root_key))
+
+
+def issued_below(eku: tuple[x509.ExtensionType, bool], key: PrivateKey = B) -> Callable[[str], Layer]:
+    middle = below(eku, key)
+    return lambda d: classic(A, payload(d), SIGSTORE.certify(A, by=(middle, key)), [middle, SIGSTORE.root], LOG)
+
+
 SCENES: dict[str, Scene] = {
     # keys and what they sign
     "by the key": Scene(layers(lambda d: classic(A, payload(d))), KEYED),
@@ -217,6 +254,31 @@ SCENES: dict[str, Scene] = {
         )[-1],
         {"keys": {"a": pem(A), "b": pem(B)}, "threshold": 2},
         "threshold",
+    ),
+    "two of two in one envelope": Scene(bundles(lambda d: signed_by(d, A, B)), {**BOTH, "threshold": 2}),
+    "one of two twice in one envelope": Scene(
+        bundles(lambda d: signed_by(d, A, A)), {**BOTH, "threshold": 2}, "threshold"
+    ),
+    "one of two, and a stranger, in one envelope": Scene(
+        bundles(lambda d: signed_by(d, ec_key("c"), A)), {**BOTH, "threshold": 2}, "threshold"
+    ),
+    "the second of an envelope asked for": Scene(bundles(lambda d: signed_by(d, A, B)), BOTH, "", ("b",)),
+    "an envelope of two, of which one is logged": Scene(
+        bundles(lambda d: signed_by(d, A, B, logged=B)), {**BOTH, "rekor_keys": [pem(LOG.key)]}
+    ),
+    "an envelope of two, of which the other is logged": Scene(
+        bundles(lambda d: signed_by(d, A, B, logged=B)),
+        {**KEYED, "rekor_keys": [pem(LOG.key)]},
+        "tlog",
+    ),
+    "by a key, with a broken certificate beside it": Scene(
+        layers(
+            lambda d: Layer(
+                payload(d),
+                {**classic(A, payload(d), log=LOG).annotations, "dev.sigstore.cosign/certificate": "no PEM"},
+            )
+        ),
+        {**KEYLESS, **KEYED},
     ),
     "one person twice": Scene(layers(keyless(), keyless(key=B)), {**KEYLESS, "threshold": 2}, "threshold"),
     "a key and a person": Scene(
@@ -291,6 +353,17 @@ SCENES: dict[str, Scene] = {
         layers(lambda d: classic(A, payload(d), SIGSTORE.certify(A, by=(NO_CA, B)), [NO_CA, SIGSTORE.root], LOG)),
         KEYLESS,
         "certificate",
+    ),
+    "keyless, by an authority for servers": Scene(layers(issued_below(SERVERS)), KEYLESS, "certificate"),
+    "keyless, by an authority for code": Scene(layers(issued_below(CODE_SIGNING)), KEYLESS),
+    "keyless, by an authority for anything": Scene(
+        layers(issued_below(purposes(ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))), KEYLESS
+    ),
+    "keyless, by a pinned authority for servers": Scene(
+        layers(issued_below(SERVERS)), {**KEYLESS, "fulcio": [pem(below(SERVERS))]}, "certificate"
+    ),
+    "keyless, by an authority with a weak key": Scene(
+        layers(issued_below(CODE_SIGNING, rsa_key(1024))), KEYLESS, "certificate"
     ),
     "keyless, not seen": Scene(layers(keyless(sct=False)), SEEN, "certificate"),
     "keyless, seen by another log": Scene(layers(keyless()), {**KEYLESS, "ctfe_keys": [pem(B)]}, "certificate"),
@@ -990,3 +1063,41 @@ def test_the_public_instance_is_trusted_where_nothing_else_is_said() -> None:
     """The library's own root can be read, and by it a stranger's instance is none."""
     scene = Scene(SCENES["sigstore"].put, {"identities": [ANNA]})
     assert play(scene)[0].reason == "certificate"
+
+
+@pytest.mark.parametrize("trust", [{}, {"trusted_root": "bundled"}, KEYED])
+def test_a_timestamp_does_not_replace_the_log_of_the_public_instance(trust: dict[str, Any]) -> None:
+    """Its root names a timestamp authority. A thief of an identity must not be able to sign unseen by it."""
+    layer = stamped(NOW)(ZERO)
+    signed = parse_classic(layer.data, layer.annotations, attestation=False)
+    with pytest.raises(SignatureRefused, match="no entry of the transparency log"):
+        verification.verify_one(signed, parse_trust({"identities": [ANNA], **trust, "keys": {}}), Digest(ZERO))
+    assert not parse_trust({"identities": [ANNA], "tlog": "ignored"}).keyless_log_required
+
+
+def test_an_attestation_names_all_its_signers() -> None:
+    def put(files: Files, image: Descriptor) -> None:
+        body = statement(image.digest, PROVENANCE)
+        signatures = [{"sig": b64(sign(key, pae(body)))} for key in (A, B)]
+        envelope = {"payload": b64(body), "payloadType": "application/vnd.in-toto+json", "signatures": signatures}
+        put_bundle(files, image, bundle(A, body, dsseEnvelope=envelope))
+
+    _, attested = play(Scene(put, BOTH))
+    assert [signer.name for signer in attested.signers] == ["a", "b"]
+
+
+def test_one_person_who_attests_twice_is_one() -> None:
+    """Each keyless signature has a key of its own. Two of them are not two signers."""
+
+    def put(files: Files, image: Descriptor) -> None:
+        for key in (A, B):
+            put_bundle(
+                files, image, logged_bundle(key, statement(image.digest, PROVENANCE), LOG, SIGSTORE.certify(key))
+            )
+
+    answers = play(Scene(put, SEEN))
+    assert [answer.status for answer in answers[1:]] == [TrustStatus.VERIFIED] * 2
+    assert len({answer.signers[0].keyid for answer in answers[1:]}) == 2
+    selector = signatures_of(SignatureSelector(scheme=("cosign",), attestation=PROVENANCE, require=2))
+    about = [answer.digest for answer in answers if answer.digest]
+    assert judge(selector, answers, about, NOW, timedelta(hours=1)).status is RuleStatus.UNSATISFIED

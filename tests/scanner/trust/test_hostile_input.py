@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import cbor2
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -116,7 +117,7 @@ def cosign_verdicts(signed: Any) -> None:
     for document in (KEYED, LOGGED, SEEN, ROOT):
         parsed = cosign_document.parse_trust(document)
         found = outcome(partial(verify_cosign, signed, parsed, IMAGE.digest))
-        assert found.reason if isinstance(found, SignatureRefused) else found.signer
+        assert found.reason if isinstance(found, SignatureRefused) else found[0].signer
 
 
 def bundle_verdicts(data: bytes) -> None:
@@ -311,8 +312,9 @@ def test_certificates_in_every_reader(data: bytes) -> None:
     if isinstance(found, SignatureRefused):
         return
     refusal(lambda: certificate_key(found))
-    refusal(lambda: build_path(found, [found, *CHAIN.certificates], [found, CHAIN.top], NOW))
-    refusal(lambda: build_path(CHAIN.certificates[0], [found], [found], NOW))
+    purpose = ExtendedKeyUsageOID.CODE_SIGNING
+    refusal(lambda: build_path(found, [found, *CHAIN.certificates], [found, CHAIN.top], NOW, purpose))
+    refusal(lambda: build_path(CHAIN.certificates[0], [found], [found], NOW, purpose))
     refusal(lambda: check_chain([found, *CHAIN.certificates[1:]]))
     refusal(lambda: check_chain([CHAIN.certificates[0], found, CHAIN.top]))
     violation([CHAIN.certificates[0], found, found])

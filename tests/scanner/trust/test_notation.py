@@ -19,6 +19,8 @@ from scanner.config import Limits, Settings
 from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Descriptor
+from scanner.policy.document import SignatureSelector, signatures_of
+from scanner.policy.signatures import RuleStatus, judge
 from scanner.trust._notation import verification
 from scanner.trust._notation.envelope import parse_envelope
 from scanner.trust._notation.policy import parse_name
@@ -314,6 +316,10 @@ SCENES: dict[str, Scene] = {
         a_jws(Chain(between=((AUTHORITY[0][0], False), AUTHORITY[1]))), reason="certificate"
     ),
     "the middle may not sign": Scene(a_jws(Chain(between=(AUTHORITY[0], usage(crl_sign=True)))), reason="certificate"),
+    "the middle is for servers": Scene(
+        a_jws(Chain(between=(*AUTHORITY, purposes(ExtendedKeyUsageOID.SERVER_AUTH)))), reason="certificate"
+    ),
+    "the middle is for code": Scene(a_jws(Chain(between=(*AUTHORITY, CODE_SIGNING)))),
     "the chain too long": Scene(a_jws(Chain(root=(SHORT, AUTHORITY[1]))), reason="certificate"),
     # authenticity
     "another store": Scene(a_jws(), trust(stores=("ca:other",)), "certificate"),
@@ -338,7 +344,20 @@ SCENES: dict[str, Scene] = {
         a_jws(INJECTED), trust(identities=("x509.subject: C=US, ST=WA, O=ACME\\, CN=release",))
     ),
     "the signer asked for": Scene(a_jws(), require_signers=("release",)),
+    "the signer asked for by subject": Scene(a_jws(), require_signers=("CN=release,O=ACME,ST=WA,C=US",)),
+    "the signer asked for by key": Scene(a_jws(), require_signers=(key_id(ec_key("leaf").public_key()),)),
     "another signer asked for": Scene(a_jws(), require_signers=("test",), reason="signer_missing"),
+    **{
+        f"a signer asked for who is only {name} of another": Scene(
+            a_jws(Chain(subject={**ACME, "CN": "mallory", name: "release"})),
+            require_signers=("release",),
+            reason="signer_missing",
+        )
+        for name in ("O", "ST")
+    },
+    "a signer asked for in an audit": Scene(
+        a_jws(), trust("audit", stores=("ca:other",)), "signer_missing", require_signers=("release",)
+    ),
     # scopes and levels
     "the scope": Scene(a_jws(), {**trust(scopes=("registry.example/team/app",)), "scope": "registry.example/team/app"}),
     "another scope": Scene(
@@ -451,6 +470,18 @@ def test_what_is_only_logged_is_said() -> None:
     assert (skipped.signers, "accepted unchecked" in skipped.notes[0]) == ((), True)
     revocation = play(Scene(a_jws(), trust(override={"revocation": "skip"})))
     assert revocation.notes == ("revocation: skipped, as the trust policy requires",)
+
+
+def test_nobody_signed_what_only_an_audit_accepts() -> None:
+    """A stranger makes a certificate with any name. It must satisfy no rule that names or counts signers."""
+    for strange in (SCENES["audit"], Scene(a_jws(), trust("audit", identities=(f"{RELEASE}2",)))):
+        answer = play(strange)
+        assert (answer.status, answer.signers) == (TrustStatus.VERIFIED, ())
+        for wanted in ({}, {"signers": ["p"]}, {"identities": ["CN=release,O=ACME,ST=WA,C=US"]}):
+            selector = signatures_of(SignatureSelector.model_validate({"scheme": "notation", **wanted}))
+            judged = judge(selector, [answer], [d for d in [answer.digest] if d], NOW, DAY)
+            assert judged.status is RuleStatus.UNSATISFIED
+    assert [signer.name for signer in play(Scene(a_jws(), trust("audit"))).signers] == ["CN=release,O=ACME,ST=WA,C=US"]
 
 
 STEPS: dict[str, tuple[str, str]] = {
