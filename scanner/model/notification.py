@@ -30,6 +30,7 @@ class EventKind(StrEnum):
     ADVISORIES_STALE = "advisories.stale"
     RECEIVER_FAILING = "receiver.failing"
     QUEUE_STUCK = "queue.stuck"
+    RECEIPTS_UNSIGNED = "receipts.unsigned"
     BREAK_GLASS = "break-glass"
     TEST = "test"
 
@@ -52,6 +53,7 @@ LABELS: Mapping[EventKind, str] = {
     EventKind.ADVISORIES_STALE: "The advisory database is too old, or fresh again",
     EventKind.RECEIVER_FAILING: "A notification channel fails, or works again",
     EventKind.QUEUE_STUCK: "Scans wait too long for a worker, or no longer do",
+    EventKind.RECEIPTS_UNSIGNED: "Receipts cannot be signed, or can be again",
     EventKind.BREAK_GLASS: "An image was allowed by break-glass",
     EventKind.TEST: "A test of a channel",
 }

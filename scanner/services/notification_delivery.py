@@ -22,8 +22,10 @@ from scanner import catalog
 from scanner.config import Secret, Settings
 from scanner.errors import ConflictError, NotFoundError, ScannerError
 from scanner.model.notification import Event, EventKind, Level, Message, Occurrence
+from scanner.model.untrusted import clean_text
 from scanner.notify.base import DeliveryError, Receipt, Target, redacted
 from scanner.policy import expressions
+from scanner.services import receipts
 from scanner.services.exemptions import event_of
 from scanner.services.notifications import event_variable, quiet_until
 from scanner.store import accounts, alerts, channels, exemptions, notifications, open_groups, outbox, scans, trust
@@ -397,6 +399,7 @@ def watch(database: Database, settings: Settings) -> int:
             *_expired_events(session, now),
             *_condition_changes(session, EventKind.SIGNATURE_EXPIRING, _signatures(session, now)),
             *_condition_changes(session, EventKind.QUEUE_STUCK, _stuck(session)),
+            *_condition_changes(session, EventKind.RECEIPTS_UNSIGNED, _unsigned(session, settings)),
             *_condition_changes(session, EventKind.ADVISORIES_STALE, stale),
             *(_end(session, gone) for gone in left if _is_gone(session, gone)),
         ]
@@ -427,6 +430,7 @@ def _condition_changes(session: Connection, kind: EventKind, now: Mapping[alerts
 _ENDS = {
     EventKind.QUEUE_STUCK: "Scans no longer wait for a worker",
     EventKind.ADVISORIES_STALE: "The advisory database is fresh again",
+    EventKind.RECEIPTS_UNSIGNED: "Receipts are signed again",
 }
 
 
@@ -488,6 +492,22 @@ def _stuck(session: Connection) -> dict[alerts.Key, Event]:
         data={"oldest_queued_seconds": int(oldest)},
     )
     return {("", "queue"): event}
+
+
+def _unsigned(session: Connection, settings: Settings) -> dict[alerts.Key, Event]:
+    trouble = receipts.signing_trouble(session, settings)
+    if trouble is None:
+        return {}
+    event = Event(
+        EventKind.RECEIPTS_UNSIGNED,
+        "receipts",
+        "Receipts cannot be signed",
+        item=clean_text(trouble.message, 300),
+        level=Level.ERROR,
+        path="/enforcement",
+        data={"reason": trouble.reason, "since": trouble.since.isoformat()},
+    )
+    return {("", "receipts"): event}
 
 
 def _stale(settings: Settings) -> dict[alerts.Key, Event]:

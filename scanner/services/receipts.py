@@ -21,10 +21,10 @@ from scanner.errors import ConflictError, NotFoundError, ScannerError, UsageErro
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.reference import Digest, Reference
-from scanner.model.scan import ScanReport
+from scanner.model.scan import ScanReport, ScanState
 from scanner.services import _fields as fields
 from scanner.services import decisions, gate
-from scanner.store import audit, images
+from scanner.store import audit, images, jobs
 from scanner.store import receipts as store
 from scanner.store.session import Database, epoch, moment, take_lock
 from scanner.trust import _receipts as signing
@@ -45,6 +45,12 @@ _LEFT = 0.25  # a receipt with less than this part of its life left is renewed w
 _TRIES = 3
 # An advisory lock; see `scanner.store.audit`.
 _LOCK = 0x0D0C4A0D21
+# Seconds until workers try again to sign after a failure, doubled each time. A service that refuses its key does so
+# until an administrator changes its rights. A try in every round would only fill the logs.
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+_LOOKED_AT = 200  # jobs
+MARGIN = 1 / 3  # a receipt in a registry is renewed when this part of its life is left
+RESTED = "rested"  # the parameter of a job that did not try to sign, because of the pause
 FORMS = ("bundle", "dsse")
 SHORT_NAMES = {"summary": signing.SUMMARY, "decision": signing.DECISION}
 environment_type = signing.environment_type
@@ -306,6 +312,44 @@ def _engines(found: ScanReport) -> tuple[dict[str, Any], ...]:
             },
         }
     return tuple(seen.values())
+
+
+@dataclass(frozen=True)
+class SigningTrouble:
+    """Why receipts are not signed for registries at present. ``failures``: tries in a row, the first at ``since``."""
+
+    reason: str
+    message: str
+    failures: int
+    since: datetime
+    next_try: datetime
+
+
+def unsigned(session: Connection, settings: Settings, *, limit: int = 20) -> tuple[store.InForce, ...]:
+    """Return decisions for which a registry lacks a receipt, or has one that ends soon."""
+    return store.without_receipt(session, MARGIN * settings.receipt_hours * 3600, limit=limit)
+
+
+def signing_trouble(session: Connection, settings: Settings) -> SigningTrouble | None:
+    """Return why the last tries of the workers to sign receipts failed, or None. Also None if none is to be signed.
+
+    Failures from before the newest key count no more: it is tried at once.
+    """
+    if not unsigned(session, settings, limit=1):
+        return None
+    newest_key = max((key.created_at for key in store.keys(session)), default=None)
+    failed = list[tuple[datetime, jobs.JobView]]()
+    for each in jobs.list_jobs(session, (jobs.RECEIPTS,), limit=_LOOKED_AT):
+        if each.parameters.get(RESTED) or each.state is ScanState.CANCELLED or each.finished_at is None:
+            continue  # it did not try
+        if each.state is ScanState.DONE or (newest_key is not None and each.finished_at < newest_key):
+            break
+        failed.append((each.finished_at, each))
+    if not failed:
+        return None
+    ended, last = failed[0]
+    pause = min(_FIRST_PAUSE * 2 ** min(len(failed) - 1, 20), _LONGEST_PAUSE)
+    return SigningTrouble(last.reason, last.message, len(failed), failed[-1][0], ended + timedelta(seconds=pause))
 
 
 def state(session: Connection, found: store.ReceiptView) -> str:

@@ -22,24 +22,29 @@ from scanner.registry.client import RegistryClient
 from scanner.services import receipts as use_cases
 from scanner.store import jobs
 from scanner.store import receipts as store
-from scanner.store.session import Database
+from scanner.store.session import Database, moment
 from scanner.worker.server_scan import registry_access
 
 log = logging.getLogger(__name__)
 
-MARGIN = 1 / 3  # a receipt in a registry is renewed when this part of its life is left
 _SECONDS = 60.0  # of one job; the next one continues
 _TRIES = 1  # a failed push is repeated as a whole, after a pause
 
 
 def is_due(session: Connection, settings: Settings) -> bool:
-    """Return whether a receipt must be signed for, or written to, a registry."""
-    margin = MARGIN * settings.receipt_hours * 3600
-    return (
-        bool(store.due(session, limit=1))
-        or store.is_any_outdated(session)
-        or bool(store.without_receipt(session, margin, limit=1))
-    )
+    """Return whether a receipt must be signed for, or written to, a registry.
+
+    In the pause after a failure to sign, only what needs no signature is due.
+    """
+    if store.due(session, limit=1) or store.is_any_outdated(session):
+        return True
+    if not use_cases.unsigned(session, settings, limit=1):
+        return False
+    return not _is_resting(session, use_cases.signing_trouble(session, settings))
+
+
+def _is_resting(session: Connection, trouble: use_cases.SigningTrouble | None) -> bool:
+    return trouble is not None and moment(session) < trouble.next_try
 
 
 def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[[Progress], None]) -> None:
@@ -48,11 +53,14 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[
     ends = time.monotonic() + _SECONDS
     signed, pushed, failed = 0, 0, 0
     problem: ScannerError | None = None
+    with database.read() as session:
+        known = use_cases.signing_trouble(session, settings)
+        rested = _is_resting(session, known)
     while time.monotonic() < ends:
         report(Progress(Stage.RECORD, "signing receipts", signed))
         # First, and on its own: where no key can be used, registries must still drop the receipts of former decisions.
         made = database.uncrossed(lambda session: _supersede(session, job))
-        if problem is None:
+        if problem is None and not rested:
             try:
                 made += _sign_some(database, job, signer)
             except ScannerError as error:
@@ -71,8 +79,15 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[
         if not made and not due:
             break
     if problem is not None:
+        # Said once, not at every try: the page Enforcement shows it, and a notification reports beginning and end.
+        level = logging.WARNING if known is None or known.reason != problem.reason else logging.DEBUG
+        log.log(level, "receipts are not signed: %s", problem)
+        # Not tried again as this job, which would block the next one: what needs no signature must not wait.
+        problem.retryable = False
         raise problem
     with database.session() as session:
+        if rested:
+            jobs.keep(session, job, {**job.parameters, use_cases.RESTED: True})
         jobs.finish(
             session,
             job,
@@ -108,10 +123,10 @@ def _sign_or_draft(
     """
     jobs.check(session, job)
     count, drafts = 0, list[use_cases.Draft]()
-    for found in store.without_receipt(session, MARGIN * signer.life):
+    for found in use_cases.unsigned(session, signer.settings):
         own = ready.get((found.digest, found.repository, found.environment))
         try:
-            use_cases.sign(session, signer, SERVICE, found, found.environment, MARGIN, ready=own)
+            use_cases.sign(session, signer, SERVICE, found, found.environment, use_cases.MARGIN, ready=own)
         except use_cases.SignatureNeeded as needed:
             drafts.append(needed.draft)
         else:

@@ -9,6 +9,7 @@ from uuid import UUID
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner.services import break_glass as use_cases
+from scanner.services import receipts as receipt_cases
 from scanner.services.admissions import Outcome
 from scanner.store import admissions, break_glass, receipts
 from web.auth import everywhere, permission, principal
@@ -136,6 +137,7 @@ def _page(values: Mapping[str, str] | None = None, problems: Sequence[str] = (),
         )
         use = admissions.of_doors(session, [each.id for each in DOORS])
         receipt_use = receipts.use(session)
+        trouble = receipt_cases.signing_trouble(session, resources().settings)
         glasses = break_glass.list_overrides(session)
     template = "enforcement_list.html" if request.headers.get("HX-Request") else "enforcement.html"
     return page(
@@ -149,6 +151,7 @@ def _page(values: Mapping[str, str] | None = None, problems: Sequence[str] = (),
         wrong=wrong,
         use=use,
         receipts=receipt_use,
+        trouble=trouble,
         receipts_setup=RECEIPTS_SETUP,
         door=door,
         outcome=outcome,

@@ -10,26 +10,31 @@ import subprocess
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from scanner.cli import cli
 from scanner.config import Secret, Settings
-from scanner.errors import RemoteError
 from scanner.model.actor import SERVICE
 from scanner.model.decision import Verdict
+from scanner.model.notification import EventKind
+from scanner.services import notification_delivery
 from scanner.services import receipts as use_cases
-from scanner.store import audit, jobs, registries
+from scanner.store import audit, jobs, outbox, registries
 from scanner.store import receipts as store
-from scanner.store.schema import receipt, receipt_push, verdict
-from scanner.store.session import Database, epoch
+from scanner.store.schema import job, receipt, receipt_key, receipt_push, verdict
+from scanner.store.session import Database, epoch, moment
 from scanner.trust import _receipts as signing
 from scanner.worker import maintenance
 from scanner.worker import receipts as pushing
+from scanner.worker.worker import Attempt, of_job
 from tests.databases import BACKENDS, migrated_url
 from tests.scanner.registry.cloud.fakes import SECRET
 from tests.scanner.registry.test_attaching import open_client, pushed
@@ -67,12 +72,14 @@ class Place:
         """Run the job as a worker does. Returns its message, or "" if none was due."""
         maintenance._plan_receipts(maintenance.Upkeep(self.settings, self.database))
         with self.database.session() as session:
-            job = jobs.claim(session, "w", {jobs.RECEIPTS: None}, 60)
-        if job is None:
+            held = jobs.claim(session, "w", {jobs.RECEIPTS: None}, 60)
+        if held is None:
             return ""
-        pushing.run(job, self.settings, self.database, lambda progress: None)
+        attempt = Attempt(self.settings, self.database, of_job(held))
+        attempt.run(lambda report: pushing.run(held, self.settings, self.database, report))
         with self.database.read() as session:
-            return jobs.get(session, job.id).message
+            ended = jobs.get(session, held.id)
+        return f"{ended.state}: {ended.reason}" if ended.reason else ended.message
 
     def push(self) -> store.PushView:
         with self.database.read() as session:
@@ -129,11 +136,80 @@ def test_a_key_service_that_is_away_leaves_no_former_receipt_in_the_registry(
     assert place.verify(tmp_path)[0] == 0
     service.answer = Response("{}", 503)
     place.decided(Verdict.DENY)
-    with pytest.raises(RemoteError, match="Vault answered 503"):
-        place.work()
+    assert place.work() == "failed: kms_unavailable"
     assert place.push().state == "pushed"
     code, text = place.verify(tmp_path)
     assert (code, "PASSED" in text) == (1, False), text
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_key_service_that_stays_refused_is_asked_less_and_less_and_reported_once(
+    place_on: Callable[..., Place],
+    backend: str,
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Fake.on(httpserver)
+    monkeypatch.setenv("VAULT_ADDR", service.base)
+    monkeypatch.setenv("VAULT_TOKEN", SECRET)
+    place = place_on(f"refused-{backend}", backend)
+    place.settings = replace(place.settings, receipt_kms_key="hashivault://receipts")
+    signer = use_cases.Signer(place.settings, KEY)
+
+    def rotate() -> None:
+        fetched = use_cases.fetch_key(signer)
+        with place.database.session() as session:
+            use_cases.rotate_key(session, signer, SERVICE, overlap_hours=0, fetched=fetched)
+
+    def trouble() -> use_cases.SigningTrouble | None:
+        with place.database.read() as session:
+            return use_cases.signing_trouble(session, place.settings)
+
+    def later(seconds: float) -> None:
+        with place.database.session() as session:
+            ended = session.execute(sa.select(job.c.id, job.c.finished_at)).all()
+            for row in ended:
+                earlier = row.finished_at - timedelta(seconds=seconds)
+                session.execute(job.update().where(job.c.id == row.id).values(finished_at=earlier))
+            session.execute(receipt_key.update().values(created_at=moment(session) - timedelta(days=1)))
+
+    def events() -> list[bool]:
+        notification_delivery.watch(place.database, place.settings)
+        with place.database.read() as session:
+            told = [row.event for row in outbox.unrouted_events(session, limit=1000)]
+        return [one.resolved for one in told if one.kind is EventKind.RECEIPTS_UNSIGNED]
+
+    rotate()
+    place.decided(Verdict.ALLOW)
+    service.answer = Response('{"errors": ["permission denied"]}', 403)
+    for tries in (1, 2, 3):
+        with caplog.at_level("WARNING"):
+            assert place.work() == "failed: kms_refused"
+        assert place.work() == place.work() == "", "no further job in this pause"
+        found = trouble()
+        assert found is not None
+        assert (found.reason, found.failures) == ("kms_refused", tries)
+        with place.database.read() as session:
+            assert timedelta(0) < found.next_try - moment(session) <= timedelta(seconds=60 * 2 ** (tries - 1))
+        later(60 * 2 ** (tries - 1))
+    assert caplog.text.count("receipts are not signed") == 1
+    assert events() == events() == [False]
+    later(-120)
+    asked = len(service.asked)
+    with place.database.session() as session:
+        store.request_push(session, place.digest, place.image.name)
+    assert place.work() == "0 receipts signed; 1 image written to registries, 0 failed"
+    assert len(service.asked) == asked, "what needs no signature goes on"
+    found = trouble()
+    assert found is not None
+    assert found.failures == 3, "a job that did not try ends no series"
+    service.answer, service.version = None, 2
+    service.key = ec.generate_private_key(ec.SECP256R1())
+    rotate()
+    assert place.work() == "1 receipt signed; 1 image written to registries, 0 failed"
+    assert trouble() is None
+    assert events() == [False, True]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
-from scanner.store import admissions
+from scanner.config import Secret
+from scanner.store import admissions, jobs, registries
 from scanner.store.schema import receipt
 from scanner.store.session import Database, moment
+from tests.scanner.store import factories, recorded
 from tests.web.pages.test_policies import Form
 
 DIGEST = "sha256:" + "4" * 64
+KEY = Secret("a secret key for tests, long enough")
 
 
 def row(name: str, outcome: str, namespace: str = "shop", message: str = "") -> dict[str, object]:
@@ -60,6 +63,22 @@ def test_receipts_that_hold_are_counted(form: Form, database: Database) -> None:
             session.execute(receipt.insert().values(id=str(number), superseded_at=None, **values))
     page = form.client.get("/enforcement", headers=form.headers).text
     assert "<strong>2 passed</strong>, 1 failed." in page
+
+
+def test_receipts_that_cannot_be_signed_say_why(form: Form, database: Database) -> None:
+    with database.session() as session:
+        registries.add(session, factories.REPOSITORY.partition("/")[0], KEY, write_receipts=True)
+        jobs.request(session, jobs.RECEIPTS, jobs.ANYWHERE, "schedule")
+        held = jobs.claim(session, "w", {jobs.RECEIPTS: None}, 60)
+        assert held is not None
+        jobs.fail(session, held, "kms_refused", "Vault refused the request: <script>alert(1)")
+    assert "cannot be signed" not in form.client.get("/enforcement", headers=form.headers).text, "none is to be signed"
+    recorded.record(database, factories.report())
+    page = form.client.get("/enforcement", headers=form.headers).text
+    assert "Receipts cannot be signed</strong> since " in page
+    assert "Vault refused the request: &lt;script&gt;" in page
+    assert '<span class="chip">Failing</span>' in page
+    assert "No receipts yet" not in page
 
 
 def test_reviews_are_listed_and_narrowed(form: Form, database: Database) -> None:
