@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from scanner import __version__, catalog, queue
 from scanner.advisories import sources
 from scanner.errors import ScannerError
+from scanner.model.reasons import advice, sentence
 from scanner.model.scan import ScanState
 from scanner.store import inventory, jobs, notifications, outbox, scans
 from scanner.store.session import NOT_AT_HEAD
@@ -30,6 +31,16 @@ from web.resources import Resources, resources
 bp = Blueprint("health", __name__)
 # Probes ask every few seconds, and from several places.
 _REMEMBERED_SECONDS = 15
+_EXPLANATIONS = {
+    "broker_unreachable": "The broker does not answer. Scans still run, but start a few seconds later. Start the "
+    "broker, or correct DOCKWARDEN_BROKER_URL.",
+    "advisories_expired": "The advisory database is older than the limit, so vulnerabilities count as unknown. Import "
+    "or mirror a newer database.",
+    "engine_db_unavailable": "There is no advisory database, so vulnerabilities count as unknown. Import one: "
+    "dockwarden advisories import FILE.",
+    "invariant_broken": "The nightly check of the database found rows that contradict each other. The worker log names "
+    "them. Please report this as a bug.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,18 @@ class Check:
     needed: bool
     reason: str = ""
     detail: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """What a failed check means for users and what to do, as sentences for the pages."""
+        if self.detail or self.reason in _EXPLANATIONS:
+            return self.detail or _EXPLANATIONS[self.reason]
+        if self.name == "engine":
+            where = "No image can be scanned." if self.needed else "Images are scanned only on workers that have it."
+            return f"{sentence(self.reason)} {where} {advice(self.reason)}."
+        if self.name == "advisories":
+            return f"{sentence(self.reason)} Vulnerabilities count as unknown. {advice(self.reason)}."
+        return sentence(self.reason)
 
     def document(self) -> dict[str, object]:
         return {"ok": self.ok, "reason": self.reason, **({"detail": self.detail} if self.detail else {})}

@@ -201,7 +201,7 @@ class Database:
         return RemoteError(
             "the database does not answer",
             reason="db_unavailable",
-            hint="check DOCKWARDEN_DATABASE_URL and that it runs",
+            hint="start the database server, or correct DOCKWARDEN_DATABASE_URL",
         )
 
     def upgrade(self, revision: str = "head") -> str:

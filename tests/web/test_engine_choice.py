@@ -14,6 +14,7 @@ from scanner.store.session import Database
 from tests.web.conftest import KEY, Api
 from tests.web.webhooks.test_distribution import envelope
 from web import create_app
+from web.health import Check
 
 HOST = "registry.example.com"
 
@@ -88,3 +89,22 @@ def test_a_server_without_its_engines_is_not_ready(
     answer = create_app(own, database, queue.make_app(own)).test_client().get("/readyz")
     found = answer.json["checks"]
     assert (found["engine"]["ok"], found["engine"]["reason"]) == (False, ready)
+
+
+@pytest.mark.parametrize(
+    ("check", "means"),
+    [
+        (Check("engine", False, True, "engine_missing"), "No image can be scanned. Install the engine"),
+        (Check("engine", False, False, "engine_missing"), "only on workers that have it. Install the engine"),
+        (Check("engine", False, True, "clair_unavailable"), "No image can be scanned. Start Clair"),
+        (Check("advisories", False, False, "engine_db_unavailable"), "vulnerabilities count as unknown. Import one"),
+        (Check("advisories", False, False, "no_such_engine"), "Vulnerabilities count as unknown. Choose an installed"),
+        (Check("broker", False, False, "broker_unreachable"), "Start the broker"),
+        (
+            Check("database", False, True, "db_not_at_head", "run `dockwarden db upgrade`"),
+            "run `dockwarden db upgrade`",
+        ),
+    ],
+)
+def test_a_failed_check_says_what_it_means_and_what_to_do(check: Check, means: str) -> None:
+    assert means in check.explanation

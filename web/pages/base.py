@@ -28,7 +28,7 @@ THEMES = ("light", "dark")
 
 
 # Fields whose values are never sent back, and must be typed again. A channel's URL may hold its secret.
-_SECRET = re.compile(r"(?!token_service$).*(password|secret|token|key|url)|current|new")
+_SECRET = re.compile(r"(?!(token_service|purl)$).*(password|secret|token|key|url)|current|new")
 
 
 @dataclass(frozen=True)

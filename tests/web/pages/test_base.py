@@ -119,6 +119,15 @@ def test_every_field_for_a_secret_is_known_by_its_name() -> None:
     assert [name for name in named | of_channels if not _SECRET.match(name)] == []
 
 
+def test_a_field_that_is_shown_is_kept() -> None:
+    """An exemption for one package, without its package, would be for all of them."""
+    html = "".join(path.read_text() for path in TEMPLATES.glob("*.html"))
+    fields = [tag for tag in re.findall(r"<(?:input|select|textarea)[^>]*>", html) if 'type="password"' not in tag]
+    named = {name for tag in fields for name in re.findall(r' name="(\w+)"', tag)} - {"csrf_token", "token", "new"}
+    assert "purl" in named
+    assert [name for name in named if _SECRET.match(name)] == []
+
+
 @pytest.mark.parametrize("path", ["/images?q=x", "/scans"])
 def test_a_part_of_a_page_leads_to_the_sign_in(form: Form, path: str) -> None:
     form("/sign-out")
