@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, request
+from sqlalchemy.engine import Connection
 
-from scanner.errors import NotFoundError, RefusedError, ScannerError
+from scanner.errors import NotFoundError, RefusedError, RemoteError, ScannerError
 from scanner.model.access import ROLES, SCOPES
 from scanner.model.actor import Actor
 from scanner.services import accounts as account_use_cases
@@ -31,6 +33,8 @@ from web import kept_forms, oidc, places, security
 from web.resources import resources
 from web.security import https
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, request_source
+
+log = logging.getLogger(__name__)
 
 PUBLIC = "public"
 SIGNED_IN = "signed-in"
@@ -199,8 +203,7 @@ def gate_caller(text: str, digest: str = "", repository: str = "", environment: 
     # The only write of a gate call, at most once in a while for each token: the gate's answer should not
     # wait for the write lock of SQLite.
     if asked.unnoted:
-        with resources().database.session() as session:
-            accounts.touch_token(session, asked.token_id, known[0])
+        _note_use(lambda session: accounts.touch_token(session, asked.token_id, known[0]))
     actor = token_principal(
         asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
     )
@@ -214,9 +217,20 @@ def _of_token(text: str) -> Actor:
     if token is None:
         raise bad_token()
     if token.last_used_at is None or datetime.now(UTC) - token.last_used_at > _NOTED_EVERY:
-        with resources().database.session() as session:
-            accounts.touch_token(session, token.id, accounts.hash_token(text, resources().secret_key))
+        newest = accounts.hash_token(text, resources().secret_key)
+        _note_use(lambda session: accounts.touch_token(session, token.id, newest))
     return of_token(token)
+
+
+def _note_use(write: Callable[[Connection], None]) -> None:
+    """Write when a token or a session was last used. The request goes on without it: a database whose disk is full, or
+    that can only be read for now, still answers what it has.
+    """
+    try:
+        with resources().database.session() as session:
+            write(session)
+    except RemoteError as error:
+        log.warning("the last use of a token or session is not written: %s", error)
 
 
 def of_token(token: accounts.TokenView) -> Actor:
@@ -525,8 +539,7 @@ def _of_session(cookie: str) -> Actor:
     if found is None:
         raise RefusedError("the session has ended", reason="not_signed_in", hint="sign in again")
     if found.stale:
-        with resources().database.session() as session:
-            accounts.touch_session(session, cookie, resources().secret_key)
+        _note_use(lambda session: accounts.touch_session(session, cookie, resources().secret_key))
     if found.user:
         return of_user(found.user)
     assert found.token

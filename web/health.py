@@ -6,6 +6,7 @@ are delayed, but recorded decisions are still answered).
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -31,7 +32,9 @@ from web.resources import Resources, resources
 bp = Blueprint("health", __name__)
 # Probes ask every few seconds, and from several places.
 _REMEMBERED_SECONDS = 15
+_LEAST_FREE = 64 << 20  # bytes of the disk of DOCKWARDEN_HOME
 _EXPLANATIONS = {
+    "disk_full": "The disk of DOCKWARDEN_HOME is full. Scans fail, and nothing can be changed. Free some space there.",
     "broker_unreachable": "The broker does not answer. Scans still run, but start a few seconds later. Start the "
     "broker, or correct DOCKWARDEN_BROKER_URL.",
     "advisories_expired": "The advisory database is older than the limit, so vulnerabilities count as unknown. Import "
@@ -112,6 +115,7 @@ class Readiness:
                     _broker(resources),
                     _engine(resources),
                     _advisories(resources),
+                    _disk(resources),
                     _invariants(resources),
                 )
                 self._until = time.monotonic() + _REMEMBERED_SECONDS
@@ -159,6 +163,15 @@ def _advisories(resources: Resources) -> Check:
     # An unknown age is not fresh.
     fresh = all(moment is not None and moment >= oldest for moment in built)
     return Check("advisories", fresh, False, "" if fresh else "advisories_expired")
+
+
+def _disk(resources: Resources, least: int = _LEAST_FREE) -> Check:
+    """Before the disk is full, SQLite and the workers need room for their temporary files."""
+    try:
+        free = shutil.disk_usage(resources.settings.home).free
+    except OSError:  # a web process of a distributed installation may keep nothing there
+        return Check("disk", True, False)
+    return Check("disk", free >= least, False, "" if free >= least else "disk_full")
 
 
 def _invariants(resources: Resources) -> Check:

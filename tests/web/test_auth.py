@@ -21,7 +21,8 @@ from scanner.services import tokens
 from scanner.store import accounts
 from scanner.store.schema import user, web_session
 from scanner.store.session import Database
-from tests.web.conftest import KEY, Api, limited_app
+from tests.scanner.store import factories as make
+from tests.web.conftest import KEY, Api, Worker, limited_app
 from web import create_app
 from web.auth import ROLES, permission
 from web.throttle import SIGN_IN_ACCOUNT_FAILURES, SIGN_IN_FAILURES
@@ -374,3 +375,25 @@ def test_the_first_run_makes_one_admin_token_once(app: OpenAPI, database: Databa
     assert re.fullmatch(r"dw_[0-9a-f]{8}_[A-Za-z0-9_-]{43}", text.reveal())
     api = Api(app.test_client(), text.reveal())
     assert api("POST", "/tokens", {"name": "ci", "scopes": ["gate"]}).status_code == 201
+
+
+def test_what_is_stored_is_answered_while_nothing_can_be_written(
+    app: OpenAPI, database: Database, people: dict[str, str], call: Callable[..., Api], worker: Worker
+) -> None:
+    """A full disk, or a standby of the database: that a token is used cannot be written, and reading needs it not."""
+    call()("POST", "/scans", {"image": f"{make.REPOSITORY}:1"})
+    found = make.report("good", packages=[make.package(1)])
+    worker.finish(found)
+    client, readers = app.test_client(), [call(), call()]
+    sign_in(client)
+    with database.session() as session:
+        session.execute(web_session.update().values(seen_at=datetime.now(UTC) - timedelta(minutes=5)))
+    sa.event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only = ON"))
+    database.engine.dispose()
+    assert readers[0]("GET", "/images").status_code == 200
+    asked = readers[1]("POST", "/gate", {"image": f"{make.REPOSITORY}@{found.digest}"})
+    assert (asked.status_code, asked.json["verdict"]) == (200, "allow")
+    assert client.get("/images", headers={"Accept": "text/html"}).status_code == 200
+    changed = readers[0]("POST", "/scans", {"image": f"{make.REPOSITORY}:2"})
+    assert (changed.status_code, changed.json["reason"]) == (503, "db_read_only")
+    assert int(changed.headers["Retry-After"]) >= 1

@@ -24,6 +24,7 @@ from tests.web.conftest import Api, Worker
 from web import create_app, logs
 from web.api import _members
 from web.api.base import Model
+from web.health import _disk
 
 
 def test_a_body_without_an_announced_length_is_bounded_too(api: Api) -> None:
@@ -92,6 +93,16 @@ def test_ready_says_what_is_missing_and_names_nothing(anonymous: Api) -> None:
     assert checks["database"] == {"ok": True, "reason": ""}
     assert checks["advisories"]["ok"] is False
     assert answer.json["status"] in ("degraded", "unavailable")
+
+
+def test_a_disk_that_is_nearly_full_is_told(app: OpenAPI, settings: Settings) -> None:
+    own = app.extensions["dockwarden"]
+    settings.home.mkdir(exist_ok=True)
+    assert _disk(own).ok
+    full = _disk(own, least=1 << 62)
+    assert (full.ok, full.needed, full.reason) == (False, False, "disk_full")
+    assert "Free some space" in full.explanation
+    assert _disk(replace(own, settings=replace(settings, home=settings.home / "none"))).ok, "nothing is kept there"
 
 
 def test_a_database_that_is_not_migrated_is_not_ready(settings: Settings, tmp_path: Path) -> None:
