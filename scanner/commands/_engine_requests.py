@@ -315,7 +315,7 @@ def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
     # another Content-Type, and a chunked body has no header. Docker's clients announce the empty body of a pull.
     if _header(headers, "content-length") != "0":
         raise _refused_request("a pull has no body; send Content-Length: 0")
-    if tag and tag.startswith("sha256:"):
+    if ":" in tag:  # a digest, of any algorithm
         image = f"{image}@{tag}"
     elif tag:
         image = f"{image}:{tag}"

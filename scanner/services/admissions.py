@@ -81,6 +81,7 @@ class Review:
     dry_run: bool  # nothing is recorded and no scan is queued: the API server asks for no side effects
     object: Mapping[str, Any] | None  # None: a DELETE
     old_object: Mapping[str, Any] | None
+    api_version: str = "v1"  # that of a custom resource; all of Kubernetes' own have "v1" here
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def parse_review(document: Any) -> Review:
         bool(dry_run),
         _object(request, "object"),
         _object(request, "oldObject"),
+        _api_version(kind),
     )
     if not found.uid:
         raise _invalid("uid is missing")
@@ -171,7 +173,17 @@ def parse_review(document: Any) -> Review:
         raise _invalid("object is missing")
     if found.object is not None and found.object.get("kind", found.kind) != found.kind:
         raise _invalid("kind differs between request and object")
+    # API servers before 1.22 send a kind of its own, without the pod's settings.
+    if found.subresource == "ephemeralcontainers" and found.kind != "Pod":
+        raise _invalid("an ephemeral container without its pod cannot be judged")
     return found
+
+
+def _api_version(kind: Mapping[str, Any]) -> str:
+    """Return the API version that tells how a custom resource is read; ``v1`` for Kubernetes' own."""
+    group, version = _text(kind, "group"), _text(kind, "version")
+    # A Job of another group, such as Volcano's, has no pod template where Kubernetes' Job has it.
+    return f"{group}/{version}" if "." in group and not group.endswith("k8s.io") else "v1"
 
 
 def uid_of(document: Any) -> str:
@@ -292,7 +304,7 @@ def _workloads(value: Mapping[str, Any], review: Review) -> tuple[Workload, ...]
         metadata.pop("name", None)
     kept = ("name", "generateName", "labels", "annotations")
     document = {name: member for name, member in value.items() if name != "status"}
-    document |= {"apiVersion": "v1", "kind": review.kind}
+    document |= {"apiVersion": review.api_version, "kind": review.kind}
     document["metadata"] = {name: metadata[name] for name in kept if name in metadata}
     document["metadata"]["namespace"] = review.namespace or None
     if review.kind == "Pod":
@@ -347,9 +359,11 @@ def _with_name(volume: Any, name: str) -> Any:
 @lru_cache(maxsize=512)
 def _read_workloads(text: str) -> tuple[Workload, ...]:
     try:
-        return catalog.workload_sources()["kubernetes"].parse(text, "the object")
+        found = catalog.workload_sources()["kubernetes"].parse(text, "the object")
     except UsageError as error:
         raise _invalid(str(error)) from error
+    # What a custom resource runs in a way that is not read is judged when its controller creates the pods.
+    return tuple(workload for workload in found if not workload.unread)
 
 
 # Decisions

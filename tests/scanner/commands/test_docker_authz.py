@@ -370,6 +370,9 @@ def test_pulls_are_judged(gate: EngineGate, server: Server) -> None:
     assert server.asked[-1]["images"] == ["registry.example.com/shop/good:1"]
     tag = "sha256:" + "2" * 64
     assert pull(f"?fromImage=registry.example.com/shop/bad&tag={tag}") == "denied by policy"
+    found = read("POST", f"/images/create?fromImage=a/b&tag=sha512:{'0' * 128}", {"Content-Length": "0"}, None)
+    assert found is not None
+    assert found.image == f"a/b@sha512:{'0' * 128}"
     assert pull("?fromSrc=-&repo=x") == "", "an import has no digest, and never starts"
     refused = {
         "every tag": "?fromImage=alpine",

@@ -37,6 +37,39 @@ def test_a_mode_and_an_environment_that_do_not_exist_are_refused() -> None:
     assert admissions.environment_of(SETTINGS, "bank", "production") == "production"
 
 
+def images(kind: str, group: str, **members: object) -> list[str]:
+    """The images of a new object that a review would judge."""
+    value = {"apiVersion": f"{group}/v1" if group else "v1", "kind": kind, "metadata": {"name": "one"}, **members}
+    document = review(value, kind={"group": group, "version": "v1", "kind": kind})
+    return [each.image for each in admissions.containers_of(admissions.parse_review(document))]
+
+
+def test_custom_resources_are_read_as_what_they_are() -> None:
+    template = {"spec": {"containers": [{"name": "app", "image": IMAGE}]}}
+    step = {"name": "a", "container": {"image": IMAGE, "args": ["{{inputs.parameters.x}}"]}}
+    for kind, group, spec in (
+        ("Workflow", "argoproj.io", {"templates": [step], "podSpecPatch": "{}"}),
+        ("Rollout", "argoproj.io", {"template": template}),
+        ("TaskRun", "tekton.dev", {"taskSpec": {"steps": [{"name": "a", "image": IMAGE}]}}),
+        ("Service", "serving.knative.dev", {"template": template}),
+        ("Job", "batch.volcano.sh", {"tasks": [{"name": "a", "template": template}]}),
+        ("Job", "batch", {"template": template}),
+        ("Anything", "example.com", {"deep": {"pod": template}}),
+        ("Anything", "", {"deep": {"pod": template}}),
+    ):
+        assert images(kind, group, spec=spec) == [IMAGE], kind
+    assert images("Anything", "example.com", spec={"image": IMAGE}) == [], "its pods are reviewed"
+    with pytest.raises(UsageError, match=r"spec\.template"):
+        images("Job", "batch", spec={"tasks": [{"name": "a", "template": template}]})
+
+
+def test_ephemeral_containers_without_their_pod_are_refused() -> None:
+    """An API server before 1.22 sends a kind that has no other member of the pod."""
+    value = {"apiVersion": "v1", "kind": "EphemeralContainers", "ephemeralContainers": [{"name": "a", "image": IMAGE}]}
+    with pytest.raises(UsageError, match="without its pod"):
+        admissions.parse_review(review(value, "UPDATE", subResource="ephemeralcontainers"))
+
+
 def test_pods_of_one_controller_are_one_workload() -> None:
     """Each has a name of its own. Two hundred of them must not be two hundred questions."""
     found = []
