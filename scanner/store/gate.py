@@ -225,7 +225,8 @@ def recent_scan(session: Connection, asked: ScanRequest, seconds: float) -> scan
     """Return the newest scan of an equal request within ``seconds``. None: a new scan is needed.
 
     A finished or running scan is always returned. A failed one is returned once, and only if the gate requested it: a
-    polling client must see the failure, but the next request starts a new scan, because the cause may be gone.
+    polling client must see the failure, but the next request starts a new scan, because the cause may be gone. After a
+    later push of the tag the failure is not returned: it is about another image, or about none.
     """
     same = sa.and_(
         scan.c.target == asked.target,
@@ -233,7 +234,9 @@ def recent_scan(session: Connection, asked: ScanRequest, seconds: float) -> scan
         scan.c.engine == asked.engine,
         scan.c.platform.is_(None) if asked.platform is None else scan.c.platform == str(asked.platform),
     )
-    query = sa.select(scan.c.id, scan.c.lane).where(same, scan.c.created_epoch > epoch(session) - seconds)
+    query = sa.select(scan.c.id, scan.c.lane, scan.c.created_epoch).where(
+        same, scan.c.created_epoch > epoch(session) - seconds
+    )
     newest = session.execute(query.order_by(scan.c.created_epoch.desc()).limit(1)).first()
     if newest is None:
         return None
@@ -241,7 +244,12 @@ def recent_scan(session: Connection, asked: ScanRequest, seconds: float) -> scan
     if not view.state.terminal or view.state is ScanState.DONE:
         return view
     told = session.execute(sa.select(scan_told.c.scan_id).where(scan_told.c.scan_id == newest.id)).first()
-    return None if told or newest.lane != Lane.GATE else view
+    if told or newest.lane != Lane.GATE:
+        return None
+    # Webhooks name the digest as well, so their scans have another target: host/repo:tag@sha256:...
+    of_tag = scan.c.target.startswith(f"{asked.target}@", autoescape=True)
+    pushed = sa.select(scan.c.id).where(of_tag, scan.c.created_epoch >= newest.created_epoch).limit(1)
+    return None if session.execute(pushed).first() else view
 
 
 def note_failure_reported(session: Connection, scan_id: str) -> None:

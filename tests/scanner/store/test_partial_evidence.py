@@ -163,8 +163,27 @@ def test_a_failed_scan_answers_the_gate_once(database: Database) -> None:
     transact(database, lambda s: scans.fail(s, held, "registry_unreachable", "no answer"))
     ask = lambda s: gate.recent_scan(s, asked, 60)  # noqa: E731
     assert transact(database, ask) is not None, "who polls learns of it"
+    transact(database, lambda s: scans.request(s, replace(asked, target="registry.example.com/other:1@" + "0" * 64)))
+    assert transact(database, ask) is not None, "a push of another image changes nothing"
     transact(database, lambda s: gate.note_failure_reported(s, scan_id))
     assert transact(database, ask) is None, "its cause may be gone"
+
+
+def test_a_push_outdates_the_failure_of_a_tag_that_did_not_exist(database: Database) -> None:
+    asked = make.request(target="registry.example.com/shop/app:1.4", lane=Lane.GATE)
+    transact(database, lambda s: scans.request(s, asked))
+    held = transact(database, lambda s: scans.claim(s, "w", ["gate"], 60))
+    assert held is not None
+    transact(database, lambda s: scans.fail(s, held, "not_found", "no such tag"))
+    ask = lambda s: gate.recent_scan(s, asked, 60)  # noqa: E731
+    for other in ("registry.example.com/shop/app:1.40", "registry.example.com/shop/app:1_4"):
+        transact(database, lambda s, t=other: scans.request(s, replace(asked, target=f"{t}@sha256:{'1' * 64}")))
+    assert transact(database, ask) is not None
+    transact(
+        database,
+        lambda s: scans.request(s, replace(asked, target=f"{asked.target}@sha256:{'1' * 64}", lane=Lane.PUSH)),
+    )
+    assert transact(database, ask) is None
 
 
 def test_a_failed_push_does_not_answer_the_gate(database: Database) -> None:
