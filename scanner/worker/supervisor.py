@@ -312,6 +312,8 @@ def _main(role: str, watched: str, *passed: str) -> None:
     )
     # At INFO httpx logs every URL, and the target of a registry's redirect can contain a signature.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # At INFO Alembic logs which database it knows, each time that the schema's version is read.
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     if role == "web":
         listening, ready = (int(descriptor) for descriptor in passed)
         run_web(settings, socket.socket(fileno=listening), ready)
