@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from scanner import __version__, catalog
 from scanner.errors import NotFoundError, ScannerError
-from scanner.model.access import CONFINED, ROLES, SCOPES
+from scanner.model.access import CONFINED, PURPOSES, ROLES
 from scanner.services import accounts as account_use_cases
 from scanner.services import projects as project_use_cases
 from scanner.services import retention
@@ -280,7 +280,7 @@ def _tokens(
     with resources().database.read() as session:
         found = token_use_cases.visible(session, who)
         offered = projects.list_projects(session, who.projects)
-    scopes = [scope for scope in SCOPES if who.may(scope)]
+    scopes = {scope: purpose for scope, purpose in PURPOSES.items() if who.may(scope)}
     return page(
         "settings_tokens.html",
         section="tokens",

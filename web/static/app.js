@@ -16,15 +16,17 @@ function drawChart(place) {
   // Images and findings differ by orders of magnitude: each has an axis of its own.
   const scales = JSON.parse(place.dataset.scales);
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
+  const incrs = [1, 2, 5].flatMap((n) => [...Array(10).keys()].map((k) => n * 10 ** k)).sort((a, b) => a - b); // no half images
   const range = (plot, low, high) => [0, Math.max(1, high * 1.1)];
   const options = {
     width: place.clientWidth,
     height: 240,
     scales: { images: { range }, findings: { range } },
     axes: [
-      axis,
-      { ...axis, scale: "images", label: "images", size: 60, labelSize: 20 },
-      { ...axis, scale: "findings", side: 1, label: "findings", grid: { show: false }, size: 60, labelSize: 20 },
+      // The dates of every other page: 9/4 is September to some and April to others.
+      { ...axis, values: [[86400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1]], space: 90 },
+      { ...axis, incrs, scale: "images", label: "images", size: 60, labelSize: 20 },
+      { ...axis, incrs, scale: "findings", side: 1, label: "findings", grid: { show: false }, size: 60, labelSize: 20 },
     ],
     legend: { markers: { width: 3, stroke: (u, i) => strokes[i - 1], dash: (u, i) => borders[i - 1] || "solid" } },
     series: [
@@ -57,10 +59,27 @@ document.addEventListener("DOMContentLoaded", () => {
     list.scrollLeft = item.offsetLeft - list.offsetLeft - 40; // scrollIntoView would move the page as well
   });
   if (window.uPlot) drawCharts();
+  breakNames(document.querySelector("main"));
+  // A list that is loaded again, or a part of it.
+  new MutationObserver((changes) => changes.forEach((change) => change.addedNodes.forEach((node) => {
+    if (node.nodeType === Node.ELEMENT_NODE && node.localName !== "wbr") breakNames(node);
+  }))).observe(document.querySelector("main"), { childList: true, subtree: true });
   showProblemAtItsField();
   document.querySelectorAll("form[hx-get]").forEach(askForWhatWasTypedEarly);
   if (location.hash === "#search") document.querySelector("main input[type=search]")?.focus();
 });
+
+// A long name breaks after its parts, before a browser breaks it inside of a word: Chromium does not break after a slash.
+// Text that is selected and copied stays the same.
+function breakNames(root) {
+  const names = document.createTreeWalker(root, NodeFilter.SHOW_TEXT, (node) =>
+    node.length > 20 && /\S[/@]\S/.test(node.data) && !node.parentElement.closest("pre, textarea, option, script, .cm-editor")
+      ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_REJECT);
+  const found = [];
+  while (names.nextNode()) found.push(names.currentNode);
+  found.forEach((node) => node.replaceWith(...node.data.split(/(?<=[^\s/][/@])(?=[^\s/])/).flatMap((part, i) =>
+    i ? [document.createElement("wbr"), part] : [part])));
+}
 
 // A refused form says what is wrong at the top of the page. On a long page the field is out of sight: go there, and say
 // it there as well. Screen readers have the message already: it is an alert, and describes the field.
