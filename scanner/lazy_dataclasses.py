@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from inspect import get_annotations
 from threading import RLock
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+_T = TypeVar("_T")
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
@@ -39,6 +41,16 @@ else:
             return _lazy_class(cls, options, slots)
 
         return decorate if cls is None else decorate(cls)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[_T]) -> type[_T]:
+    """Return the class as a dataclass with slots that only type checkers take for frozen.
+
+    A really frozen class sets each field by a call, so creating an object takes more than twice as long. That counts
+    for what an image has a hundred thousand of, and for nothing else.
+    """
+    return _lazy_class(cls, {"eq": True, "order": False, "frozen": False, "kw_only": False}, slots=True)
 
 
 # Held across a fork: a thread that is completing a class does not exist in the child, and could not release it.

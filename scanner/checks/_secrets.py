@@ -133,7 +133,7 @@ _DOCUMENTATION = lazy(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/pyt
 _PACKAGES = lazy(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
 # Keys in tests of packages are made for the tests.
 _TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
-_EXAMPLE = lazy(r"[._-]examples?\.json$")
+_EXAMPLE_ENDS = tuple(f"{mark}{name}.json" for mark in "._-" for name in ("example", "examples"))
 _NAMES = lazy(
     r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key"
     r"|access_?key(?:_?id)?|private_?key|credentials?"
@@ -541,7 +541,7 @@ def is_ignored(path: str) -> bool:
     directory, _, name = path.rpartition("/")
     ignored, in_package = _ignored_directory(directory)
     # Tests of a dependency contain keys that its authors published. Tests of the application itself are searched.
-    return ignored or (in_package and _EXAMPLE.search(name) is not None)
+    return ignored or (in_package and name.endswith(_EXAMPLE_ENDS))
 
 
 @lru_cache(maxsize=1024)
@@ -561,7 +561,7 @@ def _ignored_directory(directory: str) -> tuple[bool, bool]:
 
 def _is_configuration(path: str) -> bool:
     """Return whether a file often contains credentials. Only the last two parts of its path are looked at."""
-    if path.endswith(_USUAL) and not path.rpartition("/")[2].startswith(".env"):
+    if path.endswith(_USUAL) and ".env" not in path:
         return False
     return _CONFIGURATIONS.search(path, max(0, path.rfind("/", 0, max(0, path.rfind("/"))))) is not None
 

@@ -234,13 +234,17 @@ def _prepared_directories(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]
     uid = _uid(config, rootfs)
     if not uid:
         return
+    own = {
+        path: placed
+        for path, placed in rootfs.files.items()
+        if placed.entry.uid == uid
+        and placed.entry.type is FileType.DIRECTORY
+        and not path.startswith(("home/", "root/", "tmp/"))
+    }
     full: dict[str, list[str]] = defaultdict(list)
-    for path in rootfs.files:
-        full[posixpath.dirname(path)].append(path)
-    for path, placed in rootfs.files.items():
-        entry = placed.entry
-        if entry.type is not FileType.DIRECTORY or entry.uid != uid or path.startswith(("home/", "root/", "tmp/")):
-            continue
+    for path in rootfs.files if own else ():
+        full[path.rpartition("/")[0]].append(path)
+    for path, placed in own.items():
         inside = full.get(path, [])
         console = bool(inside) and all(_is_console(rootfs, name) for name in inside)
         if (_STATE.match(path) or not inside) and not console:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 
-from scanner.lazy_dataclasses import dataclass
+from scanner.lazy_dataclasses import dataclass, record
 from scanner.model.reference import Digest
 
 
@@ -25,7 +25,7 @@ class FileType(StrEnum):
     FIFO = "fifo"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileEntry:
     """One entry of a layer. ``mode``: permission bits only (0o7777).
 
@@ -116,7 +116,7 @@ class LayerFacts:
     rpm_packages: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlacedFile:
     """A file of the merged file system, with the index of its layer.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from scanner.model.filesystem import FileEntry, FileType, Rootfs
 from scanner.model.image import MOST_PATHS, PathSize
 
+_FILE = FileType.FILE  # a global is found faster than a member of an enumeration
 _INVISIBLE = 500  # a file below this part of its layer is never among the largest that a person looks for
 
 
@@ -17,7 +18,7 @@ def largest(entries: Sequence[FileEntry], most: int = MOST_PATHS) -> tuple[PathS
 
     A directory is opened only after all larger ones, so the result is the top of the tree that matters for the size.
     """
-    files = {e.path: e.size for e in entries if e.type is FileType.FILE}  # a later duplicate replaces the former
+    files = {e.path: e.size for e in entries if e.type is _FILE}  # a later duplicate replaces the former
     threshold = sum(files.values()) // _INVISIBLE
     sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     below: dict[str, list[PathSize]] = defaultdict(list)
@@ -50,14 +51,14 @@ def largest(entries: Sequence[FileEntry], most: int = MOST_PATHS) -> tuple[PathS
 
 def count(entries: Sequence[FileEntry]) -> int:
     """Return the number of files: no directories, links or devices."""
-    return sum(1 for entry in entries if entry.type is FileType.FILE)
+    return sum(1 for entry in entries if entry.type is _FILE)
 
 
 def hidden_bytes(rootfs: Rootfs) -> dict[int, int]:
     """Return the bytes of each layer, by its index, that a later layer deletes or replaces."""
     wasted: dict[int, int] = defaultdict(int)
     for placed, _ in rootfs.hidden:
-        if placed.entry.type is FileType.FILE and placed.origin is None:
+        if placed.entry.type is _FILE and placed.origin is None:
             wasted[placed.layer] += placed.entry.size
     return wasted
 

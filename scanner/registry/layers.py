@@ -53,6 +53,8 @@ _HEAD = 16  # bytes by which a scanner knows files that it searches otherwise
 _STRETCH = 128 << 10  # bytes of a piece that are searched at once
 _READ_AHEAD = 1 << 20  # compressed bytes of a layer for which threads pay
 _MAX_SEARCHED = 4 << 30  # bytes of large files in a layer: seconds with Hyperscan, half a minute with RE2
+# Globals, which are found faster than members of an enumeration: each entry of a layer asks for them.
+_FILE, _DIRECTORY = FileType.FILE, FileType.DIRECTORY
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 # Written into layers by aufs. They hide nothing, and today's runtimes treat them as plain files.
 _AUFS = frozenset((".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"))
@@ -179,12 +181,13 @@ class _Facts(Visitor):
             return False
         self._check_entry(entry, name)
         self.entries.append(entry)
-        if kind is not FileType.FILE:
+        if kind is not _FILE:
             return False
         self._keep = self._keeps(entry, name)
         scanner = self._wants.scanner
         self._search = scanner is not None and scanner.wants(path, entry.size)
-        self._large = self._in_pieces(entry, scanner.large(path, entry.size)) if scanner is not None else None
+        large = None if self._search or scanner is None else scanner.large(path, entry.size)
+        self._large = self._in_pieces(entry, large)
         database = path in RPM_DATABASES and entry.size <= _PACKAGE_DB
         self._only_search = self._search and not self._keep and not database
         return self._keep or self._search or database
@@ -285,10 +288,10 @@ class _Facts(Visitor):
         previous = self._seen.get(path)
         if previous is not None:
             self._check_duplicate(path, name, previous, kind)
-        elif kind is not FileType.DIRECTORY and path in self._above:
+        elif kind is not _DIRECTORY and path in self._above:
             self._add_oddity("duplicate_entry", path, f"is a directory and a {kind}")
         self._seen[path] = kind
-        if kind is FileType.FILE or kind is FileType.DIRECTORY:
+        if kind is _FILE or kind is _DIRECTORY:
             pass
         elif kind is FileType.HARDLINK:
             target = self._seen.get(entry.link)

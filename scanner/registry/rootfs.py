@@ -23,6 +23,8 @@ from scanner.registry.places import (
     is_sensitive,
 )
 
+# Globals, which are found faster than members of an enumeration: each entry of an image asks for them.
+_FILE, _DIRECTORY, _SYMLINK, _HARDLINK = FileType.FILE, FileType.DIRECTORY, FileType.SYMLINK, FileType.HARDLINK
 _MAX_CONCERNS, _MAX_DETAIL = 100, 500  # reasons, and characters of one
 # The files by which engines recognise a package of Python.
 _PYTHON = (".dist-info/METADATA", ".egg-info/PKG-INFO", ".egg-info")
@@ -54,11 +56,14 @@ class _Tree:
         self._children: dict[str, set[str]] = {"": set()}
         self._links: set[str] = set()  # symbolic links of lower layers, which this layer may write through
         self._where: dict[str, str] = {}
+        # Names in directories into which this layer has written, behind no link. Most entries are new files in these.
+        self._plain: dict[str, set[str]] = {}
         self._index = 0
 
     def apply(self, index: int, layer: LayerFacts) -> None:
         self._index = index
         self._where.clear()
+        self._plain.clear()
         # Before the entries, wherever the whiteouts stand in the archive: they act on lower layers only (layer.md).
         for path in layer.whiteouts:
             self._drop(self._behind_links(path))
@@ -66,16 +71,25 @@ class _Tree:
             where = self._behind_links(f"{directory}/") if directory else ""
             for name in tuple(self._children.get(where, ())):
                 self._drop(f"{where}/{name}" if where else name)
+        files, plain = self.files, self._plain
         for entry in layer.entries:
-            if entry.path:
-                self._place(entry)
+            path = entry.path
+            directory, _, name = path.rpartition("/")
+            siblings = plain.get(directory)
+            if siblings is not None and path not in files and entry.type is not _HARDLINK and path:
+                siblings.add(name)
+                files[path] = PlacedFile(entry, index)
+            elif path:
+                where = self._place(entry)
+                if where == path and (not directory or self._is(directory, _DIRECTORY)):
+                    plain[directory] = self._children[directory]
         for directory in {*(path.rpartition("/")[0] for path in layer.whiteouts), *layer.opaque}:
             placed = self.files.get(directory)
             # After the entries: a layer may replace a file by a directory, and mark that as opaque.
-            if placed is not None and placed.entry.type not in (FileType.DIRECTORY, FileType.SYMLINK):
+            if placed is not None and placed.entry.type not in (_DIRECTORY, _SYMLINK):
                 self.misplaced.append((index, directory))
-        self._links.update(e.path for e in layer.entries if e.type is FileType.SYMLINK)
-        self._links = {path for path in self._links if self._is(path, FileType.SYMLINK)}
+        self._links.update(e.path for e in layer.entries if e.type is _SYMLINK)
+        self._links = {path for path in self._links if self._is(path, _SYMLINK)}
 
     def _is(self, path: str, kind: FileType) -> bool:
         placed = self.files.get(path)
@@ -109,6 +123,7 @@ class _Tree:
 
     def _drop(self, path: str) -> None:
         """Remove a path and everything below it from the merged view."""
+        self._plain.clear()
         # Not recursive: a layer may nest directories deeper than Python's stack.
         pending = [path]
         while pending:
@@ -123,11 +138,12 @@ class _Tree:
         if placed is not None and placed.layer != self._index:
             self.hidden.append((placed, self._index))
 
-    def _place(self, entry: FileEntry) -> None:
+    def _place(self, entry: FileEntry) -> str:
+        """Place an entry, and return the path at which a container finds it."""
         path = self._behind_links(entry.path)
         origin = None if path == entry.path else (self._index, entry.path)
         before = self.files.get(path)
-        if before is not None and not (before.entry.type is entry.type is FileType.DIRECTORY):
+        if before is not None and not (before.entry.type is entry.type is _DIRECTORY):
             # The resolved directories depended on this link.
             if path in self._links:
                 self._links.discard(path)
@@ -135,7 +151,8 @@ class _Tree:
             self._drop(path)
         self._make_directories(path)
         placed = PlacedFile(entry if origin is None else replace(entry, path=path), self._index, origin)
-        self.files[path] = self._resolve_link(placed) if entry.type is FileType.HARDLINK else placed
+        self.files[path] = self._resolve_link(placed) if entry.type is _HARDLINK else placed
+        return path
 
     def _make_directories(self, path: str) -> None:
         """Create missing parent directories, as runtimes do. A file in their place is replaced."""
@@ -148,10 +165,11 @@ class _Tree:
             if not parent:
                 return
             above = self.files.get(parent)
-            if above is None or above.entry.type is not FileType.DIRECTORY:
+            if above is None or above.entry.type is not _DIRECTORY:
+                self._plain.clear()
                 self._hide(above)
                 self._links.discard(parent)
-                self.files[parent] = PlacedFile(FileEntry(parent, FileType.DIRECTORY, 0o755, 0, 0, 0), self._index)
+                self.files[parent] = PlacedFile(FileEntry(parent, _DIRECTORY, 0o755, 0, 0, 0), self._index)
             path = parent
 
     def _resolve_link(self, placed: PlacedFile) -> PlacedFile:
@@ -161,7 +179,7 @@ class _Tree:
         """
         entry = placed.entry
         target = self.files.get(self._behind_links(entry.link))
-        if target is None or target.entry.type is not FileType.FILE:
+        if target is None or target.entry.type is not _FILE:
             return placed
         known = target.entry
         mode = entry.mode | known.mode
@@ -169,7 +187,7 @@ class _Tree:
             # Both names are one file: what one link grants, the other has as well.
             self.files[known.path] = replace(target, entry=replace(known, mode=mode, uid=entry.uid, gid=entry.gid))
         capability = entry.capability or known.capability
-        shown = replace(entry, type=FileType.FILE, mode=mode, size=known.size, capability=capability)
+        shown = replace(entry, type=_FILE, mode=mode, size=known.size, capability=capability)
         return PlacedFile(shown, placed.layer, target.origin or (target.layer, known.path))
 
 
@@ -216,7 +234,7 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
                 yield Incomplete("package_db_indirect", f"{path} is behind the dangling link {broken}")
             continue
         entry = rootfs.files[resolved].entry
-        if entry.type is not FileType.FILE:
+        if entry.type is not _FILE:
             yield Incomplete("package_db_indirect", f"{path} is a {entry.type}")
         elif entry.link:
             yield Incomplete("package_db_indirect", f"{path} is a hard link to {entry.link[:200]}")
@@ -227,7 +245,7 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
     if parts is not None and parts != DPKG_PARTS:
         yield Incomplete("package_db_indirect", f"{DPKG_PARTS} is reached through a link to {parts[:200]}")
     for path, placed in rootfs.files.items():
-        if path.startswith(f"{DPKG_PARTS}/") and (placed.entry.link or placed.entry.type is not FileType.FILE):
+        if path.startswith(f"{DPKG_PARTS}/") and (placed.entry.link or placed.entry.type is not _FILE):
             yield Incomplete("package_db_indirect", f"{path[:200]} is not a regular file")
     for index, written, where in rootfs.redirected:
         if is_sensitive(written) or is_sensitive(where):
@@ -246,7 +264,7 @@ def _broken_link(path: str, rootfs: Rootfs) -> str:
     while path:
         placed = rootfs.files.get(path)
         if placed is not None:
-            link = placed.entry.type is FileType.SYMLINK and path not in _USUAL_LINKS and rootfs.resolve(path) is None
+            link = placed.entry.type is _SYMLINK and path not in _USUAL_LINKS and rootfs.resolve(path) is None
             return path if link else ""
         path = path.rpartition("/")[0]
     return ""
@@ -295,7 +313,7 @@ def _deleted_metadata(rootfs: Rootfs) -> Iterator[Incomplete]:
         return
     code: set[str] = set()
     for path, placed in rootfs.files.items():
-        if placed.entry.type is FileType.FILE and path.endswith(_CODE):
+        if placed.entry.type is _FILE and path.endswith(_CODE):
             directory = path.rpartition("/")[0]
             code.update((directory.lower(), path.rpartition(".")[0].lower()))
     listed = {_package_of(path) for path in rootfs.files if path.endswith(_PYTHON)}
@@ -307,7 +325,7 @@ def _deleted_metadata(rootfs: Rootfs) -> Iterator[Incomplete]:
 
 def _is_file(rootfs: Rootfs, path: str) -> bool:
     placed = rootfs.files.get(path)
-    return placed is not None and placed.entry.type is FileType.FILE
+    return placed is not None and placed.entry.type is _FILE
 
 
 def _package_of(path: str) -> str:
@@ -330,7 +348,7 @@ def _unread(rootfs: Rootfs) -> Iterator[Incomplete]:
     """Identity files behind a link to a file whose content was not kept."""
     for path in (*OS_RELEASE, "etc/passwd", "etc/group"):
         resolved = rootfs.resolve(path)
-        if resolved is not None and rootfs.files[resolved].entry.type is FileType.FILE and rootfs.content(path) is None:
+        if resolved is not None and rootfs.files[resolved].entry.type is _FILE and rootfs.content(path) is None:
             yield Incomplete("file_unread", f"{path} points to {resolved[:200]}, which was not examined")
 
 
@@ -350,5 +368,5 @@ def _uncovered_systems(rootfs: Rootfs, coverage: Coverage | None) -> Iterator[In
     elif coverage.packages == 0:
         if any(database.packages is None for database in there.databases):
             yield Incomplete("nothing_to_scan", "the image has a package database, but the engine found no package")
-        elif any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs):
+        elif any(p.entry.type is _FILE and p.entry.mode & 0o111 for p in rootfs):
             yield ONLY_PROGRAMS

@@ -115,6 +115,25 @@ def test_a_class_answers_as_the_standard_library_does(case: str, options: dict[s
     assert lazy == standard
 
 
+@lazy_dataclasses.record
+class Entry:
+    """A record, which pickle must find by its name."""
+
+    path: str
+    size: int = 3
+
+
+def test_a_record_is_made_compared_and_copied_as_a_dataclass_with_slots() -> None:
+    entry = Entry("a")
+    assert (entry.size, repr(entry), Entry.__match_args__) == (3, "Entry(path='a', size=3)", ("path", "size"))
+    assert entry == Entry("a", 3) != Entry("b") == replace(entry, path="b")
+    assert pickle.loads(pickle.dumps(entry)) == copy.deepcopy(entry) == entry
+    assert not hasattr(entry, "__dict__")
+    # Without a hash: what can change must not be found by its values.
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(entry)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [False, True])
 @pytest.mark.parametrize("slots_of_base", [False, True])

@@ -60,10 +60,7 @@ class LeftoverFiles(FilesCheck):
     def _leftover_evidence(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         directories: dict[str, PlacedFile] = {}
         sizes: Counter[str] = Counter()
-        for path, placed in sorted(rootfs.files.items()):
-            if placed.entry.type is not FileType.FILE or _PACKAGES.search(path) is not None:
-                continue
-            top = _directory(path)
+        for path, top, placed in sorted(_development_files(rootfs)):
             if top:
                 directories.setdefault(top, placed)
                 sizes[top] += placed.entry.size
@@ -85,7 +82,23 @@ class LeftoverFiles(FilesCheck):
         return run("rm -rf", (item.path and f"/{item.path}" for item in evidence))
 
 
-def _directory(path: str) -> str:
-    """Return the topmost development directory above ``path``. Empty: none."""
-    parts = path.split("/")
-    return next(("/".join(parts[: n + 1]) for n, part in enumerate(parts[:-1]) if part in _DIRECTORIES), "")
+def _development_files(rootfs: Rootfs) -> Iterator[tuple[str, str, PlacedFile]]:
+    """Yield files outside of packages with their development directory; without one (empty) those with such a name."""
+    known: dict[str, str | None] = {}
+    file = FileType.FILE
+    for path, placed in rootfs.files.items():
+        if placed.entry.type is not file:
+            continue
+        directory, _, name = path.rpartition("/")
+        # A directory is looked at once for all of its files.
+        top = known[directory] if directory in known else known.setdefault(directory, _directory(directory))
+        if top or (top is not None and _NAME.fullmatch(name)):
+            yield path, top, placed
+
+
+def _directory(directory: str) -> str | None:
+    """Return the topmost development directory at or above a directory. Empty: none; None: it is of a package."""
+    if _PACKAGES.search(f"{directory}/") is not None:
+        return None
+    parts = directory.split("/")
+    return next(("/".join(parts[: n + 1]) for n, part in enumerate(parts) if part in _DIRECTORIES), "")

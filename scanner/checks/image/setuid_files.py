@@ -58,6 +58,8 @@ class SetuidFiles(FilesCheck):
         distribution: Distribution | None = None
         for path, placed in rootfs.files.items():
             entry = placed.entry
+            if not entry.mode & 0o6000:
+                continue
             # setgid without group execute permission meant mandatory locking (chmod(2)) and grants nothing.
             setgid = entry.setgid and bool(entry.mode & 0o010)
             if entry.type not in (FileType.FILE, FileType.HARDLINK) or not (entry.setuid or setgid):
