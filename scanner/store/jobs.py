@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.scan import Progress, ScanState, Stage
-from scanner.store.leases import ACTIVE, ATTEMPTS, Leases, progress_json, try_lock
+from scanner.store.leases import ACTIVE, ATTEMPTS, LONGEST_PAUSE, Leases, progress_json, try_lock
 from scanner.store.schema import job
 from scanner.store.session import epoch, moment
 
@@ -217,6 +217,7 @@ def sweep(session: Connection) -> int:
     if not try_lock(session, _SWEEP_LOCK):  # another worker is sweeping
         return 0
     now = epoch(session)
+    _LEASES.mend_times(session, now, LONGEST_PAUSE)
     _LEASES.give_up_lost(session, now)
     lost = _LEASES.put_back(session, now)
     _LEASES.wake(session, now)

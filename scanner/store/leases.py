@@ -26,6 +26,10 @@ ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
 _BACK_OFF = (10.0, 60.0, 300.0)  # seconds before the next attempt
 HANDED_BACK = {"reason": "handed_back", "message": "returned by a worker that shut down"}
 _GRACE = 2.0  # seconds after its end before a lease is taken, because renewals may be delayed
+_MOST_RETRY_AFTER = 3600.0  # seconds: a scan must not wait for years because a registry's header says so
+LONGEST_PAUSE = _MOST_RETRY_AFTER * 1.2  # seconds, with the jitter
+# Seconds. No lease that is renewed lasts longer, so one that does was written before the clock was set back.
+_LONGEST_LEASE = 900.0
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,20 @@ class Leases:
         woken = self.table.update().where(waited).values(state=ScanState.QUEUED, **values).returning(columns.id)
         return list(session.execute(woken).scalars())
 
+    def mend_times(self, session: Connection, now: float, longest_wait: float) -> None:
+        """Correct times that only a clock which was set back since explains.
+
+        Otherwise a row would wait, and a dead worker keep its lease, for as long as the clock was set back.
+        ``longest_wait``: seconds that a queued row may have to wait.
+        """
+        columns = self.table.c
+        for state, longest in ((ScanState.QUEUED, longest_wait), (ScanState.RETRY_WAIT, LONGEST_PAUSE)):
+            too_far = sa.and_(columns.state == state, columns.next_at > now + longest)
+            session.execute(self.table.update().where(too_far).values(next_at=now))
+        # Not ended at once: a living worker renews it.
+        too_long = sa.and_(columns.state == ScanState.RUNNING, columns.lease_until > now + _LONGEST_LEASE)
+        session.execute(self.table.update().where(too_long).values(lease_until=now + _LONGEST_LEASE))
+
     def _take_away(
         self, session: Connection, which: sa.ColumnElement[bool], ended: bool, values: Mapping[str, Any]
     ) -> Sequence[sa.Row[str, int]]:
@@ -194,8 +212,8 @@ def progress_json(progress: Progress) -> Mapping[str, Any]:
 
 def pause(attempt: int, retry_after: float | None) -> float:
     """Return the seconds to wait before attempt ``attempt`` + 1, with jitter so that retries do not coincide."""
-    # A registry's Retry-After is hostile input. A scan must not wait for years because a header says so.
-    wait = max(_BACK_OFF[min(attempt - 1, len(_BACK_OFF) - 1)], min(retry_after or 0.0, 3600.0))
+    # A registry's Retry-After is hostile input.
+    wait = max(_BACK_OFF[min(attempt - 1, len(_BACK_OFF) - 1)], min(retry_after or 0.0, _MOST_RETRY_AFTER))
     return wait * random.uniform(0.8, 1.2)
 
 

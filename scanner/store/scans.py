@@ -441,6 +441,7 @@ def sweep(session: Connection) -> Swept:
     if not try_lock(session, _SWEEP_LOCK):
         return Swept(0, 0, ())
     now = epoch(session)
+    _LEASES.mend_times(session, now, _WAIT_FOR_TWIN * 2)
     dead = _given_up(session, _LEASES.give_up_lost(session, now), "worker_lost", GIVEN_UP)
     # A terminal state is promised to everybody who waits: a pipeline, a webhook, a page.
     late = scan.c.created_epoch < now - DEADLINE_SECONDS
@@ -462,6 +463,7 @@ def sweep(session: Connection) -> Swept:
             sa.or_(
                 scan.c.kicked_epoch.is_(None),
                 scan.c.kicked_epoch < now - _KICK_AGAIN,
+                scan.c.kicked_epoch > now + _KICK_AGAIN,  # the clock was set back
                 scan.c.id.in_([*(row.id for row in lost), *woken]),
             ),
         )

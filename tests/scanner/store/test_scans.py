@@ -12,7 +12,7 @@ from scanner.errors import LeaseLost, NotFoundError, UsageError
 from scanner.model.scan import Lane, Progress, ScanState, Stage
 from scanner.store import images, listings, scans
 from scanner.store.schema import scan, scan_attempt
-from scanner.store.session import Database
+from scanner.store.session import Database, epoch
 from tests.scanner.store import factories
 from tests.scanner.store.together import together, transact
 
@@ -295,6 +295,26 @@ def test_a_lost_kick_is_sent_again(database: Database) -> None:
     set_(database, kicked_epoch=0.0)
     assert transact(database, scans.sweep).kicks == ((scan_id, Lane.GATE),)
     assert transact(database, scans.sweep).kicks == ()
+
+
+def test_a_clock_that_is_set_back_delays_nothing(database: Database) -> None:
+    """The database's clock was hours ahead, and is corrected: what was due then is due now."""
+    retried = ask(database, "h.io/retried:1")
+    held = take(database)
+    transact(database, lambda s: scans.retry(s, held, "registry_error", "reset"))
+    ask(database, "h.io/running:1")
+    running = take(database)
+    queued = ask(database, "h.io/queued:1")
+    ahead = {name: scan.c[name] + 7200 for name in ("created_epoch", "kicked_epoch", "next_at", "lease_until")}
+    set_(database, **ahead)
+    assert transact(database, lambda s: scans.claim(s, "worker", LANES, 60)) is None
+    kicks = transact(database, scans.sweep).kicks
+    assert {scan_id for scan_id, _ in kicks} == {queued, retried}
+    assert {take(database).scan_id, take(database).scan_id} == {queued, retried}
+    with database.read() as session:
+        own = sa.select(scan.c.lease_until - epoch(session)).where(scan.c.id == running.scan_id)
+        assert 0 < session.execute(own).scalar_one() <= 900, "a dead worker's lease ends"
+    transact(database, lambda s: scans.heartbeat(s, running, 60))  # a living worker keeps it
 
 
 def test_sweepers_that_meet_count_a_lost_worker_once(database: Database) -> None:
