@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from scanner import __version__
 from scanner.commands._console import (
     FILE,
     Exit,
@@ -36,6 +37,8 @@ _REMIND_SECONDS = 3600.0
 # Refusals of one report, not of the agent: a later report is newer and may be accepted.
 _PASSING = frozenset(("out_of_order", "another_agent", "rate_limited", "bad_workload"))
 _AGENT_LENGTH = 200
+# What a server answers that does not know the request, a member of it, or a field of a workload.
+_OF_ANOTHER_VERSION = frozenset(("not_found", "method_not_allowed", "invalid", "bad_workload"))
 
 
 @click.group()
@@ -59,6 +62,11 @@ def inventory() -> None:
     metavar="SECONDS",
     help="Repeat the report at this interval, until stopped. Not with standard input.",
 )
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Accept standard input without a workload: everything is then recorded as stopped.",
+)
 @pass_settings
 def push(
     settings: Settings,
@@ -69,8 +77,11 @@ def push(
     environment: str,
     name: str,
     watch: int | None,
+    allow_empty: bool,
 ) -> Exit:
     """Report everything that TARGET runs. Workloads that are missing from the report are recorded as stopped.
+
+    A program that fails halfway writes half of what runs: write to a file, and push it only if the program succeeded.
 
     One agent reports a source: while it does, another one with the same --environment and --name is refused.
 
@@ -82,7 +93,7 @@ def push(
     if watch and target.endswith(":-"):
         raise UsageError("--watch cannot read standard input again", hint="run the pipe from a CronJob or in a loop")
     client = _client.of(settings, server, token, ca_file)
-    agent = _Agent(client, target, environment, name or socket.gethostname(), watch or 0)
+    agent = _Agent(client, target, environment, name or socket.gethostname(), watch or 0, allow_empty=allow_empty)
     if watch is None:
         tell(agent.report())
         return Exit.OK
@@ -151,8 +162,10 @@ def _table(rows: Sequence[Mapping[str, Any]], *, more: bool) -> str:
 class _Agent:
     """Reads what runs and reports it."""
 
-    def __init__(self, client: Any, target: str, environment: str, name: str, every: int) -> None:
-        self._client, self._target = client, target
+    def __init__(
+        self, client: Any, target: str, environment: str, name: str, every: int, *, allow_empty: bool = False
+    ) -> None:
+        self._client, self._target, self._allow_empty = client, target, allow_empty
         self._environment, self._name, self._every = environment, name, every
         self._stop = threading.Event()
 
@@ -162,6 +175,12 @@ class _Agent:
         generation = time.time_ns() // 1_000_000
         # Read completely before anything is sent: what a broken answer does not contain would be recorded as stopped.
         documents = _read_documents(self._target)
+        # A file or an engine that runs nothing is read on purpose. A pipe is empty if the program before it failed.
+        if not documents and self._target.endswith(":-") and not self._allow_empty:
+            raise UsageError(
+                "standard input has no workload: everything that this source runs would be recorded as stopped",
+                hint="check the program before the pipe; if nothing runs any more, add --allow-empty",
+            )
         body = {
             "environment": self._environment,
             "source": self._target.partition(":")[0],
@@ -178,6 +197,9 @@ class _Agent:
             # The server's hint is about its own setting, which the person at this host may not change.
             if error.reason == "too_large":
                 error.hint = "report each namespace or host as a source of its own: --name"
+            elif error.reason in _OF_ANOTHER_VERSION:
+                hint = f"if the server is older than this agent ({__version__}), update it"
+                error.hint = f"{hint}; {error.hint}" if error.hint else hint
             raise
         return _describe(answer, len(documents))
 
@@ -255,8 +277,22 @@ class _Failures:
 def _read_documents(target: str) -> list[dict[str, Any]]:
     from scanner.services import workload_documents, workloads
 
-    found = workloads.read_target(target, read_stdin)
+    found = workloads.read_target(target, _read_whole_stdin)
     return [workload_documents.document(each) for each in found]
+
+
+def _read_whole_stdin() -> bytes:
+    """Read standard input. Raises UsageError if it ends in the middle of a line, which is where a program failed.
+
+    JSON that was cut off is no JSON. YAML often still is YAML, with fewer workloads or settings.
+    """
+    data = read_stdin()
+    if data.strip() and not data.endswith(b"\n") and data.rstrip()[-1:] not in (b"}", b"]"):
+        raise UsageError(
+            "standard input ends in the middle of a line: the program before the pipe seems to have failed",
+            hint="check that it succeeds; a complete text ends with a newline",
+        )
+    return data
 
 
 def _describe(answer: Mapping[str, Any], count: int) -> str:

@@ -156,13 +156,14 @@ class Probe:
     """``kind``: liveness, readiness, startup, postStart, preStop; Compose's post_start, pre_stop; healthChecks.
 
     ``host``: the address it connects to; empty: the pod. ``command``: what it executes; empty: it connects.
-    ``headers``: what it sends, as ``Name: value``.
+    ``headers``: what it sends, as ``Name: value``. ``user``: of the command; empty: the container's.
     """
 
     kind: str
     host: str = ""
     command: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from scanner import __version__
 from scanner.errors import UsageError
 from scanner.model.secret_arguments import redact, without_secrets
 from scanner.model.secret_variables import is_secret
@@ -123,7 +124,11 @@ def workload(data: bytes) -> Workload:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"not a workload: {where}: {plain_message(first)}", reason="bad_workload") from None
+        raise UsageError(
+            f"not a workload: {where}: {plain_message(first)}",
+            reason="bad_workload",
+            hint=f"this server is Dockwarden {__version__}, and reads documents of agents up to that version",
+        ) from None
     environment = tuple(map(_without_value, made.environment))
     # The inventory of this server says what other environments run, not the sender of a document.
     return replace(made, environment=environment, elsewhere=None, origin=StoredOrigin(known))

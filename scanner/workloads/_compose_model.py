@@ -35,10 +35,32 @@ def assemble(documents: Sequence[Document], files: Files, variables: Mapping[str
     if services.value is None:
         raise merged.error("is not a Compose file: it has no services")
     resolver = _Extends(merged, files, variables)
-    expanded = {name: resolver.service(name, node, ()) for name, node in services.members()}
-    return Node.of(
-        merged.document, "", {**merged.value, "services": Node.of(services.document, services.pointer, expanded)}
+    expanded = {
+        name: resolver.service(name, node, ()) for name, node in services.members() if not isinstance(node.value, Reset)
+    }
+    if not expanded:
+        raise services.error("is empty: nothing would be started")
+    return _without_tags(
+        Node.of(
+            merged.document, "", {**merged.value, "services": Node.of(services.document, services.pointer, expanded)}
+        )
     )
+
+
+def _without_tags(node: Node) -> Node:
+    """Return the node without ``!reset`` and ``!override`` of values that no earlier file has.
+
+    Compose removes what ``!reset`` stands before, and keeps what ``!override`` does, also in a single file.
+    """
+    value = node.value
+    if isinstance(value, Override):
+        inner = value.value
+        return _without_tags(inner if isinstance(inner, Node) else Node.of(node.document, node.pointer, inner))
+    if isinstance(value, dict):
+        value = {key: _without_tags(child) for key, child in node.members() if not isinstance(child.value, Reset)}
+    elif isinstance(value, list):
+        value = [_without_tags(child) for child in node.items() if not isinstance(child.value, Reset)]
+    return Node.of(node.document, node.pointer, value)
 
 
 def _interpolate_document(document: Document, variables: Mapping[str, str]) -> Node:
@@ -93,7 +115,7 @@ def _merge(base: Node, over: Node, key: str) -> Node:
         value = over.value.value
         return value if isinstance(value, Node) else Node.of(over.document, over.pointer, value)
     if isinstance(over.value, Reset):
-        return Node.of(over.document, over.pointer, None)
+        return over  # removed at the end: a service can be reset as a whole
     # An empty member in a later file changes nothing. Only `!reset` removes a value.
     if over.value is None or isinstance(base.value, Override | Reset):
         return base if over.value is None else over
@@ -172,7 +194,7 @@ class _Extends:
         """Return a service with ``extends`` resolved. Raises UsageError for a cycle or an unknown service."""
         project = project or self._project
         extends = node.mapping().get("extends") if node.value is not None else node.get("extends")
-        if extends.value is None:
+        if extends.value is None or isinstance(extends.value, Reset):
             return node
         key = f"{node.document.file}\0{name}"
         # By file and name: the same service name in another file is another service.

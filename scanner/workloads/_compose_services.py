@@ -196,14 +196,15 @@ def _workload(
 ) -> Workload:
     if node.mapping().value is None:
         raise node.error("is empty: a service needs an image or a build")
-    image = node.get("image").text() or ""
+    image = node.get("image").string() or ""
     if not image and node.get("build").value is None and node.get("provider").value is None:
+        _check_is_known(node.get("image"))
         raise node.error("has neither image nor build")
     deploy = node.get("deploy").mapping()
     limits, reservations = deploy.at("resources", "limits").mapping(), deploy.at("resources", "reservations").mapping()
     options = node.get("security_opt").texts()
     security = security_options(options)
-    network_mode = _namespace(node, project, "network_mode") or node.get("net").text()
+    network_mode = _namespace(node, project, "network_mode") or node.get("net").string()
     if not network_mode and _joins_host_network(node, project):
         network_mode = "host"
     test, healthcheck = _healthcheck(node.get("healthcheck"))
@@ -221,7 +222,7 @@ def _workload(
         unit=name,
         container=node.get("container_name").text() or name,
         labels=tuple(labels.items()),
-        user=node.get("user").text(),
+        user=node.get("user").string(),
         groups=node.get("group_add").texts(),
         read_only_root=boolean(node.get("read_only")),
         # Repeated at the end, so that an explicit false is kept if no hook is privileged.
@@ -236,10 +237,10 @@ def _workload(
         network_mode=network_mode,
         pid_mode=_namespace(node, project, "pid"),
         ipc_mode=_namespace(node, project, "ipc"),
-        uts_mode=node.get("uts").text(),
-        userns_mode=node.get("userns_mode").text(),
-        cgroup_parent=node.get("cgroup_parent").text(),
-        cgroup_mode=node.get("cgroup").text(),
+        uts_mode=node.get("uts").string(),
+        userns_mode=node.get("userns_mode").string(),
+        cgroup_parent=node.get("cgroup_parent").string(),
+        cgroup_mode=node.get("cgroup").string(),
         os=_os(node, deploy, source),
         sysctls=tuple((key, value.text() or "") for key, value in as_mapping(node.get("sysctls")).members()),
         ulimits=tuple(key for key, _ in node.get("ulimits").members()),
@@ -263,7 +264,10 @@ def _workload(
         arguments=_shell_words(node.get("command")),
         healthcheck=healthcheck,
         healthcheck_test=test,
-        probes=tuple(Probe(kind, command=_shell_words(hook.get("command")) or ()) for kind, hook in _hooks(node)),
+        probes=tuple(
+            Probe(kind, command=_shell_words(hook.get("command")) or (), user=hook.get("user").string() or "")
+            for kind, hook in _hooks(node)
+        ),
         logging=_read_logging(node.get("logging")),
         replicas=_replicas(node, deploy, source),
         update=_update(deploy.get("update_config")),
@@ -275,12 +279,12 @@ def _workload(
 
 def _namespace(node: Node, project: Node, key: str) -> str | None:
     """Return whose namespace a service uses: ``host`` also if it joins that of a service which uses the host's."""
-    own = value = node.get(key).text()
+    own = value = node.get(key).string()
     for _ in range(_MOST_JOINED):
         if value is None or not value.startswith("service:"):
             break
         joined = project.get("services").get(value.removeprefix("service:"))
-        value = joined.get(key).text() if joined.value is not None else None
+        value = joined.get(key).string() if joined.value is not None else None
         if (
             value is None
             and key == "network_mode"

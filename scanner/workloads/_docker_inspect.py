@@ -178,6 +178,9 @@ def container(
     UsageError.
     """
     config, host = node.get("Config").mapping(), node.get("HostConfig").mapping()
+    image = config.get("Image").string() or node.get("Image").string()
+    if not image:
+        raise config.error("has no Image")
     name = (node.get("Name").text() or node.get("Id").text() or "").lstrip("/")
     options = host.get("SecurityOpt").texts()
     if host.get("MaskedPaths").value == []:  # how the API reports --security-opt systempaths=unconfined
@@ -187,11 +190,11 @@ def container(
     healthcheck = (test[0] != "NONE") if test else None
     logging = host.get("LogConfig").mapping()
     labels = tuple((key, value.text() or "") for key, value in config.get("Labels").members())
-    mode = host.get("NetworkMode").text() or ""
+    mode = host.get("NetworkMode").string() or ""
     apparmor = node.get("AppArmorProfile").text() or None
     return Workload(
         name=name,
-        image=config.get("Image").text() or node.get("Image").text() or "",
+        image=image,
         source="docker",
         pointer=node.pointer,
         kind="container",
@@ -199,7 +202,7 @@ def container(
         namespace=dict(labels).get("com.docker.compose.project", ""),
         container=name,
         labels=labels,
-        user=config.get("User").text() or None,
+        user=config.get("User").string() or None,
         groups=host.get("GroupAdd").texts(),
         read_only_root=host.get("ReadonlyRootfs").boolean(),
         privileged=host.get("Privileged").boolean(),
@@ -211,12 +214,12 @@ def container(
         apparmor=security.apparmor or ("Unconfined" if apparmor == "unconfined" else apparmor),
         selinux=selinux_of(options),
         network_mode=None if mode in ("", "default") else mode,
-        pid_mode=host.get("PidMode").text() or None,
-        ipc_mode=host.get("IpcMode").text() or None,
-        uts_mode=host.get("UTSMode").text() or None,
-        userns_mode=host.get("UsernsMode").text() or None,
-        cgroup_parent=host.get("CgroupParent").text() or None,
-        cgroup_mode=host.get("CgroupnsMode").text() or None,
+        pid_mode=host.get("PidMode").string() or None,
+        ipc_mode=host.get("IpcMode").string() or None,
+        uts_mode=host.get("UTSMode").string() or None,
+        userns_mode=host.get("UsernsMode").string() or None,
+        cgroup_parent=host.get("CgroupParent").string() or None,
+        cgroup_mode=host.get("CgroupnsMode").string() or None,
         os="windows" if (node.get("Platform").text() or "").lower() == "windows" else "",
         sysctls=tuple((key, value.text() or "") for key, value in host.get("Sysctls").members()),
         ulimits=tuple(each.get("Name").text() or "" for each in host.get("Ulimits").items()),
@@ -403,12 +406,15 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
     test = inner.at("Healthcheck", "Test").texts()
     name = spec.get("Name").text() or ""
     logging = task.get("LogDriver").mapping()
-    image, _, pinned = (inner.get("Image").text() or "").partition("@")
+    reference = inner.get("Image").string()
+    if not reference:
+        raise inner.error("has no Image")
+    image, _, pinned = reference.partition("@")
     no_new = privileges.get("NoNewPrivileges").boolean()
     joined = tuple(_service_networks(spec, task, networks))
     return Workload(
         name=name,
-        image=inner.get("Image").text() or "",
+        image=reference,
         source="swarm",
         pointer=node.pointer,
         kind="service",
@@ -416,7 +422,7 @@ def service(node: Node, networks: Mapping[str, Network]) -> Workload:
         container=name,
         namespace=dict(_texts(spec.get("Labels"))).get("com.docker.stack.namespace", ""),
         labels=_texts(spec.get("Labels")),
-        user=inner.get("User").text(),
+        user=inner.get("User").string(),
         groups=inner.get("Groups").texts(),
         read_only_root=inner.get("ReadOnly").boolean(),
         allow_privilege_escalation=None if no_new is None else not no_new,

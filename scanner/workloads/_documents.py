@@ -206,6 +206,9 @@ class Document:
 
 
 def _compose_yaml(text: str) -> yaml.Node | None:
+    # libyaml refuses tabs as indentation, which JSON allows. They stand between values only: in text they are escaped.
+    if "\t" in text and text.lstrip()[:1] in ("{", "["):
+        text = text.replace("\t", " ")
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError:
@@ -252,10 +255,7 @@ def parse(
     """
     where = file or "the document"
     if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{where}: not UTF-8 text (byte {error.start})", reason="bad_workload") from None
+        text = decoded(text, where)
     text = text.removeprefix("\ufeff")  # libyaml does not count a byte order mark, so every index would be one off
     try:
         text.encode()
@@ -284,6 +284,17 @@ def parse(
         raise _unreadable(text, where, line, column, problem) from None
     except yaml.YAMLError as error:
         raise UsageError(f"{where}: not YAML: {clean_text(str(error), 200)}", reason="bad_workload") from None
+
+
+def decoded(data: bytes, where: str) -> str:
+    """Return UTF-8 as text, without a byte order mark. Raises UsageError with line and column."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        start = error.start
+    line, column = data.count(b"\n", 0, start) + 1, start - data.rfind(b"\n", 0, start)
+    hint = "save it as UTF-8" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""  # byte order marks of UTF-16
+    raise UsageError(f"{where}:{line}:{column}: not UTF-8 text", reason="bad_workload", hint=hint)
 
 
 def _json(text: str, file: str, number: int = 0, first_line: int = 0) -> tuple[Document, ...] | None:
@@ -411,7 +422,12 @@ class Override:
     value: Any
 
 
-_TEXT = "tag:yaml.org,2002:str"
+_STANDARD = "tag:yaml.org,2002:"
+_TEXT = f"{_STANDARD}str"
+# "?": none of its own. Others change the value (``!!binary`` is decoded), so what is audited is not what runs.
+_PLAIN_TAGS = frozenset(
+    ("?", "!", _TEXT, *(f"{_STANDARD}{kind}" for kind in ("int", "float", "bool", "null", "map", "seq")))
+)
 
 
 class _Loader(yaml.CSafeLoader):
@@ -490,7 +506,7 @@ class _Reader:
         positions = self._positions
         index = positions.start(mark) if positions is not None else 0
         tag = node.tag
-        if tag[0] == "!" and tag != "!":
+        if tag not in _PLAIN_TAGS:
             value = self._tagged_value(node, depth)
         elif isinstance(node, yaml.ScalarNode):
             return self._scalar(node)  # nothing is below it
@@ -510,7 +526,7 @@ class _Reader:
 
     def _tagged_value(self, node: yaml.Node, depth: int) -> Any:
         if node.tag not in self._tags:
-            raise self._refused_node(node, f"unknown tag {clean_text(node.tag, 80)}")
+            raise self._refused_node(node, f"unknown tag {clean_text(node.tag.replace(_STANDARD, '!!'), 80)}")
         return Reset() if node.tag == "!reset" else Override(self._plain_value(node, depth))
 
     def _read_mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:

@@ -19,6 +19,12 @@ _TEKTON = frozenset(("Task", "ClusterTask", "TaskRun", "Pipeline", "PipelineRun"
 # Settings of a whole workflow that each of its pods has, unless the template sets its own.
 _OF_EVERY_POD = ("securityContext", "serviceAccountName", "automountServiceAccountToken", "hostNetwork", "nodeSelector")
 _OWN_POD = ("containers", "initContainers")
+# Settings of pods that a workflow can also give to a template which stands in another document.
+_POD_SETTINGS = (*_OF_EVERY_POD, "volumes", "templateDefaults")
+# Members of an object that say nothing about what it runs.
+_ENVELOPE = frozenset(("apiVersion", "kind", "metadata", "status"))
+# What only a container has. A bare name beside one of these is the reference of an image: ``image: alpine``.
+_OF_CONTAINERS = frozenset(("args", "command", "env", "script", "securityContext", "volumeMounts", "imagePullPolicy"))
 _READ = (*_OWN_POD, "ephemeralContainers")  # whose images are read with their pod
 
 
@@ -35,26 +41,72 @@ def pods(item: KubernetesObject) -> Iterator[Node]:
     elif _group(item) == "tekton.dev" and item.kind in _TEKTON:
         yield from _tekton(item.kind, spec)
     # Looked for in the text first: a custom resource can be large, and the walk takes seconds for some.
-    elif "'containers'" in repr(spec.value):
-        yield from _any_pods(spec, 0)
+    elif "'containers'" in repr(item.node.value):
+        yield from _any_pods(_content(item), 0)
+
+
+def _content(item: KubernetesObject) -> Node:
+    """Return what an object says besides its name: most keep it in ``spec``, and some beside it."""
+    members = {name: value for name, value in item.node.members() if name not in _ENVELOPE}
+    return Node.of(item.node.document, item.node.pointer, members)
 
 
 def unread(item: KubernetesObject) -> tuple[Node, str] | None:
     """Return where a resource says something about what it runs that is not read, and what that is."""
     spec = item.node.get("spec")
     if _is_argo(item):
-        whole = spec.get("workflowSpec") if spec.mapping().get("workflowSpec").value is not None else spec
-        for each in (whole, whole.get("templateDefaults"), *(each for _, each in _argo_templates(whole))):
-            if each.get("podSpecPatch").value is not None:
-                patch = each.get("podSpecPatch")
-                return patch, "podSpecPatch changes the pods, and is not read: write its settings into the template"
+        return _unread_of_argo(
+            spec.get("workflowSpec") if spec.mapping().get("workflowSpec").value is not None else spec
+        )
+    if _group(item) == "tekton.dev" and item.kind in _TEKTON:
+        return _unread_of_tekton(spec)
+    if "'image'" not in repr(item.node.value):
         return None
-    if (_group(item) == "tekton.dev" and item.kind in _TEKTON) or "'image'" not in repr(spec.value):
-        return None
-    found = _image_named(spec, 0)
+    found = _image_named(_content(item), 0)
     if found is None:
         return None
-    return found, f"names the image {found.value[:200]}, and how a {item.kind[:80]} runs it is not known"
+    image = found.value if isinstance(found.value, str) else found.value["repository"]
+    return found, f"names the image {image[:200]}, and how a {item.kind[:80]} runs it is not known"
+
+
+def _unread_of_argo(spec: Node) -> tuple[Node, str] | None:
+    templates = [each for _, each in _argo_templates(spec)]
+    for each in (spec, spec.get("templateDefaults"), *templates):
+        if each.get("podSpecPatch").value is not None:
+            patch = each.get("podSpecPatch")
+            return patch, "podSpecPatch changes the pods, and is not read: write its settings into the template"
+        made = each.get("resource").mapping()
+        source = _first(made.get("manifest"), made.get("manifestFrom"))
+        if source is not None and made.get("action").value not in ("get", "delete"):
+            return source, "resource makes an object, and its manifest is not read: audit it as a document of its own"
+    # A reference to a template that is in no document; what this one sets, its pods get.
+    by_reference = spec.get("workflowTemplateRef").value is not None or any(
+        step.get("templateRef").value is not None for each in templates for step in _argo_steps(each)
+    )
+    given = _first(*(spec.get(name) for name in _POD_SETTINGS))
+    if by_reference and given is not None:
+        return given, "gives settings to pods of a template that stands elsewhere, and they are not judged together"
+    return None
+
+
+def _unread_of_tekton(spec: Node) -> tuple[Node, str] | None:
+    """Return the settings that a run gives to pods of a task which stands in another document."""
+    given = [spec.mapping().get("podTemplate"), spec.at("taskRunTemplate", "podTemplate")]
+    for each in spec.get("taskRunSpecs").items():
+        given += [each.mapping().get("podTemplate"), each.get("taskPodTemplate")]
+    found = _first(*(each for each in given if each.value))
+    references = [spec.get("taskRef"), spec.get("pipelineRef")]
+    references += [task.get("taskRef") for task in _tasks_with_references(spec.get("pipelineSpec"), 0)]
+    if found is None or _first(*references) is None:
+        return None
+    return found, "gives settings to pods of a task that stands elsewhere, and they are not judged together"
+
+
+def _tasks_with_references(pipeline: Node, depth: int) -> Iterator[Node]:
+    for each in (*pipeline.mapping().get("tasks").items(), *pipeline.get("finally").items()):
+        yield each
+        if each.mapping().get("pipelineSpec").value is not None and depth < _DEPTH:
+            yield from _tasks_with_references(each.get("pipelineSpec"), depth + 1)
 
 
 def _image_named(node: Node, depth: int) -> Node | None:
@@ -62,13 +114,22 @@ def _image_named(node: Node, depth: int) -> Node | None:
         return None
     if isinstance(node.value, dict):
         for key, child in node.members():
-            if key == "image" and isinstance(child.value, str) and _IMAGE.fullmatch(child.value):
+            if key == "image" and _is_reference(node, child):
                 return child
         children = [child for key, child in node.members() if key not in _READ]
     else:
         children = node.items() if isinstance(node.value, list) else []
     nested = (_image_named(child, depth + 1) for child in children if isinstance(child.value, dict | list))
     return next((each for each in nested if each is not None), None)
+
+
+def _is_reference(holder: Node, image: Node) -> bool:
+    """Return whether a member called ``image`` is the reference of one, and no picture."""
+    if isinstance(image.value, dict):  # as in the values of charts: {repository: nginx, tag: "1.27"}
+        return isinstance(image.value.get("repository"), str)
+    if not isinstance(image.value, str):
+        return False
+    return bool(_IMAGE.fullmatch(image.value) or (image.value and not _OF_CONTAINERS.isdisjoint(holder.value)))
 
 
 def _group(item: KubernetesObject) -> str:
@@ -115,11 +176,15 @@ def _argo_templates(spec: Node) -> Iterator[tuple[str, Node]]:
         yield from _with_inline(template.mapping().get("name").text() or "", template, 0)
 
 
+def _argo_steps(template: Node) -> list[Node]:
+    groups = template.mapping().get("steps").items()
+    steps = [step for each in groups for step in (each.items() if isinstance(each.value, list) else [each])]
+    return [*steps, *template.at("dag", "tasks").items()]
+
+
 def _with_inline(name: str, template: Node, depth: int) -> Iterator[tuple[str, Node]]:
     yield name, template
-    groups = template.get("steps").items()
-    steps = [step for each in groups for step in (each.items() if isinstance(each.value, list) else [each])]
-    for step in (*steps, *template.at("dag", "tasks").items()):
+    for step in _argo_steps(template):
         own = step.mapping().get("inline").mapping()
         if own.value is not None and depth < _DEPTH:
             yield from _with_inline("/".join(filter(None, (name, step.get("name").text()))), own, depth + 1)

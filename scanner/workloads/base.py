@@ -15,7 +15,16 @@ from scanner.errors import UsageError
 from scanner.files import read_whole
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.workload import Origin, Place, Workload
-from scanner.workloads._documents import MAX_BYTES, Document, Positions, escape_step, item_number, parse, steps
+from scanner.workloads._documents import (
+    MAX_BYTES,
+    Document,
+    Positions,
+    decoded,
+    escape_step,
+    item_number,
+    parse,
+    steps,
+)
 from scanner.workloads._quantities import MOST
 
 _MAX_FILES = 10_000  # of one directory
@@ -110,10 +119,7 @@ class WorkloadSource(ABC):
 
 def read_file(path: Path) -> str:
     """Return the text of a file. Raises UsageError with its name."""
-    try:
-        return read_whole(path, MAX_BYTES, reason="bad_workload").decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})", reason="bad_workload") from None
+    return decoded(read_whole(path, MAX_BYTES, reason="bad_workload"), str(path))
 
 
 def read_texts(
@@ -294,12 +300,17 @@ class Node:
         return self._pointer
 
     def get(self, key: str) -> Node:
-        """Return a member of a mapping.
+        """Return a member of a mapping, or a missing value of a missing one. Raises UsageError for other types.
 
         Values that were merged from several documents are Nodes themselves and keep their document.
         """
         own = self.value
-        value = own.get(key) if isinstance(own, dict) else None
+        if isinstance(own, dict):
+            value = own.get(key)
+        elif own is None:
+            value = None
+        else:
+            raise self.error("must be a mapping")
         if isinstance(value, Node):
             return value
         # ``_member``, written out: reading a workload asks for some sixty members, of which it has ten.
@@ -368,6 +379,20 @@ class Node:
     def texts(self) -> tuple[str, ...]:
         """Return a list of texts. Empty if missing."""
         return tuple(item.text() or "" for item in self.items())
+
+    def string(self) -> str | None:
+        """Return a text, or None if missing. Raises UsageError for a number or a boolean.
+
+        The runtime refuses these where it wants text, and as text they are something else: 1.10 is 1.1, no is false.
+        """
+        if self.value is not None and not isinstance(self.value, str):
+            scalar = isinstance(self.value, int | float)
+            raise self.error(f"must be text{': write it in quotes' if scalar else ''}")
+        return self.value
+
+    def strings(self) -> tuple[str, ...]:
+        """Return a list of texts, each as ``string``. Empty if missing."""
+        return tuple(item.string() or "" for item in self.items())
 
     def boolean(self) -> bool | None:
         """Return a boolean, or None if missing."""

@@ -87,7 +87,9 @@ class EcsTasks(WorkloadSource):
         services = {
             _family_name(node.get("taskDefinition").text() or ""): node for node in nodes if _is_service(node.value)
         }
-        return tuple(workload for node in nodes if _is_task(node.value) for workload in _task(node, services))
+        found = tuple(workload for node in nodes if _is_task(node.value) for workload in _task(node, services))
+        tasks = {_family(node) for node in nodes if _is_task(node.value)}
+        return (*found, *(_unread(node, family) for family, node in services.items() if family not in tasks))
 
 
 def _objects(document: Document) -> list[Node]:
@@ -97,6 +99,8 @@ def _objects(document: Document) -> list[Node]:
     found: list[Node] = []
     for item in items:
         value = item.value if isinstance(item.value, dict) else {}
+        if value.get("failures"):  # of describe-services, which answers for the others all the same
+            raise item.get("failures").error("are not empty: part of what was asked for is missing")
         if isinstance(value.get("taskDefinition"), dict):
             found.append(item.get("taskDefinition"))
         elif isinstance(value.get("services"), list):
@@ -121,8 +125,27 @@ def _family_name(name: str) -> str:
     return name.rpartition("/")[2].partition(":")[0]
 
 
+def _family(task: Node) -> str:
+    return task.get("family").text() or _family_name(task.get("taskDefinitionArn").text() or "")
+
+
+def _unread(service: Node, family: str) -> Workload:
+    """Return a service whose task definition was not given: what it runs is not known."""
+    name = service.get("serviceName").text() or family
+    return Workload(
+        name=name,
+        image="",
+        source="ecs",
+        pointer=service.pointer,
+        kind="service",
+        unit=name,
+        unread=f"runs the task definition {family[:200]}, which was not given",
+        origin=NodeOrigin(service, _PATHS, {"task": service, "service": service}),
+    )
+
+
 def _task(node: Node, services: Mapping[str, Node]) -> Iterator[Workload]:
-    family = node.get("family").text() or _family_name(node.get("taskDefinitionArn").text() or "")
+    family = _family(node)
     service = services.get(family)
     volumes = {each.get("name").text() or "": each for each in node.get("volumes").items()}
     containers = node.get("containerDefinitions").items()
@@ -134,12 +157,12 @@ def _task(node: Node, services: Mapping[str, Node]) -> Iterator[Workload]:
 
 def _container(node: Node, task: Node, family: str, service: Node | None, volumes: Mapping[str, Node]) -> Workload:
     linux = node.get(_LINUX).mapping()
-    name, image = node.get("name").text() or "", node.get("image").text()
+    name, image = node.get("name").text() or "", node.get("image").string()
     if not image:
         raise node.error("has no image")
     options = node.get("dockerSecurityOptions").texts()
     security = security_options(options)
-    mode = task.get("networkMode").text()
+    mode = _one_of(task.get("networkMode"), "none", "bridge", "awsvpc", "host", "nat", "default")
     test = node.at("healthCheck", "command").texts()
     logging = node.get("logConfiguration").mapping()
     roots = {"task": task, "service": service if service is not None else task}
@@ -153,7 +176,7 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         unit=(service.get("serviceName").text() if service is not None else None) or family,
         container=name,
         labels=tuple((key, value.text() or "") for key, value in node.get("dockerLabels").members()),
-        user=node.get("user").text(),
+        user=node.get("user").string(),
         read_only_root=node.get("readonlyRootFilesystem").boolean(),
         privileged=node.get("privileged").boolean(),
         allow_privilege_escalation=escalation,
@@ -164,8 +187,8 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         apparmor=security.apparmor,
         selinux=selinux_of(options),
         network_mode=mode,
-        pid_mode=task.get("pidMode").text(),
-        ipc_mode=task.get("ipcMode").text(),
+        pid_mode=_one_of(task.get("pidMode"), "host", "task"),
+        ipc_mode=_one_of(task.get("ipcMode"), "host", "task", "none"),
         os="windows"
         if (task.at("runtimePlatform", "operatingSystemFamily").text() or "").upper().startswith("WINDOWS")
         else "",
@@ -199,6 +222,14 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         rollback=_rollback(service) if service is not None else None,
         origin=NodeOrigin(node, _PATHS, roots),
     )
+
+
+def _one_of(node: Node, *known: str) -> str | None:
+    """Return one of the values of an enumeration. Raises UsageError for others, which ECS refuses as well: ``HOST``."""
+    text = node.string()
+    if text is not None and text not in known:
+        raise node.error(f"is {text[:80]!r}: write one of {', '.join(known)}")
+    return text
 
 
 def _mebibytes(node: Node) -> int | None:

@@ -22,6 +22,7 @@ from scanner.model.workload import (
 )
 from scanner.workloads import _kubernetes_custom
 from scanner.workloads._documents import Document
+from scanner.workloads._kubernetes_claims import host_paths_of_claims, with_host_paths
 from scanner.workloads._kubernetes_owners import KubernetesObject, merge_owned
 from scanner.workloads._quantities import quantity
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
@@ -36,8 +37,23 @@ _USUAL_TEMPLATE = ("spec", "template")
 _WITH_TEMPLATE = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
 _KINDS = frozenset((*_TEMPLATES, *_WITH_TEMPLATE))
 _GROUPS = ("v1", "apps/", "batch/", "extensions/")
-# Objects that hold patterns of pods, or schemas, and run none.
-_PATTERNS = ("kyverno.io/", "gatekeeper.sh/", "apiextensions.k8s.io/", "admissionregistration.k8s.io/")
+# The API groups of Kubernetes itself. Their objects without pods run nothing. The suffix alone does not tell: groups of
+# other projects end with k8s.io as well (jobset.x-k8s.io, leaderworkerset.x-k8s.io, kueue.x-k8s.io).
+# https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.34/
+_BUILT_IN = frozenset(
+    (
+        *("", "apps", "autoscaling", "batch", "extensions", "policy"),
+        *("admission.k8s.io", "admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"),
+        *("auditregistration.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "certificates.k8s.io"),
+        *("coordination.k8s.io", "custom.metrics.k8s.io", "discovery.k8s.io", "events.k8s.io"),
+        *("external.metrics.k8s.io", "flowcontrol.apiserver.k8s.io", "internal.apiserver.k8s.io", "metrics.k8s.io"),
+        *("networking.k8s.io", "node.k8s.io", "rbac.authorization.k8s.io", "resource.k8s.io", "scheduling.k8s.io"),
+        *("settings.k8s.io", "storage.k8s.io", "storagemigration.k8s.io"),
+    )
+)
+# Groups of objects that hold patterns of pods, or schemas, and run none; also the groups below them
+# (policies.kyverno.io).
+_PATTERNS = ("kyverno.io", "gatekeeper.sh", "apiextensions.k8s.io", "admissionregistration.k8s.io")
 _CONTAINERS = (("initContainers", "init"), ("containers", "container"), ("ephemeralContainers", "ephemeral"))
 _SECCOMP = ("seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/")
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
@@ -132,7 +148,11 @@ class KubernetesManifests(WorkloadSource):
         """See ``WorkloadSource.read``."""
         objects = [item for document in documents for item in _objects(Node(document))]
         budgets = [each for each in (_budget(item) for item in objects) if each is not None]
-        return tuple(merge_owned([(item, tuple(_workloads(item, budgets))) for item in objects]))
+        claims = host_paths_of_claims(objects)
+        found = [(item, tuple(_workloads(item, budgets))) for item in objects]
+        if claims:
+            found = [(item, tuple(with_host_paths(each, claims) for each in workloads)) for item, workloads in found]
+        return tuple(merge_owned(found))
 
 
 def _objects(node: Node) -> Iterator[KubernetesObject]:
@@ -145,7 +165,10 @@ def _objects(node: Node) -> Iterator[KubernetesObject]:
     ):
         raise node.error("is not a Kubernetes object: apiVersion and kind must be text")
     kind: str = value["kind"]
+    if kind == "List" and "items" not in value:
+        raise node.error("is a List without items: it was cut off, or is no answer of kubectl")
     if kind.endswith("List") and "items" in value:
+        _check_is_whole(node)
         inner = kind.removesuffix("List")
         for item in node.get("items").items():
             # Items of a PodList have no kind of their own.
@@ -156,20 +179,34 @@ def _objects(node: Node) -> Iterator[KubernetesObject]:
             yield from _objects(item)
         return
     metadata = node.get("metadata").mapping()
-    name = metadata.get("name").text() or metadata.get("generateName").text() or ""
-    yield KubernetesObject(node, kind, name, metadata.get("namespace").text() or "")
+    name = metadata.get("name").string() or metadata.get("generateName").string() or ""
+    yield KubernetesObject(node, kind, name, metadata.get("namespace").string() or "")
+
+
+def _check_is_whole(node: Node) -> None:
+    """Raise UsageError if a list is one page of several.
+
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+    """
+    metadata = node.get("metadata").mapping()
+    if metadata.get("continue").string():
+        left = metadata.get("remainingItemCount").integer()
+        more = f"{left} more objects follow" if left else "more objects follow"
+        error = node.error(f"is one page of a list, and {more}: nothing is known of them")
+        error.hint = "read all pages: kubectl get does, and kubectl get --raw without limit="
+        raise error
 
 
 def _templates(item: KubernetesObject) -> Iterator[Node]:
     """Yield the nodes with a pod's ``metadata`` and ``spec``. None: it runs no pod. Raises UsageError."""
-    version = item.node.get("apiVersion").text() or ""
+    version = item.node.get("apiVersion").string() or ""
     if item.kind in _TEMPLATES:
         yield item.node.at(*_TEMPLATES[item.kind])
     elif item.kind in _WITH_TEMPLATE and not _is_namesake(item, version):
         yield item.node.at(*_USUAL_TEMPLATE)
     elif (known := next((kind for kind in _KINDS if kind.lower() == item.kind.lower()), None)) and _is_ours(version):
         raise item.node.get("kind").error(f"is {item.kind[:80]!r}: write {known}")
-    elif not any(group in version for group in _PATTERNS):
+    elif not _holds_patterns(version):
         yield from _kubernetes_custom.pods(item)
 
 
@@ -222,13 +259,13 @@ def _budget(item: KubernetesObject) -> _Budget | None:
         return None
     selector = item.node.at("spec", "selector").mapping()
     found: list[tuple[str, str, tuple[str, ...]]] = []
-    found += ((key, "In", (value.text() or "",)) for key, value in selector.get("matchLabels").members())
+    found += ((key, "In", (value.string() or "",)) for key, value in selector.get("matchLabels").members())
     found += (
-        (each.get("key").text() or "", each.get("operator").text() or "", each.get("values").texts())
+        (each.get("key").string() or "", each.get("operator").string() or "", each.get("values").strings())
         for each in selector.get("matchExpressions").items()
     )
     # An empty selector selects every pod of the namespace since policy/v1, and none before. A missing one: none.
-    every = selector.value is not None and item.node.get("apiVersion").text() != "policy/v1beta1"
+    every = selector.value is not None and item.node.get("apiVersion").string() != "policy/v1beta1"
     return _Budget(item.namespace, tuple(found), bool(found) or every)
 
 
@@ -240,10 +277,17 @@ def _workloads(item: KubernetesObject, budgets: Sequence[_Budget]) -> Iterator[W
 
 
 def _is_custom(item: KubernetesObject) -> bool:
-    version = item.node.get("apiVersion").text() or ""
-    group = version.partition("/")[0]
-    # Kubernetes' own groups have no dot, or end with k8s.io. Their objects without pods run nothing.
-    return "." in group and not group.endswith("k8s.io") and not any(each in version for each in _PATTERNS)
+    version = item.node.get("apiVersion").string() or ""
+    return _group(version) not in _BUILT_IN and not _holds_patterns(version)
+
+
+def _holds_patterns(version: str) -> bool:
+    return f".{_group(version)}".endswith(tuple(f".{each}" for each in _PATTERNS))
+
+
+def _group(version: str) -> str:
+    """Return the group of an API version. Empty: the core group, ``v1``."""
+    return version.partition("/")[0] if "/" in version else ""
 
 
 def _unread(item: KubernetesObject, node: Node, message: str) -> Workload:
@@ -264,10 +308,10 @@ def _of_template(item: KubernetesObject, template: Node, budgets: Sequence[_Budg
     spec = template.get("spec").mapping()
     if spec.value is None:
         raise spec.error("is missing: the object needs a pod spec")
-    labels = {key: value.text() or "" for key, value in template.at("metadata", "labels").members()}
+    labels = {key: value.string() or "" for key, value in template.at("metadata", "labels").members()}
     covered = any(budget.covers(item.namespace, labels) for budget in budgets)
     pod = _pod(template, spec)
-    volumes = {each.get("name").text() or "": each for each in spec.get("volumes").items()}
+    volumes = {each.get("name").string() or "": each for each in spec.get("volumes").items()}
     found = 0
     for member, kind in _CONTAINERS:
         for container in spec.get(member).items():
@@ -281,18 +325,20 @@ def _pod(template: Node, spec: Node) -> PodSettings:
     context = spec.get("securityContext").mapping()
     annotations = template.at("metadata", "annotations").members()
     return PodSettings(
-        os=spec.at("os", "name").text() or "",
-        node_os=spec.at("nodeSelector", "kubernetes.io/os").text() or "",
+        os=spec.at("os", "name").string() or "",
+        node_os=spec.at("nodeSelector", "kubernetes.io/os").string() or "",
         host_users=spec.get("hostUsers").boolean(),
         host_network=spec.get("hostNetwork").boolean(),
         host_pid=spec.get("hostPID").boolean(),
         host_ipc=spec.get("hostIPC").boolean(),
         volumes=tuple(_volume(each) for each in spec.get("volumes").items()),
         apparmor_annotations=tuple(
-            (key.removeprefix(_APPARMOR), value.text() or "") for key, value in annotations if key.startswith(_APPARMOR)
+            (key.removeprefix(_APPARMOR), value.string() or "")
+            for key, value in annotations
+            if key.startswith(_APPARMOR)
         ),
-        seccomp_annotations=tuple(value.text() or "" for key, value in annotations if key.startswith(_SECCOMP)),
-        service_account=spec.get("serviceAccountName").text() or spec.get("serviceAccount").text() or "",
+        seccomp_annotations=tuple(value.string() or "" for key, value in annotations if key.startswith(_SECCOMP)),
+        service_account=spec.get("serviceAccountName").string() or spec.get("serviceAccount").string() or "",
         automount_token=spec.get("automountServiceAccountToken").boolean(),
         **(_pod_context(context) if context.value else {}),
     )
@@ -301,7 +347,7 @@ def _pod(template: Node, spec: Node) -> PodSettings:
 def _pod_context(context: Node) -> dict[str, Any]:
     """Return the settings of a pod that its security context has."""
     return {
-        "sysctls": tuple(each.get("name").text() or "" for each in context.get("sysctls").items()),
+        "sysctls": tuple(each.get("name").string() or "" for each in context.get("sysctls").items()),
         "fs_group": context.get("fsGroup").integer(),
         "supplemental_groups": tuple(
             each.integer() or 0 for each in context.get("supplementalGroups").items() if each.value is not None
@@ -319,23 +365,23 @@ def _volume(node: Node) -> Volume:
     # Default of an entry without a source is emptyDir:
     # https://pkg.go.dev/k8s.io/kubernetes/pkg/apis/core/v1#SetDefaults_Volume
     kind = types[0] if types else "emptyDir"
-    path = node.get(kind).get("path").text() or "" if kind == "hostPath" else ""
-    image = node.get(kind).get("reference").text() or "" if kind == "image" else ""
-    pull_policy = node.get(kind).get("pullPolicy").text() or "" if kind == "image" else ""
-    return Volume(node.get("name").text() or "", kind, path, image, pull_policy)
+    path = node.get(kind).get("path").string() or "" if kind == "hostPath" else ""
+    image = node.get(kind).get("reference").string() or "" if kind == "image" else ""
+    pull_policy = node.get(kind).get("pullPolicy").string() or "" if kind == "image" else ""
+    return Volume(node.get("name").string() or "", kind, path, image, pull_policy)
 
 
 def _profile(node: Node) -> str | None:
     """Return the type of a seccomp or AppArmor profile, with the name of a Localhost one ("Localhost/audit.json")."""
-    kind = node.mapping().get("type").text()
-    name = node.get("localhostProfile").text()
+    kind = node.mapping().get("type").string()
+    name = node.get("localhostProfile").string()
     return f"{kind}/{name}" if kind and name else kind
 
 
 def _selinux(node: Node) -> SelinuxOptions | None:
     if node.mapping().value is None:
         return None
-    return SelinuxOptions(*(node.get(key).text() or "" for key in ("user", "role", "type", "level")))
+    return SelinuxOptions(*(node.get(key).string() or "" for key in ("user", "role", "type", "level")))
 
 
 def _container(
@@ -350,8 +396,8 @@ def _container(
 ) -> Workload:
     own = node.get("securityContext").mapping()
     shared = spec.get("securityContext").mapping()
-    name = node.get("name").text() or ""
-    image = node.get("image").text()
+    name = node.get("name").string() or ""
+    image = node.get("image").string()
     if not image:
         raise node.error("has no image")
     # A chart that was not rendered parses as YAML. Its image would be an unknown name, and the whole audit worthless
@@ -360,7 +406,7 @@ def _container(
         raise node.get("image").error("contains an unrendered template")
     user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
     limits, requests = _resources(node, spec, "limits"), _resources(node, spec, "requests")
-    if kind == "init" and node.get("restartPolicy").text() == "Always":
+    if kind == "init" and node.get("restartPolicy").string() == "Always":
         kind = "sidecar"
     mounts, devices = _mounts(node, volumes)
     object_ = item.node
@@ -389,32 +435,33 @@ def _container(
         or _apparmor_annotation(dict(pod.apparmor_annotations).get(name))
         or _profile(shared.get("appArmorProfile")),
         selinux=_selinux(own.get("seLinuxOptions")) or pod.selinux,
-        proc_mount=own.get("procMount").text(),
+        proc_mount=own.get("procMount").string(),
         windows_host_process=_first(own.at("windowsOptions", "hostProcess").boolean(), pod.windows_host_process),
         network_mode="host" if pod.host_network else None,
         pid_mode="host" if pod.host_pid else None,
         ipc_mode="host" if pod.host_ipc else None,
         userns_mode="host" if pod.host_users else None,
         sysctls=tuple(
-            (each.get("name").text() or "", each.get("value").text() or "") for each in shared.get("sysctls").items()
+            (each.get("name").string() or "", each.get("value").string() or "")
+            for each in shared.get("sysctls").items()
         ),
         memory=_bytes(limits.get("memory")),
         memory_reservation=_bytes(requests.get("memory")),
         cpus=_cores(limits.get("cpu")),
         cpu_reservation=_cores(requests.get("cpu")),
-        restart=spec.get("restartPolicy").text(),
+        restart=spec.get("restartPolicy").string(),
         mounts=mounts,
         ports=tuple(_port(each) for each in node.get("ports").items()),
         devices=devices,
         environment=tuple(_environment(node)),
-        command=node.get("command").texts() or None,
-        arguments=node.get("args").texts() or None,
+        command=node.get("command").strings() or None,
+        arguments=node.get("args").strings() or None,
         healthcheck=True if node.get("livenessProbe").value or node.get("readinessProbe").value else None,
         probes=tuple(_probes(node)),
         replicas=object_.at("spec", "replicas").integer() if item.kind != "Pod" else None,
         update=_update(item),
         disruption_budget=covered,
-        image_pull_policy=node.get("imagePullPolicy").text(),
+        image_pull_policy=node.get("imagePullPolicy").string(),
         pod=pod,
         origin=NodeOrigin(node, _PATHS, {"pod": spec, "object": item.node}),
     )
@@ -444,7 +491,7 @@ def _merged_integer(own: Node, shared: Node, key: str) -> int | None:
 
 
 def _capabilities(context: Node, key: str) -> tuple[str, ...]:
-    return context.at("capabilities", key).texts()  # unchanged: Kubernetes compares names exactly
+    return context.at("capabilities", key).strings()  # unchanged: Kubernetes compares names exactly
 
 
 def _apparmor_annotation(profile: str | None) -> str | None:
@@ -474,30 +521,30 @@ def _cores(node: Node) -> float | None:
 
 def _mounts(node: Node, volumes: Mapping[str, Node]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     mounts = tuple(
-        _mount(each, volumes.get(each.get("name").text() or "")) for each in node.get("volumeMounts").items()
+        _mount(each, volumes.get(each.get("name").string() or "")) for each in node.get("volumeMounts").items()
     )
-    return mounts, tuple(each.get("devicePath").text() or "" for each in node.get("volumeDevices").items())
+    return mounts, tuple(each.get("devicePath").string() or "" for each in node.get("volumeDevices").items())
 
 
 def _mount(node: Node, volume: Node | None) -> Mount:
-    target = node.get("mountPath").text() or ""
-    propagation = _PROPAGATION.get(node.get("mountPropagation").text() or "", "")
+    target = node.get("mountPath").string() or ""
+    propagation = _PROPAGATION.get(node.get("mountPropagation").string() or "", "")
     read_only = bool(node.get("readOnly").boolean())
     if volume is None:  # defined by a StatefulSet's volumeClaimTemplates
-        return Mount("volume", target, node.get("name").text() or "", read_only, propagation, "persistentVolumeClaim")
+        return Mount("volume", target, node.get("name").string() or "", read_only, propagation, "persistentVolumeClaim")
     found = _volume(volume)
     source = volume.get(found.type)
     if found.type == "hostPath":
         return Mount("bind", target, found.path, read_only, propagation, "hostPath")
     if found.type == "emptyDir":
-        kind = "tmpfs" if source.get("medium").text() == "Memory" else "volume"
+        kind = "tmpfs" if source.get("medium").string() == "Memory" else "volume"
         return Mount(kind, target, "", read_only, propagation, "emptyDir", _bytes(source.get("sizeLimit")))
     if found.type in _READ_ONLY_VOLUMES:
         return Mount(_READ_ONLY_VOLUMES[found.type], target, found.name, True, propagation, found.type)
-    claim = source.get("claimName").text() if found.type == "persistentVolumeClaim" else None
+    claim = source.get("claimName").string() if found.type == "persistentVolumeClaim" else None
     read_only = read_only or bool(source.get("readOnly").boolean())
     if found.type == "image":
-        return Mount("image", target, source.get("reference").text() or "", True, propagation, "image")
+        return Mount("image", target, source.get("reference").string() or "", True, propagation, "image")
     return Mount("volume", target, claim or found.name, read_only, propagation, found.type)
 
 
@@ -505,20 +552,20 @@ def _port(node: Node) -> PortBinding:
     return PortBinding(
         node.get("containerPort").integer() or 0,
         node.get("hostPort").integer() or None,
-        node.get("hostIP").text() or "",
-        (node.get("protocol").text() or "TCP").lower(),
+        node.get("hostIP").string() or "",
+        (node.get("protocol").string() or "TCP").lower(),
     )
 
 
 def _environment(node: Node) -> Iterator[Variable]:
     origins = {"secretKeyRef": "secret", "configMapKeyRef": "config"}
     for each in node.get("env").items():
-        name = each.get("name").text() or ""
+        name = each.get("name").string() or ""
         source = next((key for key, value in each.get("valueFrom").members() if value.value is not None), "")
-        yield Variable(name, each.get("value").text() or "", origins.get(source, "field" if source else "literal"))
+        yield Variable(name, each.get("value").string() or "", origins.get(source, "field" if source else "literal"))
     for each in node.get("envFrom").items():
         origin = "secret" if each.get("secretRef").value is not None else "config"
-        yield Variable(f"{each.get('prefix').text() or ''}*", "", origin)
+        yield Variable(f"{each.get('prefix').string() or ''}*", "", origin)
 
 
 def _probes(node: Node) -> Iterator[Probe]:
@@ -526,12 +573,12 @@ def _probes(node: Node) -> Iterator[Probe]:
     places += [(kind, node.at("lifecycle", kind)) for kind in ("postStart", "preStop")]
     for kind, place in places:
         if place.mapping().value is not None:
-            host = place.at("httpGet", "host").text() or place.at("tcpSocket", "host").text() or ""
+            host = place.at("httpGet", "host").string() or place.at("tcpSocket", "host").string() or ""
             sent = [
-                f"{each.get('name').text() or ''}: {each.get('value').text() or ''}"
+                f"{each.get('name').string() or ''}: {each.get('value').string() or ''}"
                 for each in place.at("httpGet", "httpHeaders").items()
             ]
-            yield Probe(kind, host, place.at("exec", "command").texts(), tuple(sent))
+            yield Probe(kind, host, place.at("exec", "command").strings(), tuple(sent))
 
 
 def _update(item: KubernetesObject) -> UpdateStrategy | None:
@@ -541,7 +588,7 @@ def _update(item: KubernetesObject) -> UpdateStrategy | None:
     strategy = spec.get("strategy" if item.kind == "Deployment" else "updateStrategy").mapping()
     rolling = strategy.get("rollingUpdate").mapping()
     return UpdateStrategy(
-        type=strategy.get("type").text() or "RollingUpdate",
+        type=strategy.get("type").string() or "RollingUpdate",
         max_unavailable=rolling.get("maxUnavailable").text() or "",
         max_surge=rolling.get("maxSurge").text() or "",
         min_ready_seconds=spec.get("minReadySeconds").integer(),

@@ -76,6 +76,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 
 # Names of the attributes by which administrators tell agents with Windows, and operators that ask for one value.
 _OS_ATTRIBUTES = frozenset(("os", "ostype", "platform"))
+_NETWORK_KINDS = ("container", "container/bridge", "host")
 _EQUAL = frozenset(("IS", "LIKE", "CLUSTER"))
 _WINDOWS = re.compile(r"windows[\w .*+-]*", re.IGNORECASE)  # LIKE takes a regular expression; "windows|linux" is both
 
@@ -158,15 +159,22 @@ def _workloads(node: Node, parent: str, depth: int) -> Iterator[Workload]:
         node = node.get("app")
     if _is_group(node.value):
         name = _join_path(parent, node.get("id").text() or "")
+        if node.get("container").value is not None:
+            raise node.get("container").error("stands beside apps or groups: write the app as one of apps")
         # Skipping pods would show a group as clean although part of it was not looked at.
         if node.get("pods").items():
             raise node.get("pods").error("is not supported: only apps are read, remove the pods")
         for child in [*node.get("apps").items(), *node.get("groups").items()]:
             yield from _workloads(child, name, depth + 1)
     elif _is_app(node.value):
+        container = node.get("container").mapping()
         # The Mesos containerizer without a Docker image runs a command of the host.
-        if node.get("container").mapping().get("docker").value is not None:
+        if container.get("docker").value is not None:
             yield _app(node, parent)
+        elif container.get("type").string() == "DOCKER":
+            raise container.error("has the type DOCKER and no docker: its image is missing")
+        elif not node.get("cmd").value and not node.get("args").value:
+            raise node.error("has neither cmd nor args nor container.docker: it runs nothing")
     else:
         raise node.error("is neither a Marathon app (id with container or cmd) nor a group (apps, groups)")
 
@@ -178,7 +186,7 @@ def _join_path(parent: str, name: str) -> str:
 def _app(node: Node, parent: str) -> Workload:
     container = node.get("container").mapping()
     docker = container.get("docker").mapping()
-    image = docker.get("image").text()
+    image = docker.get("image").string()
     if not image:
         raise docker.error("has no image")
     name = _join_path(parent, node.get("id").text() or "")
@@ -326,10 +334,8 @@ def _networks(
 ) -> tuple[tuple[Network, ...], str | None]:
     """Return the app's networks and its mode: host, bridge, or None for user-defined networks."""
     own = _last(options, "network", "net")
-    modes = [
-        (each.get("mode").text() or "container", each.get("name").text() or "") for each in node.get("networks").items()
-    ]
-    old = docker.get("network").text()
+    modes = [(_network_kind(each.get("mode")), each.get("name").text() or "") for each in node.get("networks").items()]
+    old = docker.get("network").string()
     if not modes and old:
         modes = [
             ({"HOST": "host", "BRIDGE": "container/bridge", "USER": "container", "NONE": "none"}.get(old, old), "")
@@ -340,6 +346,13 @@ def _networks(
         # The default is the host's network: https://mesosphere.github.io/marathon/docs/networking.html
         mode = "host"
     return tuple(Network(name) for kind, name in modes if kind == "container" and name), mode
+
+
+def _network_kind(mode: Node) -> str:
+    text = mode.string() or "container"
+    if text not in _NETWORK_KINDS:  # Marathon refuses others: ``HOST``
+        raise mode.error(f"is {text[:80]!r}: write one of {', '.join(_NETWORK_KINDS)}")
+    return text
 
 
 def _mounts(container: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[Mount]:
@@ -388,7 +401,10 @@ def _ports(
             port = each.get("port").integer() or 0
             yield PortBinding(port, port, "", each.get("protocol").text() or "tcp")
     for text in (*options.get("publish", ()), *options.get("p", ())):
-        yield from parse_ports(text) or ()
+        found = parse_ports(text)
+        if found is None:
+            raise docker.get("parameters").error(f"publish is not a port: {text[:80]!r}")
+        yield from found
 
 
 def _variables(node: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[Variable]:

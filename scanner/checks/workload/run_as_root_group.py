@@ -53,6 +53,12 @@ class RunAsRootGroup(ContainerCheck):
                     workload, "runAsUser is set without runAsGroup, so the primary group is 0", "run_as_group", "user"
                 ),
             )
+        # A hook of Compose can have a user and group of its own.
+        for each in workload.probes:
+            text = each.user.partition(":")[2].strip()
+            if text == "root" or _ZERO.fullmatch(text):
+                said = evidence(workload, f"the primary group of the hook {each.kind} is 0 (root)", each.kind)
+                return self.failed(workload, said)
         if any(each.strip() == "root" or _ZERO.fullmatch(each.strip()) for each in workload.groups):
             return self.failed(workload, evidence(workload, "group 0 (root) is one of its further groups", "groups"))
         pod = workload.pod

@@ -30,7 +30,7 @@ class RunsAsRoot(ContainerCheck):
         "ecs": '"user": "10001:10001"',
         "marathon": '{"key": "user", "value": "10001:10001"}',
     }
-    looks_at = "the user that the workload sets, runAsNonRoot, and the user of the image if it was examined"
+    looks_at = "the user of workload and hooks, runAsNonRoot, and the user of the image if it was examined"
     cannot_see = "an entrypoint that switches to another user"
     cis = ("4.1",)
     trivy = ("KSV-0012", "KSV-0105")
@@ -45,6 +45,18 @@ class RunsAsRoot(ContainerCheck):
             return NotApplicable("a Windows container has no root")
         if workload.pod is not None and "windows" in (workload.pod.os, workload.pod.node_os):
             return NotApplicable("a Windows container has no root")
+        hooks = (self._of_hook(workload, number, image) for number, each in enumerate(workload.probes) if each.user)
+        # The worst counts; of equal ones the container's own, which comes first.
+        return max((self._of_container(workload, image), *hooks), key=_rank)
+
+    def _of_hook(self, workload: Workload, number: int, image: ImageSubject | None) -> Outcome:
+        """Judge a lifecycle hook that has a user of its own (Compose)."""
+        hook = workload.probes[number]
+        index = sum(1 for each in workload.probes[:number] if each.kind == hook.kind)
+        user = hook.user.partition(":")[0].strip()
+        return self._outcome_of_user(workload, user, image, f"the hook {hook.kind} ", f"{hook.kind}/{index}/user")
+
+    def _of_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         user = workload.user.partition(":")[0].strip() if workload.user is not None else ""
         if user:
             return self._outcome_of_user(workload, user, image)
@@ -56,26 +68,28 @@ class RunsAsRoot(ContainerCheck):
             )
         return self._of_image(workload, image)
 
-    def _outcome_of_user(self, workload: Workload, user: str, image: ImageSubject | None) -> Outcome:
+    def _outcome_of_user(
+        self, workload: Workload, user: str, image: ImageSubject | None, who: str = "", field: str = "user"
+    ) -> Outcome:
         if _NUMBER.fullmatch(user):
             uid = int(user[:20]) & 0xFFFFFFFF  # runtimes wrap around at 32 bits: a huge uid becomes 0 (CVE-2024-40635)
             if uid == 0:
-                return self.failed(workload, evidence(workload, f"runs as user {user}, which is root", "user"))
+                return self.failed(workload, evidence(workload, f"{who}runs as user {user}, which is root", field))
             if workload.pod is None and _is_root_account(user, image):
                 # Docker before 1.11.2 looks for the name first (CVE-2016-3697). Kubernetes passes on a number.
-                message = f"runs as {user}, which is also the name of a user of its image with uid 0"
-                return self.failed(workload, evidence(workload, message, "user"))
+                message = f"{who}runs as {user}, which is also the name of a user of its image with uid 0"
+                return self.failed(workload, evidence(workload, message, field))
             return Passed()
         if user in _ROOT:
-            return self.failed(workload, evidence(workload, f"runs as {user}", "user"))
+            return self.failed(workload, evidence(workload, f"{who}runs as {user}", field))
         accounts = _root_accounts(image)
         if accounts is None or isinstance(accounts, Incomplete):
             # Any name may have uid 0 in the image's passwd.
             return Incomplete(
-                "image_unknown", f"{workload.name}: runs as {user}; its uid in the image is unknown, use a number"
+                "image_unknown", f"{workload.name}: {who}runs as {user}; its uid in the image is unknown, use a number"
             )
         if _is_root_account(user, image):
-            return self.failed(workload, evidence(workload, f"runs as {user}, which is root in its image", "user"))
+            return self.failed(workload, evidence(workload, f"{who}runs as {user}, which is root in its image", field))
         return Passed()
 
     def _of_image(self, workload: Workload, image: ImageSubject) -> Outcome:
@@ -86,6 +100,10 @@ class RunsAsRoot(ContainerCheck):
             why = found.evidence[0].message if found.evidence else "the image runs as root"
             return self.failed(workload, evidence(workload, f"no user is set, and {why}", "user"))
         return Incomplete("image_unknown", f"{workload.name}: the user of its image is unknown")
+
+
+def _rank(outcome: Outcome) -> int:
+    return 2 if isinstance(outcome, Failed) else 1 if isinstance(outcome, Incomplete) else 0
 
 
 def _root_accounts(image: ImageSubject | None) -> Outcome | None:

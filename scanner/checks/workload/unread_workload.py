@@ -1,7 +1,8 @@
-"""A custom resource that runs images in a way that is not known."""
+"""What runs images in a way that is not known: custom resources, and services without what they run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from scanner.checks._workloads import evidence
@@ -17,10 +18,18 @@ class UnreadWorkload(WorkloadCheck):
     title = "Kind that cannot be read"
     severity = Severity.MEDIUM
     remedy = "audit the pods that it creates: kubectl get pods -o json | dockwarden audit kubernetes:-"
-    looks_at = "custom resources that name an image but have no pod template and no containers, and podSpecPatch"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "ecs": "add its task definition: aws ecs describe-task-definition --task-definition NAME",
+    }
+    looks_at = (
+        "custom resources that name an image but have no pod template and no containers; podSpecPatch, manifests "
+        "inside of workflows, settings for pods that are defined elsewhere; ECS services without a task definition"
+    )
     cannot_see = "custom resources that name no image"
     tags: ClassVar[tuple[str, ...]] = ("workload", "workload-hardening")
 
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``WorkloadCheck.examine``."""
-        return Failed((evidence(workload, workload.unread),)) if workload.unread else Passed()
+        if not workload.unread:
+            return Passed()
+        return Failed((evidence(workload, workload.unread),), remedy=self.remedies.get(workload.source, ""))

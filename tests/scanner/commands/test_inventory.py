@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from scanner import catalog
+from scanner import __version__, catalog
 from scanner.commands import _client, inventory
 from scanner.config import Secret
 from scanner.errors import RefusedError, UsageError
@@ -80,6 +80,10 @@ def test_a_file_and_a_stream_are_reported(server: Dockwarden, token: str, tmp_pa
         (("vmware:x",), "", 2, "unknown source"),
         (("kubernetes:-", "--watch", "10"), "", 2, "standard input"),
         (("kubernetes:-", "--name", "x" * 300), sins.KUBERNETES_BAD, 2, "name"),
+        # What a program leaves that fails halfway: taken for everything, it would make what runs look stopped.
+        (("kubernetes:-",), "", 2, "no document"),
+        (("kubernetes:-",), '{"apiVersion": "v1", "kind": "List", "items": []}', 2, "no workload"),
+        (("kubernetes:-",), sins.KUBERNETES_BAD[:-20], 2, "in the middle of a line"),
     ],
 )
 def test_what_cannot_be_reported_is_said(
@@ -203,6 +207,16 @@ def test_what_cannot_be_read_in_between_is_no_report(watch: Watch, capsys: pytes
     _, sent = watch(OK, OK, texts=["", "kind: [", "a: &a [*a]", sins.KUBERNETES_BAD])
     assert [len(each["workloads"]) for each in sent] == [1, 1]
     assert "reported again after 3 failed tries" in capsys.readouterr().err
+
+
+def test_an_agent_that_is_newer_than_the_server_says_so(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    told = f"if the server is older than this agent ({__version__}), update it; this server is 1.0"
+    for status, reason in ((404, "not_found"), (400, "invalid")):
+        with pytest.raises(UsageError) as caught:
+            watch((status, {"detail": "unknown field", "reason": reason, "hint": "this server is 1.0"}))
+        assert caught.value.hint == told
+    watch((400, {"detail": "not a workload", "reason": "bad_workload", "hint": "this server is 1.0"}), OK)
+    assert told in capsys.readouterr().err
 
 
 def test_two_agents_that_report_one_source_are_named_by_both(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ spec:
 
 
 def test_checks_of_equal_workloads_have_the_results_of_each() -> None:
-    pods = [("a", "x", "one:1"), ("b", "x", "two:latest"), ("c", "default", "postgres:17"), ("d", "y", "one")]
+    pods = [("a", "x", "one:1"), ("b", "x", "two:latest"), ("c", "default", "postgres:17"), ("d", "z", "one")]
     text = "---\n".join(EQUAL.format(name=name, space=space, image=image) for name, space, image in pods)
     found = catalog.workload_sources()["kubernetes"].parse(text + "---\n" + sins.KUBERNETES_BAD, "f.yaml")
     shared = workloads.Checked()

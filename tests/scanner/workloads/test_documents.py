@@ -71,7 +71,7 @@ HOSTILE = {
     ),
     "an alias of itself": ("a: &a\n  b: *a\n", "f:1:4: nested deeper than 200 levels"),
     "depth": ("[" * 5000 + "]" * 5000, "f:1:"),
-    "an unknown tag": ("a: 1\nb: !!python/object:os.system x", "f:"),
+    "an unknown tag": ("a: 1\nb: !!python/object:os.system x", "f:2:4: unknown tag !!python/object:os.system"),
     "a template": ("a: 1\nb: {{ .Values.b }}\n", "f:2:5: an unrendered template"),
     "a template as a key": ("{{ range }}\na: 1\n", "f:1:"),
     "a tab": ("a:\n\tb: 1\n", "f:2:1: not YAML"),
@@ -83,9 +83,6 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_hostile_is_refused_at_its_line(name: str) -> None:
     text, told = HOSTILE[name]
-    if name == "an unknown tag":  # a tag of YAML's own is only a hint at a type, and no type but these is ever made
-        assert parse(text, "f")[0].value == {"a": 1, "b": "x"}
-        return
     with pytest.raises(UsageError) as caught:
         parse(text, "f")
     assert told in str(caught.value)
@@ -93,7 +90,7 @@ def test_what_is_hostile_is_refused_at_its_line(name: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "latin-1"])
 def test_another_encoding_is_said_to_be_none(encoding: str) -> None:
-    with pytest.raises(UsageError, match=r"f(:1:1)?: not (UTF-8|YAML)"):
+    with pytest.raises(UsageError, match=r"f:1:[0-9]+: not (UTF-8|YAML)"):
         parse("a: ä\n".encode(encoding), "f")
 
 

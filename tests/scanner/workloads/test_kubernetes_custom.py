@@ -207,3 +207,97 @@ def test_objects_that_run_nothing_are_no_workloads(text: str) -> None:
 def test_a_chart_that_was_not_rendered_is_still_refused() -> None:
     with pytest.raises(UsageError, match="unrendered template"):
         read(TEKTON.replace("golang:1", "{{ .Values.image }}"))
+
+
+def custom(version: str, kind: str, body: str) -> str:
+    return f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n{body}\n"
+
+
+RESOURCES = "apiVersion: tekton.dev/v1, kind: TaskRun, spec: {taskSpec: {steps: [{image: alpine, script: x}]}}"
+UNREAD = {  # what is not read is named at its line
+    "a group that only ends as Kubernetes' own": (custom("serving.x-k8s.io/v1", "Model", "spec: {image: 'a/b:1'}"), 4),
+    "a group below k8s.io": (custom("batch.example.k8s.io/v1", "Runner", "spec: {image: 'a/b:1'}"), 4),
+    "a group that only ends as that of a policy engine": (custom("notkyverno.io/v1", "A", "spec: {image: 'a/b:1'}"), 4),
+    "beside the spec": (custom("example.com/v1", "Runner", "data:\n  image: a/b:1"), 5),
+    "a bare name among the settings of a container": (custom("example.com/v1", "R", "spec: {image: a, args: [b]}"), 4),
+    "the values of a chart": (
+        custom("helm.toolkit.fluxcd.io/v2", "HelmRelease", "spec:\n  values: {image: {repository: nginx, tag: v1}}"),
+        5,
+    ),
+    "the template of a trigger": (
+        custom("triggers.tekton.dev/v1beta1", "TriggerTemplate", f"spec:\n  resourcetemplates: [{{{RESOURCES}}}]"),
+        5,
+    ),
+    "pod settings of a task elsewhere": (
+        custom("tekton.dev/v1", "TaskRun", "spec:\n  taskRef: {name: a}\n  podTemplate: {hostNetwork: true}"),
+        6,
+    ),
+    "pod settings of a pipeline elsewhere": (
+        custom(
+            "tekton.dev/v1",
+            "PipelineRun",
+            "spec:\n  pipelineRef: {name: a}\n  taskRunTemplate:\n    podTemplate: {securityContext: {runAsUser: 0}}",
+        ),
+        7,
+    ),
+    "pod settings of one task elsewhere": (
+        custom(
+            "tekton.dev/v1",
+            "PipelineRun",
+            "spec:\n  pipelineSpec: {tasks: [{name: a, taskRef: {name: b}}]}\n"
+            "  taskRunSpecs: [{pipelineTaskName: a, podTemplate: {hostNetwork: true}}]",
+        ),
+        6,
+    ),
+    "settings of a workflow template elsewhere": (
+        custom("argoproj.io/v1alpha1", "Workflow", "spec:\n  workflowTemplateRef: {name: a}\n  hostNetwork: true"),
+        6,
+    ),
+    "settings of a template elsewhere": (
+        custom(
+            "argoproj.io/v1alpha1",
+            "Workflow",
+            "spec:\n  templates: [{name: a, steps: [[{name: b, templateRef: {name: c, template: d}}]]}]\n"
+            "  securityContext: {runAsUser: 0}",
+        ),
+        6,
+    ),
+    "a manifest that a workflow applies": (
+        custom(
+            "argoproj.io/v1alpha1",
+            "Workflow",
+            "spec:\n  templates:\n    - {name: a, resource: {action: apply, manifest: 'kind: Pod'}}",
+        ),
+        6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_is_not_read_is_named_at_its_line(name: str) -> None:
+    text, expected = UNREAD[name]
+    (found,) = read(text).values()
+    assert found.unread
+    assert line(found, "unread-workload") == expected
+
+
+SILENT = {
+    "a run of a task elsewhere without settings": custom("tekton.dev/v1", "TaskRun", "spec: {taskRef: {name: a}}"),
+    "a workflow that deletes": custom(
+        "argoproj.io/v1alpha1", "Workflow", "spec: {templates: [{name: a, resource: {action: delete, manifest: x}}]}"
+    ),
+    "Kubernetes' own": custom("networking.k8s.io/v1", "Ingress", "spec: {rules: []}"),
+    "a policy": custom("policies.kyverno.io/v1", "ValidatingPolicy", "spec: {image: 'a/b:1'}"),
+    "a picture": custom("example.com/v1", "Page", "spec: {image: logo}"),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_runs_nothing_is_not_named(name: str) -> None:
+    assert read(SILENT[name]) == {}
+
+
+def test_a_pod_beside_the_spec_is_read() -> None:
+    pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostPID: true, containers: [{name: c, image: b}]}}"
+    (found,) = read(custom("template.openshift.io/v1", "Template", f"objects:\n  - {pod}")).values()
+    assert (found.image, found.pid_mode) == ("b", "host")

@@ -12,6 +12,7 @@ from scanner import catalog
 from scanner.errors import UsageError
 from scanner.model.finding import CheckResult, Failed
 from scanner.services import workloads
+from scanner.workloads.base import NoFiles
 
 DIGEST = "registry.example.com/a@sha256:" + "a" * 64
 
@@ -442,7 +443,6 @@ def test_a_service_of_an_image_for_windows_is_on_windows(systems: list[str], os:
         (["os", "UNLIKE", "windows"], ""),
         (["hostname", "LIKE", "windows.*"], ""),
         (["os", "UNIQUE"], ""),
-        ("os", ""),
     ],
 )
 def test_an_app_is_on_windows_if_only_windows_is_allowed(constraint: Any, os: str) -> None:
@@ -455,3 +455,23 @@ def test_a_command_among_health_checks_of_several_kinds_is_searched() -> None:
     checks = [{"protocol": "HTTP"}, {"protocol": "COMMAND", "command": {"value": "redis-cli -a hunter2x ping"}}]
     app = {"id": "/w", "container": {"docker": {"image": DIGEST}}, "healthChecks": checks}
     assert "secrets-in-arguments" in failed("marathon", json.dumps(app), "w")
+
+
+def test_a_hook_with_a_user_of_its_own_is_judged() -> None:
+    body = 'user: "1000:1000"\npost_start:\n  - {command: a}\n  - command: b\n    user: %s'
+    found = results("compose", compose(body % "root"))["w"]["runs-as-root"].outcome
+    assert isinstance(found, Failed)
+    assert [(each.message, each.line) for each in found.evidence] == [("w: the hook post_start runs as root", 8)]
+    assert "run-as-root-group" in failed("compose", compose(body % '"5:0"'), "w")
+    assert results("compose", compose(body % "app"))["w"]["runs-as-root"].outcome.kind == "incomplete"
+    assert results("compose", compose(body % '"5:5"'))["w"]["runs-as-root"].outcome.kind == "passed"
+
+
+def test_what_a_later_file_resets_is_gone_and_a_tag_in_a_single_file_has_its_meaning() -> None:
+    source = catalog.workload_sources()["compose"]
+    base = source.documents("services: {a: {image: b, user: root}, c: {image: d, privileged: true}}", "1")
+    over = source.documents("services: {a: {user: !reset null, pid: !override host}, c: !reset null}", "2")
+    (found,) = source.read((*base, *over), NoFiles())
+    assert (found.container, found.user, found.pid_mode) == ("a", None, "host")
+    (single,) = source.parse("services: {a: {image: b, user: !reset root, privileged: !override true}}", "f")
+    assert (single.user, single.privileged) == (None, True)

@@ -235,7 +235,7 @@ CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (work
     ),
     "volume-types": (
         [pod("volumes: [{name: x, nfs: {server: s, path: /}}]")],
-        [pod("volumes: [{name: x, configMap: {name: c}}, {name: y}]")],
+        [pod("volumes: [{name: x, configMap: {name: c}}, {name: z}]")],
     ),
     "host-ports": (
         [pod(container="ports: [{containerPort: 80, hostPort: 80}]")],
