@@ -400,6 +400,7 @@ class NotaryServer:
             status = response.status
             # Only 404 means that a file does not exist. Any other failure is unknown, never "unsigned".
             if status == httpx.codes.NOT_FOUND:
+                self._require_notary(response)
                 return None
             if status != httpx.codes.OK:
                 raise RemoteError(
@@ -415,6 +416,24 @@ class NotaryServer:
                 raise SignatureRefused(
                     f"{want.name}.json is larger than {want.limit} bytes", reason="too_large"
                 ) from None
+
+    def _require_notary(self, response: OpenAnswer) -> None:
+        """Check that a 404 is by a Notary server, whose errors are JSON objects. Raises RemoteError(unavailable).
+
+        A registry, a proxy or a web server at a mistyped address answers 404 to everything, with a text or a page.
+        Believing it would make every image of the trust root "not signed".
+        """
+        try:
+            document = load_untrusted_json(response.body(self._limit), limit=self._limit, error=RemoteError)
+        except (AnswerTooLarge, RemoteError):
+            document = None
+        if not isinstance(document, dict):
+            raise RemoteError(
+                f"{self._host} answered 404, and not as a Notary server does",
+                reason="unavailable",
+                hint="check the server's address in the trust root, or --notary-server",
+                retryable=False,
+            )
 
     @contextmanager
     def _open(self, url: str) -> Iterator[OpenAnswer]:

@@ -121,6 +121,14 @@ FAULTS: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
     "asks for a password": ({"*": {"status": 401}}, ["unavailable"]),
     "none found": ({"root.json": {"status": 404}}, ["no_trust_data"]),
     "no timestamp": ({"timestamp.json": {"status": 404}}, ["no_trust_data"]),
+    "none found by a web server": (
+        {"*": {"status": 404, "body": "<!doctype html><title>Not found</title>"}},
+        ["unavailable"],
+    ),
+    "none found by a registry": ({"*": {"status": 404, "body": "404 page not found\n"}}, ["unavailable"]),
+    "none found by nobody in particular": ({"root.json": {"status": 404, "body": ""}}, ["unavailable"]),
+    "no timestamp found by a proxy": ({"timestamp.json": {"status": 404, "body": "[]"}}, ["unavailable"]),
+    "none found, at length": ({"root.json": {"status": 404, "body": "{}" + " " * (1 << 20)}}, ["unavailable"]),
     "drips a header a moment": ({"timestamp.json": {"drip": True}}, ["unavailable"]),
     "in pieces": ({"*": {"chunked": True}}, [""]),
 }
