@@ -88,32 +88,48 @@ def _as_refusal(error: ImageError) -> SignatureRefused:
     return SignatureRefused(str(error), reason=reasons.get(error.reason, "malformed"))
 
 
-def referrers(job: TrustJob, artifact_type: str) -> list[Descriptor]:
-    """The image's referrers whose type begins with ``artifact_type``, then those without a type, which an index may
-    omit.
+def referrers(job: TrustJob, *artifact_types: str) -> list[Descriptor]:
+    """The image's referrers whose type begins with one of ``artifact_types``, then those without a type, which an
+    index may omit.
 
     Filtered before the budget is applied: thousands of other artifacts, such as SBOMs, cannot crowd out a signature.
     """
     listed = job.fetch.referrers(job.reference, job.descriptor.digest)
-    named = [item for item in listed if item.artifact_type and item.artifact_type.startswith(artifact_type)]
+    named = [item for item in listed if item.artifact_type and item.artifact_type.startswith(artifact_types)]
     return [*named, *(item for item in listed if not item.artifact_type)]
 
 
 def only_layer(candidate: Descriptor, job: TrustJob, artifact_type: str) -> Descriptor | None:
     """Return the single layer of a referring manifest, or None if it is another kind of artifact.
 
-    The list of referrers is a hint; the manifest decides. Raises SignatureRefused if its subject is another image, or
-    if it does not have exactly one layer.
+    Raises SignatureRefused as `referring_manifest`, or if it does not have exactly one layer.
+    """
+    manifest = referring_manifest(candidate, job, artifact_type)
+    return None if manifest is None else single_layer(manifest)
+
+
+def referring_manifest(candidate: Descriptor, job: TrustJob, *artifact_types: str) -> Manifest | None:
+    """Return a referring manifest, or None if its type begins with none of ``artifact_types``.
+
+    The list of referrers is a hint; the manifest decides. Raises SignatureRefused if its subject is another image.
     """
     _, data = job.fetch.manifest(job.reference.at(candidate.digest))
     manifest = parse_manifest(data, candidate, job.settings.limits)
-    # Before image-spec 1.1 the artifact's type was its config's media type.
-    kind = (manifest.artifact_type or manifest.config.media_type) if isinstance(manifest, Manifest) else ""
-    if not isinstance(manifest, Manifest) or not kind.startswith(artifact_type):
+    if not isinstance(manifest, Manifest) or not type_of(manifest).startswith(artifact_types):
         return None
     # A registry's list of referrers is not signed. Only the manifest says which image it belongs to.
     if manifest.subject is None or manifest.subject.digest != job.descriptor.digest:
         raise SignatureRefused("a signature's manifest has a subject that is another image", reason="payload")
+    return manifest
+
+
+def type_of(manifest: Manifest) -> str:
+    """The artifact's type. Before image-spec 1.1 it was the media type of the config."""
+    return manifest.artifact_type or manifest.config.media_type
+
+
+def single_layer(manifest: Manifest) -> Descriptor:
+    """Raises SignatureRefused if there is not exactly one."""
     if len(manifest.layers) != 1:
         raise SignatureRefused("a signature's manifest must have one layer", reason="malformed")
     return manifest.layers[0]

@@ -1,4 +1,5 @@
-"""cosign: ``.sig`` tags, and sigstore bundles among the referrers; with keys, or keyless (identity and issuer).
+"""cosign: ``.sig`` tags, and sigstore bundles or signatures among the referrers; with keys, or keyless (identity and
+issuer).
 
 Attestations (``.att`` tags, bundles with another predicate type) are verified the same way and reported beside the
 signature.
@@ -20,10 +21,22 @@ from scanner.trust._cosign.document import CosignTrust, parse_document, parse_tr
 from scanner.trust._cosign.forms import BUNDLES, DSSE, SIMPLE_SIGNING, parse_bundle, parse_classic
 from scanner.trust._cosign.payload import MAX_ENVELOPE, MAX_PAYLOAD, SIGNATURE_PREDICATE
 from scanner.trust._cosign.verification import AcceptedSignature, FoundSignature, verify_one
-from scanner.trust._found import FoundSignatures, answer, fetch_blob, furthest, only_layer, referrers, without_root
+from scanner.trust._found import (
+    FoundSignatures,
+    answer,
+    fetch_blob,
+    furthest,
+    referrers,
+    referring_manifest,
+    single_layer,
+    type_of,
+    without_root,
+)
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
+# What is otherwise under the tag ``.sig``, as a referrer (cosign sign --registry-referrers-mode=oci-1-1).
+_REFERRING = "application/vnd.dev.cosign.artifact.sig"
 _PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 _MAX_LAYERS = 1000  # cosign's own limit
 _ANY = "*"  # predicate type of the answer that attestations may exist but could not be fetched
@@ -152,17 +165,19 @@ def find(job: TrustJob) -> FoundSignatures[FoundSignature]:
     listed: list[Descriptor] = []
 
     def likely_signatures() -> list[Descriptor]:
-        listed.extend(referrers(job, _BUNDLE))
+        listed.extend(referrers(job, _BUNDLE, _REFERRING))
         return [item for item in listed if not _looks_like_attestation(item)]
 
     found.gather(partial(_tagged_layers, job, "sig", SIMPLE_SIGNING), lambda layer: _classic(layer, job))
     tagged = len(found.items)
-    found.gather(likely_signatures, lambda candidate: _bundle(candidate, job))
+    found.gather(likely_signatures, lambda candidate: _referrer(candidate, job, found))
     bundles, found.items = found.items[tagged:], found.items[:tagged]
     found.budget = job.settings.limits.signatures
     found.gather(partial(_tagged_layers, job, "att", DSSE), lambda layer: _classic(layer, job))
     found.items += bundles  # report in the order of the forms, not in that of fetching
-    found.gather(lambda: list(filter(_looks_like_attestation, listed)), lambda candidate: _bundle(candidate, job))
+    found.gather(
+        lambda: list(filter(_looks_like_attestation, listed)), lambda candidate: _referrer(candidate, job, found)
+    )
     return found
 
 
@@ -190,10 +205,16 @@ def _classic(layer: Descriptor, job: TrustJob) -> Sequence[FoundSignature]:
     return [parse_classic(data, dict(layer.annotations), attestation=attestation)]
 
 
-def _bundle(candidate: Descriptor, job: TrustJob) -> Sequence[FoundSignature]:
-    layer = only_layer(candidate, job, _BUNDLE)
-    if layer is None:
+def _referrer(candidate: Descriptor, job: TrustJob, found: FoundSignatures[FoundSignature]) -> Sequence[FoundSignature]:
+    manifest = referring_manifest(candidate, job, _BUNDLE, _REFERRING)
+    if manifest is None:
         return []
+    if type_of(manifest).startswith(_REFERRING):
+        # Several signatures, one a layer. They are gathered one by one: a broken one must not hide the others.
+        layers = [layer for layer in manifest.layers if layer.media_type == SIMPLE_SIGNING]
+        found.gather(lambda: layers, lambda layer: _classic(layer, job))
+        return []
+    layer = single_layer(manifest)
     if layer.media_type not in BUNDLES:
         raise SignatureRefused(f"a bundle of type {clean_text(layer.media_type, 100)}", reason="malformed")
     return [parse_bundle(fetch_blob(layer, job, MAX_ENVELOPE))]

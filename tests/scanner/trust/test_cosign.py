@@ -174,6 +174,25 @@ OLD_ISSUER = (
 BY_REGEXP = {"issuer_regexp": "https://.*\\.example\\.com", "subject_regexp": "release@example"}
 
 BOTH = {"keys": {"a": pem(A), "b": pem(B)}}
+_REFERRER = "application/vnd.dev.cosign.artifact.sig.v1+json"
+
+
+def referring(*makers: Callable[[str], Layer], **other: Any) -> Callable[[Files, Descriptor], None]:
+    """As cosign writes signatures for registries with the referrers API: the type is the config's."""
+
+    def put(files: Files, image: Descriptor) -> None:
+        listed = [
+            {"mediaType": layer.media_type, **files.put_blob(layer.data), "annotations": dict(layer.annotations)}
+            for layer in (make(image.digest) for make in makers)
+        ]
+        config = {"mediaType": _REFERRER, **files.put_blob(b"{}")}
+        files.put_referrer(
+            image, _REFERRER, "x", b"x", **{"layers": listed, "config": config, "artifactType": "", **other}
+        )
+
+    return put
+
+
 SERVERS = purposes(ExtendedKeyUsageOID.SERVER_AUTH)
 
 
@@ -471,6 +490,23 @@ SCENES: dict[str, Scene] = {
     "a keyless bundle, timestamped": Scene(
         bundles(lambda d: stamped_bundle(d, NOW)), {**STAMPED, "ctfe_keys": [pem(SIGSTORE.ct_key)]}
     ),
+    # classic signatures among the referrers
+    "a referrer": Scene(referring(lambda d: classic(A, payload(d))), KEYED),
+    "a referrer, logged and keyless": Scene(referring(keyless()), SEEN),
+    "a referrer of two, the first broken": Scene(
+        referring(annotated(signature="!"), lambda d: classic(A, payload(d))), KEYED
+    ),
+    "a referrer of two for a threshold": Scene(
+        referring(lambda d: classic(A, payload(d)), lambda d: classic(B, payload(d))), {**BOTH, "threshold": 2}
+    ),
+    "a referrer by another key": Scene(referring(lambda d: classic(B, payload(d))), KEYED, "signature"),
+    "a referrer of another image": Scene(referring(lambda d: classic(A, payload(ZERO))), KEYED, "payload"),
+    "a referrer under another subject": Scene(
+        referring(lambda d: classic(A, payload(d)), subject={"mediaType": "x", "digest": ZERO, "size": 1}),
+        KEYED,
+        "payload",
+    ),
+    "a referrer of nothing": Scene(referring(), KEYED, "not_signed"),
     # the sigstore library
     "sigstore": Scene(bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A))), ROOT),
     "sigstore, classic": Scene(layers(keyless()), ROOT),
