@@ -8,6 +8,8 @@ from the provider that an administrator configured, never from a browser.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +29,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.store.accounts import Identity
 from web.remote_documents import RemoteDocuments
-from web.signed_tokens import moment, verified_claims
+from web.signed_tokens import moment, unverified_part, verified_claims
 
 # Asymmetric signatures only: never "none", and never HMAC, whose key would be a public one (algorithm confusion).
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -96,6 +98,21 @@ def verify(token: str, keys: KeySet, expected: ExpectedClaims) -> Mapping[str, A
     return claims
 
 
+def _check_access_token(claims: Mapping[str, Any], access_token: str, token: str) -> None:
+    """Compare the access token with ``at_hash`` of its ID token, where that has one (OpenID Connect Core 3.1.3.8):
+    groups are read with it. ``token``: the ID token, already verified. Raises RefusedError.
+    """
+    if "at_hash" not in claims:
+        return
+    algorithm = str((unverified_part(token.partition(".")[0]) or {}).get("alg"))
+    # The hash of the signature's algorithm; that of EdDSA on Ed25519 is SHA-512.
+    name = f"sha{algorithm[2:]}" if algorithm[2:] in ("256", "384", "512") else "sha512"
+    digest = hashlib.new(name, access_token.encode()).digest()
+    expected = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    if claims["at_hash"] != expected:
+        raise _refused_sign_in("the access token does not belong to the ID token")
+
+
 class Provider:
     """The configured identity provider. Its metadata and keys are read on first use and cached for an hour."""
 
@@ -155,7 +172,7 @@ class Provider:
             claims = verify(token, self._current_keys(), expected)
         except RefusedError:
             claims = verify(token, self._current_keys(look_again=True), expected)  # its keys may have changed
-        return self._identity(claims, document.get("access_token"))
+        return self._identity(claims, document.get("access_token"), token)
 
     def role(self, groups: Iterable[str]) -> str:
         """Return the highest role that the groups give. Raises RefusedError if there is none."""
@@ -166,10 +183,11 @@ class Provider:
             )
         return max([*given, *filter(None, [self._settings.oidc_default_role])], key=lambda role: len(ROLES[role]))
 
-    def _identity(self, claims: Mapping[str, Any], access_token: object) -> Identity:
+    def _identity(self, claims: Mapping[str, Any], access_token: object, token: str) -> Identity:
         wanted = self._settings.oidc_groups_claim
         more: Mapping[str, Any] = claims
         if wanted not in claims and isinstance(access_token, str) and self._is_known("userinfo_endpoint"):
+            _check_access_token(claims, access_token, token)
             more = self._get(self._endpoint("userinfo_endpoint"), {"Authorization": f"Bearer {access_token}"})
             if more.get("sub") != claims["sub"]:  # OpenID Connect Core 5.3.2
                 raise _refused_sign_in("userinfo belongs to another subject")

@@ -104,7 +104,11 @@ def bootstrap(session: Connection, key: Secret) -> Secret | None:
 def _reach(session: Connection, actor: Actor, asked: Sequence[str]) -> list[str]:
     if not all(actor.sees(name) and projects.exists(session, name) for name in asked):
         raise NotFoundError("there is no such project", field="projects")
-    return sorted(set(asked) or actor.projects or ())
+    found = sorted(set(asked) or actor.projects or ())
+    # A token without projects sees every project. An actor who is a member of none must not make one.
+    if not found and actor.projects is not None:
+        raise fields.invalid("projects", "you are a member of no project, so a token would see nothing")
+    return found
 
 
 def _visible(token: accounts.TokenView, actor: Actor) -> bool:

@@ -5,6 +5,7 @@ now.
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import json
 import time
@@ -159,6 +160,17 @@ def test_groups_may_come_from_userinfo_of_the_same_person_only(app: OpenAPI, pro
     provider.userinfo = {"sub": "u4", "groups": ["devs"]}
     answer = sign_in(app.test_client(), provider)
     assert (answer.status_code, "another subject" in answer.text) == (401, True)
+
+
+def test_groups_are_read_with_the_access_token_of_the_id_token_only(app: OpenAPI, provider: FakeProvider) -> None:
+    digest = hashlib.sha256(b"access").digest()
+    own = base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
+    for at_hash, status in ((own, 303), (own[:-1] + "A", 401), (None, 401), ([own], 401), ("", 401)):
+        provider.person = {"sub": "u3", "preferred_username": "grace", "at_hash": at_hash}
+        provider.userinfo = {"sub": "u3", "groups": ["devs"]}
+        answer = sign_in(app.test_client(), provider)
+        assert answer.status_code == status
+        assert ("does not belong to the ID token" in answer.text) is (status == 401)
 
 
 # Tokens that do not hold

@@ -148,6 +148,8 @@ def test_a_token_is_never_more_than_its_creator(session: Connection) -> None:
     creator = ownerless(short.id, "manage", "read")
     with pytest.raises(RefusedError, match="you do not have: policy"):
         tokens.create(session, creator, KEY, "more", ["policy"])
+    with pytest.raises(UsageError, match="member of no project"):  # without projects it would see all of them
+        tokens.create(session, ownerless(short.id, "manage", "read", projects=frozenset()), KEY, "more", ["read"])
     made, _ = tokens.create(session, creator, KEY, "longer", ["read"], days=300)
     assert made.expires_at == short.expires_at
     for scopes, days, field in (
