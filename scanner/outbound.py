@@ -33,6 +33,9 @@ from scanner.files import read_whole
 from scanner.model.untrusted import network_reason
 from scanner.patterns import lazy
 
+# OpenSSL's X509_V_ERR_* (x509_vfy.h).
+_NOT_YET_VALID, _EXPIRED, _HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH = 9, 10, 62, 64
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
@@ -408,6 +411,26 @@ def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the TLS error that caused ``error``. None: TLS was not the cause."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def certificate_hint(refused: ssl.SSLCertVerificationError, otherwise: str) -> str:
+    """What a user can do about a refused certificate. ``otherwise``: how to trust another authority.
+
+    Trusting one is no remedy for a certificate of another name or time: a user who tried would turn verification off.
+    """
+    if refused.verify_code in (_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH):
+        return "use an address that the certificate is for, or a certificate for this address"
+    if refused.verify_code in (_NOT_YET_VALID, _EXPIRED):
+        return "renew the certificate; if it is valid, set the clock of this machine"
+    return otherwise
 
 
 def probing_context() -> ssl.SSLContext:

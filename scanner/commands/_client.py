@@ -4,6 +4,7 @@ verdict.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.decision import Change, Reason, ReasonKind, Verdict
 from scanner.model.finding import CheckResult
 from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
-from scanner.outbound import AnswerTooLarge, http_client
+from scanner.outbound import AnswerTooLarge, certificate_hint, http_client, tls_error
 from scanner.reports._decision_text import DecisionText, group_reasons
 
 # The largest answer is a policy simulation of 200 images; a larger one is not from a Dockwarden server.
@@ -246,7 +247,9 @@ class Client:
         text = network_reason(error)
         where = f"cannot reach {self._url}: "
         if "certificate" in str(error).lower():
-            hint = "trust its certificate authority: --ca-file FILE, or DOCKWARDEN_CA_FILE"
+            hint, refused = "trust its certificate authority: --ca-file FILE, or DOCKWARDEN_CA_FILE", tls_error(error)
+            if isinstance(refused, ssl.SSLCertVerificationError):
+                hint = certificate_hint(refused, hint)
             return RemoteError(
                 f"{where}the TLS certificate is not trusted: {text}", reason="server_untrusted", hint=hint
             )

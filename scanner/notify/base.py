@@ -27,7 +27,15 @@ from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, ScannerError, UsageError
 from scanner.model.notification import Level, Message
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.outbound import HttpClient, http_client, resolve, split_address, tls_context
+from scanner.outbound import (
+    HttpClient,
+    certificate_hint,
+    http_client,
+    resolve,
+    split_address,
+    tls_context,
+    tls_error,
+)
 
 SECONDS = 15.0  # one delivery, from the connection to the answer
 ANSWER_BYTES = 16 << 10  # of an answer that is read; what follows is not
@@ -239,7 +247,8 @@ class Target:
         except RemoteError as error:
             raise DeliveryError(str(error), reason=error.reason, hint=error.hint) from None
         except ssl.SSLCertVerificationError as error:
-            raise DeliveryError(f"TLS: {error.verify_message}", reason="tls", hint="set the CA certificate") from None
+            hint = certificate_hint(error, "set the CA certificate")
+            raise DeliveryError(f"TLS: {error.verify_message}", reason="tls", hint=hint) from None
         except (httpx.TimeoutException, TimeoutError):
             raise DeliveryError("the receiver does not answer in time", reason="receiver_slow") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -247,7 +256,9 @@ class Target:
                 hint = "let the receiver accept connections without one, or send through a local relay"
                 raise DeliveryError("the receiver requires a client certificate", reason="tls", hint=hint) from None
             if "certificate" in str(error):
-                hint = "set the CA certificate of the channel"
+                hint, refused = "set the CA certificate of the channel", tls_error(error)
+                if isinstance(refused, ssl.SSLCertVerificationError):
+                    hint = certificate_hint(refused, hint)
                 raise DeliveryError("the certificate is not trusted", reason="tls", hint=hint) from None
             raise DeliveryError("the receiver cannot be reached", reason="receiver_unreachable") from None
 

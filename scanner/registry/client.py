@@ -23,7 +23,15 @@ from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError
 from scanner.model import pull_proof
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
-from scanner.outbound import USUAL_PORTS, AnswerTooLarge, OpenAnswer, http_client, split_address
+from scanner.outbound import (
+    USUAL_PORTS,
+    AnswerTooLarge,
+    OpenAnswer,
+    certificate_hint,
+    http_client,
+    split_address,
+    tls_error,
+)
 from scanner.registry import politeness
 from scanner.registry.auth import Authenticator, Challenge, CredentialStore, parse_challenges
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
@@ -535,14 +543,12 @@ class RegistryClient:
         return RemoteError(f"{self.host} answered {status} for {what}", retryable=status >= 500)
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
+        cause = tls_error(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return RemoteError(
                 f"{self.host}: its certificate is not trusted: {cause.verify_message}",
                 reason="tls_untrusted",
-                hint="pass its CA certificate with --ca-file",
+                hint=certificate_hint(cause, "pass its CA certificate with --ca-file"),
                 retryable=False,
             )
         if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):

@@ -27,7 +27,7 @@ from scanner.model.finding import TrustStatus, Verification
 from scanner.model.pem import CERTIFICATE, PUBLIC_KEY, pem_blocks, refuse_private_key
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json, network_reason
-from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
+from scanner.outbound import AnswerTooLarge, OpenAnswer, certificate_hint, http_client, tls_error
 from scanner.patterns import lazy
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
 from scanner.trust._documents import quoted
@@ -458,12 +458,11 @@ class NotaryServer:
         return left
 
     def _unavailable(self, error: httpx.HTTPError) -> RemoteError:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
+        cause = tls_error(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
             message = f"{self._host}: its certificate is not trusted: {cause.verify_message}"
-            return RemoteError(message, reason="tls", hint="give its CA with --ca-file", retryable=False)
+            hint = certificate_hint(cause, "give its CA with --ca-file")
+            return RemoteError(message, reason="tls", hint=hint, retryable=False)
         if cause is not None:
             return RemoteError(f"{self._host}: no TLS connection: {cause}", reason="tls", retryable=False)
         retryable = not isinstance(error, httpx.TimeoutException | httpx.ConnectError)

@@ -88,6 +88,25 @@ def test_a_private_authority(settings: Settings, secured: HTTPServer, authority:
     assert "dw_x" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("hosts", "days", "hint"),
+    [
+        (("gate.example.com",), 30, "use an address that the certificate is for"),
+        (("localhost",), -1, "renew the certificate"),
+    ],
+    ids=["another name", "expired"],
+)
+def test_trusting_an_authority_is_no_remedy_for_another_name_or_time(
+    settings: Settings, authority: Authority, hosts: tuple[str, ...], days: int, hint: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("refused", hosts, days))
+    with HTTPServer(ssl_context=context) as server:
+        where = {"DOCKWARDEN_SERVER": server.url_for("").rstrip("/"), "DOCKWARDEN_TOKEN": "dw_x"}
+        done = dockwarden(settings, "gate", "a/b:1", "--ca-file", str(authority.file), **where)
+    assert (done.returncode, f"hint: {hint}" in done.stderr) == (3, True), done.stderr
+
+
 def test_a_server_that_does_not_answer(settings: Settings) -> None:
     done = dockwarden(settings, "gate", "a/b:1", DOCKWARDEN_SERVER=f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 3
