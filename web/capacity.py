@@ -53,6 +53,8 @@ _MESSAGES = {
     500: ("Internal server error. The request was not carried out.", "internal_error", ""),
     503: ("the server is busy with other requests of this kind", "busy", "try again in a few seconds"),
 }
+# Some senders show nobody what they were answered.
+_TOO_LARGE = "a request is larger than its limit: answering 413"
 # Seconds; by then a queue has usually moved on.
 _RETRY_AFTER = 3
 # Between two log lines about refusals: an attack must not fill the log.
@@ -195,7 +197,7 @@ class Pool:
         self._lock = threading.Lock()  # guards the next two
         self._busy = 0  # as _open, without the requests that are answered later
         self._afterwards: deque[Callable[[], object]] = deque()
-        self._tell_again = 0.0
+        self._tell_again: dict[str, float] = {}
         self.large_bodies = self.large_bytes = 0
 
     async def call(self, environ: dict[str, Any], send: Send | None = None) -> tuple[Answer, _Job]:
@@ -234,13 +236,11 @@ class Pool:
             self._busy += 1
         self._jobs.put(job)
 
-    def tell_busy(self) -> None:
-        """Log at intervals that requests of this kind are refused."""
-        if time.monotonic() > self._tell_again:
-            self._tell_again = time.monotonic() + _TELL_SECONDS
-            logging.getLogger(__name__).warning(
-                "too many requests at once: answering 503", extra={"kind": self._kind.name}
-            )
+    def tell(self, refusal: str) -> None:
+        """Log at intervals that requests of this kind are refused. The path is not logged: it may hold a secret."""
+        if time.monotonic() > self._tell_again.get(refusal, 0.0):
+            self._tell_again[refusal] = time.monotonic() + _TELL_SECONDS
+            logging.getLogger(__name__).warning(refusal, extra={"kind": self._kind.name})
 
     def _release(self, _: asyncio.Future[None]) -> None:
         self._open -= 1
@@ -405,7 +405,7 @@ class Bridge:
             else:
                 answer = early
         except Busy:
-            pool.tell_busy()
+            pool.tell("too many requests at once: answering 503")
             answer = refusal(503, environ)
         except ConnectionError:
             return
@@ -444,6 +444,7 @@ class Bridge:
             if (limit := checked.allowed) is None:
                 return answer
             if announced > limit:
+                pool.tell(_TOO_LARGE)
                 return refusal(413, environ)
             most = limit if chunked else announced
             full = pool.large_bodies >= _LARGE_BODIES or pool.large_bytes + most > _LARGE_BYTES
@@ -456,8 +457,11 @@ class Bridge:
             finally:
                 pool.large_bodies -= 1
                 pool.large_bytes -= most
+            if not body.complete and len(body.data) > limit:
+                pool.tell(_TOO_LARGE)
+                return refusal(413, environ)
             if not body.complete:
-                return refusal(413 if len(body.data) > limit else 408, environ)
+                return refusal(408, environ)
         environ["wsgi.input"] = io.BytesIO(body.data)
         environ["CONTENT_LENGTH"] = str(len(body.data))
         environ.pop("HTTP_TRANSFER_ENCODING", None)

@@ -108,7 +108,9 @@ def test_every_route_is_of_a_kind_and_the_gate_shares_its_threads_with_no_page(a
 
 
 @pytest.mark.parametrize(("announced", "status"), [(70_000, 200), (1 << 20, 200), ((1 << 20) + 1, 413)])
-def test_a_long_body_is_read_for_those_whom_the_headers_let_in(announced: int, status: int) -> None:
+def test_a_long_body_is_read_for_those_whom_the_headers_let_in(
+    announced: int, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     pieces = [b"a" * 50_000] * (announced // 50_000) + [b"a" * (announced % 50_000)]
     call = Call(*pieces)
     run(echo, call, headers=[("Content-Length", str(announced)), ("Authorization", "Bearer good")])
@@ -117,6 +119,8 @@ def test_a_long_body_is_read_for_those_whom_the_headers_let_in(announced: int, s
         assert orjson.loads(call.body) == {"read": announced, "length": str(announced)}
     else:
         assert orjson.loads(call.body)["reason"] == "too_large"
+        (record,) = caplog.records
+        assert "larger than its limit" in record.message
 
 
 @pytest.mark.parametrize(
