@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Ask Dockwarden about an image exactly as Harbor does, and say whether Harbor would let it be pulled.
 
-    DOCKWARDEN_TOKEN=... examples/harbor/refused.py https://dockwarden.example.com https://harbor.example.com \
-        shop/web@sha256:...
+    DOCKWARDEN_TOKEN=... examples/harbor/refused.py DOCKWARDEN HARBOR REPOSITORY@DIGEST
+
+for example https://dockwarden.example.com https://harbor.example.com shop/web@sha256:...
 
 For a private repository, set HARBOR_ROBOT to name:secret of a robot account that may pull it. Like Harbor, this waits
 5 seconds for an answer, follows no redirects, reads Refresh-After as a signed byte, and gives up at the first error.
@@ -80,8 +81,14 @@ def report_of(server: str, registry: str, image: str) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 3 or "@" not in arguments[2] or "DOCKWARDEN_TOKEN" not in os.environ:
+    if len(arguments) != 3:
         print(__doc__, file=sys.stderr)
+        return 2
+    if not os.environ.get("DOCKWARDEN_TOKEN"):
+        print("set DOCKWARDEN_TOKEN: dockwarden token create NAME --scope harbor", file=sys.stderr)
+        return 2
+    if "@" not in arguments[2]:
+        print("name the digest, as Harbor does: skopeo inspect --format '{{.Digest}}' docker://IMAGE", file=sys.stderr)
         return 2
     try:
         found = report_of(*arguments)

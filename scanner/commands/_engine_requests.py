@@ -256,7 +256,8 @@ def _create(body: dict[str, Any], name: str) -> Ask:
     host = body.get("HostConfig")
     if host is not None and not isinstance(host, dict):
         raise _refused_request("HostConfig is not an object")
-    document = {"Name": name, "Config": config, "HostConfig": host or {}}
+    # The engine makes a name up for a container that is given none; messages need one now.
+    document = {"Name": name or "new", "Config": config, "HostConfig": host or {}}
     return Ask("container create", name, image, document=document)
 
 

@@ -179,6 +179,8 @@ def test_an_allowed_image_is_created_and_a_denied_one_is_not(gate: EngineGate, s
     assert question["images"] == [BAD]
     assert question["workload"]["privileged"] is True
     assert "hunter2" not in json.dumps(question), "values of variables stay on the host"
+    assert why(gate, "POST", "/v1.41/containers/create", CREATE) == "denied by policy"
+    assert (server.asked[-1]["name"], server.asked[-1]["workload"]["name"]) == ("", "new"), "reasons begin with it"
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1.24", "/v1.41", "/v1.52"])

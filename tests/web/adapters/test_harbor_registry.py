@@ -130,7 +130,19 @@ def test_the_robots_secret_is_nowhere_when_its_scans_have_ended(lab: Harbor) -> 
         assert SECRET.encode() not in file.read_bytes(), file
 
 
-def test_the_script_says_how_it_is_used(lab: Harbor) -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "DOCKWARDEN_TOKEN" in done.stderr
+def test_the_script_says_how_it_is_used() -> None:
+    named = ["http://127.0.0.1:1", "https://harbor.example.com", "shop/web:1"]
+    for arguments, token, expected in (
+        ([], "x", "REPOSITORY@DIGEST"),
+        (named, "", "set DOCKWARDEN_TOKEN"),
+        (named, "x", "name the digest"),
+    ):
+        done = subprocess.run(
+            [sys.executable, str(SCRIPT), *arguments],
+            capture_output=True,
+            text=True,
+            env={"DOCKWARDEN_TOKEN": token},
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
