@@ -55,6 +55,7 @@ _LIMITS = Limits()
 # Characters of descriptions and names, and items of a list: a report is untrusted.
 _TEXT, _SHORT, _MANY = 4096, 512, 50
 _NAMED = 5  # packages in a message
+_OF_PROGRAMS = ("gobinary", "rustbinary")  # types of packages that are read from executables
 _dict, _list = partial(as_dict, engine="Trivy"), partial(as_list, engine="Trivy")
 _SEVERITIES = {
     "LOW": Severity.LOW,
@@ -536,9 +537,9 @@ class Reader:
                 layer=self._layer(item),
                 path=as_text(item.get("FilePath"), _TEXT) or (target if language else ""),
                 module=as_text(item.get("Modularitylabel"), _SHORT),
-                # An SBOM in the image may name any file, also a packed program that nobody could read. Older versions
-                # of Trivy do not say what they read a package from.
-                stated=item.get("AnalyzedBy", "sbom" if language else "") == "sbom",
+                # An SBOM in the image may name any file, also a packed program that nobody could read. Trivy before
+                # 0.69 does not say what it read a package from.
+                stated=item.get("AnalyzedBy", "sbom" if kind in _OF_PROGRAMS else "") == "sbom",
             )
             if _dict(item.get("Repository")).get("Class") == "third-party":
                 self.third_party.append(component)

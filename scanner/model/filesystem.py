@@ -94,6 +94,19 @@ class PackagedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PackageRecord:
+    """What a file says by which a package manager of a language records packages: package.json, METADATA, archives.
+
+    ``identity``: name and version, or a digest of records of many packages; equal ones say the same. Empty: unknown.
+    ``problem``: what is wrong with it. ``holds``: whether it may record a package.
+    """
+
+    identity: str = ""
+    problem: str = ""
+    holds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LayerFacts:
     """The result of one streaming pass over one layer.
 
@@ -101,7 +114,8 @@ class LayerFacts:
     deletes from lower ones. ``opaque``: directories whose lower content it hides. ``contents``: content of small files
     that checks or engines need (``ContentWants``), limited in size. ``matches``: secrets found by content.
     ``packaged``: the privileged files that packages ship, by path of the rpm database that lists them.
-    ``rpm_packages``: how many packages such a database lists, where that is known.
+    ``rpm_packages``: how many packages such a database lists, where that is known. ``records``: of packages of
+    languages, by path. ``owned_records``: paths of records that packages of the distribution brought.
     """
 
     diff_id: Digest
@@ -114,6 +128,8 @@ class LayerFacts:
     matches: tuple[ContentMatch, ...] = ()
     packaged: Mapping[str, tuple[PackagedFile, ...]] = field(default_factory=dict)
     rpm_packages: Mapping[str, int] = field(default_factory=dict)
+    records: Mapping[str, PackageRecord] = field(default_factory=dict)
+    owned_records: frozenset[str] = frozenset()
 
 
 @record

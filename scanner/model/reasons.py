@@ -87,7 +87,7 @@ _ADVICE = {
     "nothing_to_scan": "Keep the package database in the image, or attach a signed SBOM",
     "package_db_deleted": "Keep the package database in the image, or attach a signed SBOM",
     "package_db_indirect": "Make the package database a regular file",
-    "package_unread": "Repair the named entry of the package database, or use an engine that reads it",
+    "package_unread": "Repair the named entry or file, or install the package again; or use an engine that reads it",
     "program_unread": "Build the program with its module information, or attach a signed SBOM",
     "history_absent": "Build the image with its history, or attach a signed SBOM",
     "history_not_understood": "Write the named step in a form that Dockwarden can read, or request an exemption",

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from scanner.kept_files import KeptFiles
-from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
+from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile, PackageRecord
 from scanner.model.reference import Digest
 
-_FORMAT = 4  # increase it when the layer reader would report other facts for the same bytes
+_FORMAT = 5  # increase it when the layer reader would report other facts for the same bytes
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 # Bytes of the SHA-256 before each entry: a file that was cut by a crash is read as absent.
@@ -84,6 +84,8 @@ def _dump(facts: LayerFacts) -> bytes:
         "matches": [(m.rule, m.path, m.line, m.redacted) for m in facts.matches],
         "packaged": {path: [astuple(file) for file in files] for path, files in facts.packaged.items()},
         "rpm_packages": dict(facts.rpm_packages),
+        "records": {path: (r.identity, r.problem, r.holds) for path, r in facts.records.items()},
+        "owned": tuple(facts.owned_records),
     }
     packed: bytes = msgpack.packb(document, use_bin_type=True, unicode_errors="surrogateescape")
     return packed
@@ -108,4 +110,6 @@ def _load(data: bytes, diff_id: Digest) -> LayerFacts:
         tuple(ContentMatch(*row) for row in document["matches"]),
         {path: tuple(PackagedFile(*row) for row in rows) for path, rows in document["packaged"].items()},
         document["rpm_packages"],
+        {path: PackageRecord(*row) for path, row in document["records"].items()},
+        frozenset(document["owned"]),
     )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
+from functools import partial
 from typing import Protocol
 
 from scanner.config import Limits
@@ -26,19 +27,22 @@ from scanner.model.filesystem import (
     LayerFacts,
     Oddity,
     PackagedFile,
+    PackageRecord,
 )
 from scanner.model.reference import Digest
-from scanner.registry import rpm
+from scanner.registry import language_packages, rpm
 from scanner.registry.decompress import Readable, decompress
 from scanner.registry.excerpts import EngineFiles, Excerpt
 from scanner.registry.manifest import TAR, layer_compression
 from scanner.registry.places import (
     APK_REPOSITORIES,
     APPLICATION,
+    DPKG_SUMS,
     IDENTITY,
     PACKAGE_TEXTS,
     RED_HAT_BUILD,
     RPM_DATABASES,
+    is_list_of_files,
     is_sensitive,
     is_usual_device,
     looks_like_rpm,
@@ -55,6 +59,7 @@ _READ_AHEAD = 1 << 20  # compressed bytes of a layer for which threads pay
 _MAX_SEARCHED = 4 << 30  # bytes of large files in a layer: seconds with Hyperscan, half a minute with RE2
 # Globals, which are found faster than members of an enumeration: each entry of a layer asks for them.
 _FILE, _DIRECTORY = FileType.FILE, FileType.DIRECTORY
+_RECORDS = language_packages.EXTENSIONS | {DPKG_SUMS.removeprefix(".")}
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 # Written into layers by aufs. They hide nothing, and today's runtimes treat them as plain files.
 _AUFS = frozenset((".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"))
@@ -147,6 +152,23 @@ class _FileSearch:
         self._add_matches(self._file.matches(), self._path)
 
 
+class _ArchiveRecord:
+    """Reads the record of an archive of Java, and passes its pieces on to what searches it for secrets."""
+
+    def __init__(self, keep: Callable[[PackageRecord], None], search: _FileSearch | None) -> None:
+        self._reader, self._keep, self._search = language_packages.ArchiveReader(), keep, search
+
+    def feed(self, data: memoryview, /) -> None:
+        self._reader.feed(data)
+        if self._search is not None:
+            self._search.feed(data)
+
+    def close(self) -> None:
+        self._keep(self._reader.record())
+        if self._search is not None:
+            self._search.close()
+
+
 class _Facts(Visitor):
     """Collects the facts of a layer."""
 
@@ -160,13 +182,15 @@ class _Facts(Visitor):
         self.matches: list[ContentMatch] = []
         self.packaged: dict[str, tuple[PackagedFile, ...]] = {}
         self.rpm_packages: dict[str, int] = {}
+        self.records: dict[str, PackageRecord] = {}
+        self.owned_records: set[str] = set()
         self._seen: dict[str, FileType] = {}
         self._above: set[str] = set()  # all directories above any entry, also those without an entry of their own
         self._directory = ""
         self._kept = self._searched = 0
-        self._keep = self._search = self._only_search = False
+        self._keep = self._search = self._only_search = self._record = False
         self._piece, self._searched_to, self._has_match = b"", 0, False
-        self._large: _FileSearch | None = None
+        self._large: _FileSearch | _ArchiveRecord | None = None
         self._unsearched: list[FileEntry] = []
 
     def entry(self, entry: FileEntry) -> bool:
@@ -189,10 +213,15 @@ class _Facts(Visitor):
         large = None if self._search or scanner is None else scanner.large(path, entry.size)
         self._large = self._in_pieces(entry, large)
         database = path in RPM_DATABASES and entry.size <= _PACKAGE_DB
-        self._only_search = self._search and not self._keep and not database
-        return self._keep or self._search or database
+        self._record = name.rpartition(".")[2] in _RECORDS and self._records(entry, name)
+        self._only_search = not self._keep and not database
+        return self._keep or self._search or self._record or database
 
     def is_idle(self, entry: FileEntry, piece: bytes, start: int) -> bool:
+        if self._record:
+            self._read_record(entry, memoryview(piece)[start : start + entry.size])
+            if self._only_search and not self._search:
+                return True
         # One search of a stretch costs less than those of its ten files. In 99 of 100 stretches is nothing.
         scanner, end = self._wants.scanner, start + entry.size
         if not self._only_search or scanner is None or entry.size > _STRETCH:
@@ -202,8 +231,27 @@ class _Facts(Visitor):
             self._has_match = scanner.may_match(memoryview(piece)[start : start + _STRETCH])
         return not self._has_match and scanner.goes_by_patterns(entry.path, piece[start : start + _HEAD])
 
-    def pieces(self, entry: FileEntry) -> _FileSearch | None:
+    def pieces(self, entry: FileEntry) -> _FileSearch | _ArchiveRecord | None:
         return self._large
+
+    def _records(self, entry: FileEntry, name: str) -> bool:
+        """Return whether the content says which packages of languages are installed, and is to be read as a whole."""
+        path = entry.path
+        if name.endswith(DPKG_SUMS):
+            return entry.size <= _SMALL and is_list_of_files(path)
+        if not language_packages.is_record(path, name):
+            return False
+        if entry.size > language_packages.LARGEST and language_packages.is_archive(name):
+            search = self._large if isinstance(self._large, _FileSearch) else None
+            self._large = _ArchiveRecord(partial(self.records.__setitem__, path), search)
+        return entry.size <= language_packages.LARGEST
+
+    def _read_record(self, entry: FileEntry, data: bytes | memoryview) -> None:
+        self._record = False
+        if entry.path.endswith(DPKG_SUMS):
+            self.owned_records.update(language_packages.recorded_files(bytes(data)))
+        else:
+            self.records[entry.path] = language_packages.read_record(entry.path, data)
 
     def _in_pieces(self, entry: FileEntry, file: LargeFile | None) -> _FileSearch | None:
         if file is None:
@@ -215,6 +263,8 @@ class _Facts(Visitor):
         return None
 
     def content(self, entry: FileEntry, data: bytes) -> None:
+        if self._record:
+            self._read_record(entry, data)
         if self._keep:
             self._kept += len(data)
             self.contents[entry.path] = data
@@ -229,6 +279,7 @@ class _Facts(Visitor):
                 self._add_oddity("malformed_image", entry.path, "is not a package database of a supported format")
             else:
                 found = rpm.read(data)
+                self.owned_records.update(found.records)
                 if found.files:
                     self.packaged[entry.path] = found.files
                 if found.packages:
@@ -317,6 +368,7 @@ class _Facts(Visitor):
         self.contents.pop(path, None)
         self.packaged.pop(path, None)
         self.rpm_packages.pop(path, None)
+        self.records.pop(path, None)
         if previous is not kind or is_sensitive(path) or APPLICATION.search(name):
             self._add_oddity("duplicate_entry", path, "is in the layer twice")
 
@@ -400,6 +452,8 @@ def read_layer(
         tuple(facts.matches),
         facts.packaged,
         facts.rpm_packages,
+        facts.records,
+        frozenset(facts.owned_records),
     )
 
 

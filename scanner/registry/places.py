@@ -21,6 +21,7 @@ APK_REPOSITORIES: Final = "etc/apk/repositories"
 RED_HAT_BUILD: Final = ("root/buildinfo/", "usr/share/buildinfo/")
 DPKG: Final = "var/lib/dpkg/status"
 DPKG_PARTS: Final = "var/lib/dpkg/status.d"  # distroless: a file for each package
+DPKG_SUMS: Final = ".md5sums"  # end of the name of a list of a package's files
 APK: Final = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 RPM_DIRECTORIES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
 RPM_DATABASES: Final = frozenset(
@@ -31,6 +32,7 @@ DATABASES: Final = (DPKG, *APK, *sorted(RPM_DATABASES))
 
 _SENSITIVE = frozenset((*IDENTITY, *DATABASES))
 _DPKG_PART = f"{DPKG_PARTS}/"
+_DPKG_LISTS = ("var/lib/dpkg/info/", _DPKG_PART)
 
 # File names by which engines detect applications. An extra name costs no more than a remark about an unusual archive.
 APPLICATION: Final = lazy(
@@ -53,6 +55,11 @@ _USUAL_CHAR_DEVICES = frozenset(f"1:{minor}" for minor in (3, 5, 7, 8, 9, 11)) |
 def is_sensitive(path: str) -> bool:
     """True if two readers that see different files at this path would see different images."""
     return path in _SENSITIVE or path.startswith(_DPKG_PART)
+
+
+def is_list_of_files(path: str) -> bool:
+    """True if dpkg lists there, or distroless images, which files a package brought: see `DPKG_SUMS`."""
+    return path.startswith(_DPKG_LISTS)
 
 
 def is_usual_device(entry: FileEntry) -> bool:

@@ -16,6 +16,8 @@ from contextlib import closing
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import PackagedFile
+from scanner.patterns import lazy
+from scanner.registry.language_packages import is_record
 
 _NAME, _MODES, _DIGESTS, _OWNERS = 1000, 1030, 1035, 1039  # rpmtag.h and rpmtypes.h of rpm
 _DIRECTORY_INDEXES, _BASE_NAMES, _DIRECTORIES, _ALGORITHM = 1116, 1117, 1118, 5011
@@ -24,7 +26,9 @@ _INT16, _INT32, _STRING, _STRINGS = 3, 4, 6, 8
 _HASHES = {0: "md5", 1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}  # RFC 4880, 9.4
 # Bounds for a hostile database, several times those of a full distribution.
 _MOST_PACKAGES, _MOST_TAGS, _MOST_FILES, _LARGEST_HEADER = 20_000, 1000, 500_000, 8 << 20
-_MOST_PRIVILEGED = 1000
+_MOST_PRIVILEGED, _MOST_RECORDS = 1000, 100_000
+# The name of a file that may record packages of a language: only few packages have any.
+_RECORD = lazy(rb"METADATA\0|PKG-INFO\0|\.json\0|\.egg-info\0|\.egg\0|\.gemspec\0|\.[jwep]ar\0")
 _STEPS = 5_000_000  # of SQLite's virtual machine: a hostile schema must not compute for ever
 _PRIVILEGED = 0o6000  # setuid and setgid
 _BERKELEY = {b"\x61\x15\x06\x00": "<", b"\x00\x06\x15\x61": ">"}  # DB_HASHMAGIC in both byte orders
@@ -34,15 +38,19 @@ _IN_PAGE, _OFF_PAGE, _SMALLEST_HEADER = 1, 3, 24  # H_KEYDATA, H_OFFPAGE
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """``packages``: how many the database lists, without imported keys; None if that is not known."""
+    """``packages``: how many the database lists, without imported keys; None if that is not known. ``records``: files
+    of packages that record packages of languages.
+    """
 
     files: tuple[PackagedFile, ...] = ()
     packages: int | None = None
+    records: frozenset[str] = frozenset()
 
 
 def read(data: bytes) -> Contents:
     """Read a database. Never raises; what cannot be read is missing, and the packages are not counted then."""
     found: list[PackagedFile] = []
+    records: set[str] = set()
     packages, whole, left = 0, True, len(data)
     for number, header in enumerate(_headers(data)):
         left -= len(header or b"")
@@ -59,10 +67,13 @@ def read(data: bytes) -> Contents:
             packages += _texts(header, tags[_NAME]) != ["gpg-pubkey"]
             if len(found) < _MOST_PRIVILEGED:
                 found.extend(_privileged_files(header, tags))
+            if len(records) < _MOST_RECORDS and _RECORD.search(header):
+                records.update(path for path in _paths(header, tags) if is_record(path, path.rpartition("/")[2]))
         except (struct.error, ValueError, IndexError, KeyError, OverflowError):
             whole = False
     # A database in which nothing was found may hold what only rpm can read.
-    return Contents(tuple(found[:_MOST_PRIVILEGED]), (packages or None) if whole else None)
+    counted = (packages or None) if whole else None
+    return Contents(tuple(found[:_MOST_PRIVILEGED]), counted, frozenset(records))
 
 
 def _headers(data: bytes) -> Iterator[bytes | None]:
@@ -191,6 +202,13 @@ def _privileged_files(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[Packa
         yield PackagedFile(
             package, path.lstrip("/"), modes[place] & 0o7777, owners[place], hash_name, digests[place].lower()
         )
+
+
+def _paths(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[str]:
+    """The paths of all files of a package."""
+    names, directories = _texts(header, tags[_BASE_NAMES]), _texts(header, tags[_DIRECTORIES])
+    for name, index in zip(names, _numbers(header, tags[_DIRECTORY_INDEXES], _INT32), strict=True):
+        yield (directories[index] + name).lstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

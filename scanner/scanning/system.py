@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from scanner.errors import ScannerError
 from scanner.model.filesystem import FileType, LayerFacts, PlacedFile, Rootfs
@@ -25,6 +26,7 @@ from scanner.model.plurals import number_of
 from scanner.model.release import Release, disagreement, foreign_packages, os_id, release_number
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.patterns import lazy
+from scanner.registry.language_packages import unread_records
 from scanner.registry.packages import (
     installed_packages,
     other_packages,
@@ -53,7 +55,8 @@ _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox
 # Types of packages that engines read from an executable. Those of other types come from texts and archives, which a
 # program can contain or can be at the same time: a jar may follow an ELF program in one file.
 _PROGRAMS = frozenset(("gobinary", "rustbinary"))
-_NAMED = 5  # packages in a message
+_NAMED, _NAMED_RECORDS = 5, 2  # packages in a message
+_MOST_RECORDS = 1000  # more are not counted
 # Shared libraries and loaders are no programs, although they are executable.
 _LIBRARY = lazy(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
@@ -102,6 +105,19 @@ def _unlisted(answer: EngineReport, own: Sequence[Component], rootfs: Rootfs) ->
     read = {component.path.strip("/") for component in answer.components}
     for manager, path in sorted(other_packages(rootfs, read).items()):
         yield f"{path} has packages of {manager}, which the engine did not look up"
+    yield from _unread_records(answer, rootfs)
+
+
+def _unread_records(answer: EngineReport, rootfs: Rootfs) -> Iterator[str]:
+    components = [component for component in answer.components if component.path and not component.stated]
+    unread = list(islice(unread_records(rootfs, components), _MOST_RECORDS))
+    if unread:
+        amount = (
+            number_of(len(unread), "package") if len(unread) < _MOST_RECORDS else f"{_MOST_RECORDS} or more packages"
+        )
+        named = ", ".join(clean_text(record, 150) for record in unread[:_NAMED_RECORDS])
+        others = " and others" if len(unread) > _NAMED_RECORDS else ""
+        yield f"the engine did not look up {amount} that files of the image record: {named}{others}"
 
 
 def _without_system_packages(answer: EngineReport, rootfs: Rootfs) -> EngineReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity
+from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackageRecord
 from scanner.model.reference import Digest
 from scanner.registry.facts import FactsCache
 from tests.scanner.registry.archives import archive, file, header, read, symlink
@@ -38,6 +38,8 @@ _facts = st.builds(
     st.dictionaries(_text, st.binary(), max_size=2),
     st.lists(st.builds(Oddity, _text, _text, _text), max_size=2).map(tuple),
     st.lists(st.builds(ContentMatch, _text, _text, st.integers(0, 1 << 30), _text), max_size=2).map(tuple),
+    records=st.dictionaries(_text, st.builds(PackageRecord, _text, _text, st.booleans()), max_size=2),
+    owned_records=st.frozensets(_text, max_size=2),
 )
 
 

@@ -626,3 +626,31 @@ def test_build_information_of_the_system_is_no_gap(files: Mapping[str, bytes]) -
 def test_build_information_of_red_hat_7_by_architecture(name: str) -> None:
     assert red_hat({MANIFEST: sets(name)}, version="7.9").incomplete == ()
     assert [gap.reason for gap in red_hat({MANIFEST: sets(name)}).incomplete] == ["release_disagrees"]
+
+
+SITE = "usr/local/lib/python3.11/site-packages"
+RECORDS = {
+    "app/node_modules/bom/package.json": b'\xef\xbb\xbf{"name": "bom", "version": "1.0.0"}',
+    "app/node_modules/list/package.json": b'{"name": "list", "version": "1.0.0", "dependencies": []}',
+    f"{SITE}/broken-1.0.dist-info/METADATA": b" \nName: broken\nVersion: 1.0\n",
+    "app/vendor/composer/installed.json": b'[{"name": "a/b", "version": "1.0"}]',
+    "opt/owned-1.0.dist-info/METADATA": b"Name: owned\nVersion: 1.0\n",
+}
+READ = {
+    "app/node_modules/good/package.json": b'{"name": "good", "version": "1.0.0"}',
+    "app/node_modules/good/test/broken/package.json": b"{",
+    "app/node_modules/good/lib/package.json": b'{"type": "module"}',
+    f"{SITE}/good-1.0.dist-info/METADATA": b"Name: good\nVersion: 1.0\n",
+    "usr/local/bundle/specifications/good-1.0.gemspec": b'Gem::Specification.new do |s|\n  s.name = "good"\n'
+    b'  s.version = "1.0"\nend\n',
+}
+
+
+def test_a_package_of_a_language_that_trivy_skips_is_a_gap(tmp_path: Path, advisories: Path) -> None:
+    """Each of them is a package to its runtime, but not to Trivy, which says nothing."""
+    sums = {"var/lib/dpkg/info/base-files.md5sums": b"%s  opt/owned-1.0.dist-info/METADATA\n" % (b"0" * 32)}
+    (image,) = scan(tmp_path / "bad", advisories, DEBIAN | RECORDS | READ | sums).images
+    (gap,) = [gap for gap in image.engines[0].incomplete if gap.reason == "package_unread"]
+    assert gap.detail.startswith("the engine did not look up 5 packages that files of the image record: app/node_")
+    (image,) = scan(tmp_path / "good", advisories, DEBIAN | READ, READ).images
+    assert reasons(image) <= {"no_advisories"}
