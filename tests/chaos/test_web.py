@@ -8,8 +8,10 @@ import hashlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
+import ssl
 import stat
 import statistics
 import subprocess
@@ -28,7 +30,7 @@ from scanner.model.audit import Action
 from scanner.store import audit, deliveries, registries
 from scanner.store.schema import delivery, delivery_scan, idempotency, scan
 from tests.chaos.web import ROOT, Prepared, WebServer, closed, head, status_of
-from tests.servers import listening
+from tests.servers import Authority, listening
 
 JSON = "Content-Type: application/json"
 WRONG = "Authorization: Bearer dw_00000000_wrong"
@@ -79,6 +81,44 @@ def test_silent_connections_stop_nothing_and_are_closed(web: WebServer) -> None:
         while not all(closed(connection) for connection in connections):
             assert time.monotonic() < ends, f"still open: {kind}"
             time.sleep(0.5)
+
+
+@pytest.mark.long
+def test_half_open_handshakes_stop_nothing_and_are_closed(
+    prepared: Prepared, authority: Authority, tmp_path: Path
+) -> None:
+    """Two thousand from one address: of half of them the server waits for the first byte, of the others for the last of
+    the handshake.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 8192 if hard == resource.RLIM_INFINITY else hard), hard))
+    certificate, key = authority.issue("flooded")
+    environment = {"DOCKWARDEN_TLS_CERTIFICATE": str(certificate), "DOCKWARDEN_TLS_KEY": str(key)}
+    trusted = ssl.create_default_context(cafile=str(authority.file))
+    server = WebServer(prepared, tmp_path / "home", environment, trusted)
+    try:
+        hello = _client_hello(trusted)
+        for _ in range(2):
+            half_open = [server.send(hello if number % 2 else b"") for number in range(2000)]
+            for _ in range(20):
+                assert server.alive(20)
+                assert server.gate(20)
+            ends = time.monotonic() + 60
+            while not all(closed(connection) for connection in half_open):
+                assert time.monotonic() < ends, "still open"
+                time.sleep(0.5)
+            for connection in half_open:
+                connection.close()
+    finally:
+        server.stop()
+
+
+def _client_hello(context: ssl.SSLContext) -> bytes:
+    """The first message of a handshake."""
+    sent = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="127.0.0.1").do_handshake()
+    return sent.read()
 
 
 def test_drip_fed_bodies_stop_nothing_and_are_refused(web: WebServer) -> None:

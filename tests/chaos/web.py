@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -52,10 +53,17 @@ class Prepared:
 
 
 class WebServer:
-    """``dockwarden serve --web-only`` in a directory of its own."""
+    """``dockwarden serve --web-only`` in a directory of its own. ``trusted``: whom its callers trust, if it has TLS."""
 
-    def __init__(self, prepared: Prepared, home: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        home: Path,
+        environment: Mapping[str, str] | None = None,
+        trusted: ssl.SSLContext | None = None,
+    ) -> None:
         shutil.copytree(prepared.home, home)
+        self._trusted = trusted
         self.home, self.port, self.token, self.image = home, free_port(), prepared.token, prepared.image
         self.database = Database.of(config.Settings(home=home))
         self.log = home / "server.log"
@@ -96,7 +104,11 @@ class WebServer:
         headers: Mapping[str, str] | None = None,
         timeout: float = 20,
     ) -> tuple[int, bytes, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = (
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self._trusted)
+            if self._trusted
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        )
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **(headers or {})})
             answer = connection.getresponse()
