@@ -56,6 +56,7 @@ def test_an_error_that_is_kept_spoils_no_connection(database: Database) -> None:
     assert [type(one) for one in written] == [scans.Ticket] * 8
 
 
+@pytest.mark.real_clock  # the timers of PostgreSQL never fire with libfaketime
 def test_a_client_that_froze_in_a_transaction_gives_up_its_locks(tmp_path: Path) -> None:
     url = migrated_url("postgresql", tmp_path)
     asked = sa.text("SELECT current_setting('idle_in_transaction_session_timeout')")
@@ -171,12 +172,14 @@ def crossing() -> Iterator[Database]:
     database.engine.dispose()
 
 
+@pytest.mark.real_clock  # the timers of PostgreSQL never fire with libfaketime, so both would wait for ever
 def test_a_deadlock_is_tried_again(crossing: Database) -> None:
     assert _cross(crossing, again=True) == ["done", "done"]
     with crossing.read() as session:
         assert set(session.execute(sa.select(policy.c.version)).scalars()) == {3}, "each wrote once, nothing twice"
 
 
+@pytest.mark.real_clock  # the timers of PostgreSQL never fire with libfaketime, so both would wait for ever
 def test_a_deadlock_is_not_a_database_that_does_not_answer(crossing: Database) -> None:
     ends = _cross(crossing, again=False)
     (error,) = (end for end in ends if isinstance(end, RemoteError))
