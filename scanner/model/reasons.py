@@ -6,6 +6,7 @@ from __future__ import annotations
 _SENTENCES = {
     "advisories_expired": "The advisory database is older than the limit.",
     "advisories_stale": "The advisory database is older than the policy allows.",
+    "advisories_unknown": "The age of the advisory database is unknown.",
     "base_contradicted": "The declared base does not match the layers.",
     "base_incomplete": "The newest base was not examined completely, so more findings may come.",
     "base_not_scanned": "The newest base could not be scanned.",
