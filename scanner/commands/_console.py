@@ -256,6 +256,19 @@ def prompt_secret(label: str, *, twice: bool = False) -> str:
     return str(click.prompt(label, hide_input=True, err=True, confirmation_prompt=twice))
 
 
+WIDTH = 100  # columns of a report that no terminal shows
+_WIDEST = 120  # longer lines are hard to read
+
+
+def terminal_width(output: Path | None) -> int:
+    """Return the columns of a report: of the terminal that shows it, or that ``COLUMNS`` names."""
+    if output is None and (sys.stdout.isatty() or os.environ.get("COLUMNS")):
+        import shutil  # its archives take a while to import
+
+        return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, 40), _WIDEST)
+    return WIDTH
+
+
 def read_stdin(limit: int = 64 << 20) -> bytes:
     """Read standard input to its end. Raises UsageError for more than ``limit`` bytes (``< /dev/zero``)."""
     data = sys.stdin.buffer.read(limit + 1)

@@ -19,6 +19,7 @@ from scanner.checks.base import ImageSubject
 from scanner.commands._console import (
     FILE,
     REPORT_FILES,
+    WIDTH,
     Exit,
     ListedOption,
     TargetsCommand,
@@ -28,6 +29,7 @@ from scanner.commands._console import (
     read_policy,
     read_stdin,
     tell,
+    terminal_width,
     wait_option,
     write,
 )
@@ -165,11 +167,13 @@ def _write_report(
     # https://no-color.org: set and not empty.
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     titles = {identifier: check.title for identifier, check in catalog.checks().items()}
-    shown = AuditSubject(report, titles, catalog.remedies(), color=color, show_all=show_all)
+    shown = AuditSubject(
+        report, titles, catalog.remedies(), color=color, width=terminal_width(output), show_all=show_all
+    )
     write(renderer.render_audit(shown), output)
     for name, file in files:
         # A file is read later and by programs: everything, without colours.
-        write(catalog.reports()[name].render_audit(replace(shown, color=False, show_all=True)), file)
+        write(catalog.reports()[name].render_audit(replace(shown, color=False, width=WIDTH, show_all=True)), file)
     if report.verdict is not Verdict.DENY:
         return Exit.OK
     return Exit.UNDECIDED if report.undecided else Exit.DENIED

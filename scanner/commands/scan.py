@@ -27,6 +27,7 @@ from scanner.commands._console import (
     read,
     read_policy,
     tell,
+    terminal_width,
     write,
 )
 from scanner.config import Settings
@@ -157,7 +158,9 @@ def scan(
         from scanner.checks import _hints
 
         hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images)
-    write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=hints, show_all=show_all)), output)
+    width = terminal_width(output)
+    shown = ReportSubject(report, decision, color=color, width=width, fix_hints=hints, show_all=show_all)
+    write(renderer.render(shown), output)
     for name, file in files:
         write(catalog.reports()[name].render(ReportSubject(report, decision, fix_hints=hints, show_all=True)), file)
     return exit_of_decision(decision)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.decision import Reason, ReasonKind, Verdict
@@ -190,10 +191,7 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
                 "partialFingerprints": {"dockwarden/v1": found.fingerprint},
             }
         )
-    unknown = [
-        {"level": "error", "message": {"text": clean_text(f"{report.workload.name}: {name}: unknown: {text}", 1000)}}
-        for report, name, text in gaps(subject.audit)
-    ]
+    unknown = [_notification(*gap) for gap in gaps(subject.audit)]
     # executionSuccessful: false makes code hosts show the run as failed instead of "no results, all clean".
     driver = {"name": "Dockwarden", "version": subject.audit.dockwarden or "0", "rules": list(rules.values())}
     invocation = {"executionSuccessful": not unknown, "toolExecutionNotifications": unknown}
@@ -201,12 +199,33 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
     return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 
 
-def _location(found: AuditFinding) -> dict[str, Any]:
-    # A relative URI: code hosts match it to a file of the repository. A leading slash would leave the repository.
-    uri = clean_text(found.evidence.path, 500).lstrip("/") or "workload"
+def _notification(report: WorkloadReport, name: str, text: str) -> dict[str, Any]:
+    """What is unknown: the check, the workload's place, and why."""
+    place = report.workload.place()
     return {
-        "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": found.evidence.line or 1}},
-        "logicalLocations": [{"fullyQualifiedName": clean_text(found.report.workload.name, 300)}],
+        "descriptor": {"id": name},
+        "level": "error",
+        "message": {"text": clean_text(_gap_text(report, name, text), 1000)},
+        "locations": [_location_of(report, place.file, place.line)],
+    }
+
+
+def _gap_text(report: WorkloadReport, name: str, text: str) -> str:
+    """Return the sentence about a gap, with the workload's name once: some checks begin with it."""
+    workload = report.workload.name
+    return f"{workload}: {name}: unknown: {text.removeprefix(f'{workload}: ')}"
+
+
+def _location(found: AuditFinding) -> dict[str, Any]:
+    return _location_of(found.report, found.evidence.path, found.evidence.line)
+
+
+def _location_of(report: WorkloadReport, path: str, line: int | None) -> dict[str, Any]:
+    # A relative URI: code hosts match it to a file of the repository. A leading slash would leave the repository.
+    uri = quote(clean_text(path, 500).lstrip("/")) or "workload"
+    return {
+        "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": line or 1}},
+        "logicalLocations": [{"fullyQualifiedName": clean_text(report.workload.name, 300)}],
     }
 
 
@@ -353,7 +372,8 @@ def github(subject: AuditSubject) -> str:
         title = subject.titles.get(found.check, found.check)
         lines.append(annotation(command, title, found.evidence.message, found.evidence.path, found.evidence.line))
     for report, name, text in gaps(subject.audit):
-        lines.append(annotation("error", "Unknown", f"{report.workload.name}: {name}: {text}"))
+        place = report.workload.place()
+        lines.append(annotation("error", "Unknown", _gap_text(report, name, text), place.file, place.line))
     return "".join(lines)
 
 
