@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import re
 import uuid
 from typing import Annotated, Any
 
@@ -209,7 +210,8 @@ def report(scan_id: str, environment: str = "") -> Response:
     wanted = _media_type(request.headers.get("Accept", ""))
     if wanted is None:
         return _error(501, "reports of this type are not produced; see the metadata")
-    media_type = request.args.get("sbom_media_type", "")
+    # A "+" that was not escaped is a space in a query.
+    media_type = request.args.get("sbom_media_type", "").replace(" ", "+")
     if wanted == _SBOM and media_type not in harbor_reports.SBOM_FORMATS:
         return _error(400, f"sbom_media_type: one of {', '.join(harbor_reports.SBOM_FORMATS)}")
     doors.recorder().note(actor, harbor.call(found, environment))
@@ -234,13 +236,17 @@ def _note_failure(scan_id: str, environment: str, message: str) -> None:
 
 def _media_type(accept: str) -> str | None:
     """The type of report that is asked for, by its type and version. 1.1 if any will do; None: one that is not made."""
-    for part in accept.split(",")[:20]:
+    # Names of types are read in any case of letters, and "q=0" excludes a type (RFC 9110, sections 8.3.1 and 12.4.2).
+    for part in accept.lower().split(",")[:20]:
         name, options = parse_options_header(part)
+        if re.fullmatch(r"0(\.0{0,3})?", options.get("q", "")):
+            continue
         if name in ("", "*/*", "application/json", "application/*"):
             return _V1_1
         for known in (_V1_1, _V1_0, _RAW, _SBOM):
             own, its = parse_options_header(known)
-            if name == own and options.get("version", its.get("version")) == its.get("version"):
+            version = its.get("version")  # None: of the raw report, which has no versions
+            if name == own and version in (None, options.get("version", version)):
                 return known
     return None
 

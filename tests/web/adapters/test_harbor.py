@@ -242,6 +242,21 @@ def test_older_and_raw_reports(caller: Harbor, worker: Worker) -> None:
     conforms(other.json, "ErrorResponse")
 
 
+def test_the_type_of_a_report_is_read_as_http_defines_it() -> None:
+    for accept, expected in (
+        ("Application/Vnd.Security.Vulnerability.Report;Version=1.1", V1_1),
+        (f"{V1_0};charset=utf-8", V1_0),
+        (V1_0.replace("1.0", '"1.0"'), V1_0),
+        (f"{RAW}; version=1.0", RAW),
+        (f"{V1_1}; q=0, {SBOM}; q=0.001", SBOM),
+        ("text/html, */*; q=0.1", V1_1),
+        ("*/*; q=0.000", None),
+        ("application/vnd.security.vulnerability.report; version=1.2", None),
+        (V1_1.replace(";", ""), None),
+    ):
+        assert adapter._media_type(accept) == expected, accept
+
+
 @pytest.mark.parametrize(
     ("media_type", "member"),
     [("application/spdx+json", "spdxVersion"), ("application/vnd.cyclonedx+json", "bomFormat")],
@@ -256,6 +271,7 @@ def test_sboms(caller: Harbor, worker: Worker, media_type: str, member: str) -> 
     assert member in answer.json["sbom"]
     assert answer.json["media_type"] == media_type
     assert answer.json["vendor_attributes"]["dockwarden"]["complete"] is True
+    assert caller.report(scan_id, SBOM, f"?sbom_media_type={media_type}").status_code == 200, "not escaped"
     for query in ("", "?sbom_media_type=text/plain"):
         refused = caller.report(scan_id, SBOM, query)
         assert refused.status_code == 400
