@@ -7,7 +7,7 @@ the latest. A newer one for the same image, repository and environment revokes i
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,6 +43,7 @@ OVERLAP_HOURS = 24.0  # a new key is published this long before it signs, so tha
 _LEFT = 0.25  # a receipt with less than this part of its life left is renewed when it is asked for
 # A decision may be made again while its receipt is signed outside the transaction.
 _TRIES = 3
+_MOST_OTHERS = 20  # current receipts of an image for environments that no policy names
 # An advisory lock; see `scanner.store.audit`.
 _LOCK = 0x0D0C4A0D21
 # Seconds until workers try again to sign after a failure, doubled each time. A service that refuses its key does so
@@ -177,7 +178,23 @@ def _issue(
     found = store.in_force(session, digest, repository, environment if environment in named else "")
     if answer is None or found is None:
         raise _undecided_error()
+    if environment and environment not in named:
+        _require_room(store.environments(session, digest, repository) - named, environment)
     return sign(session, signer, actor, found, environment, ready=ready)
+
+
+def _require_room(others: Collection[str], environment: str) -> None:
+    """Raise ConflictError if an image has too many receipts for environments that no policy names.
+
+    A reader chooses such a name freely. Each receipt is signed, kept, and written beside the image in its registry,
+    where hundreds would hide its signatures from clients that read only some referrers.
+    """
+    if environment not in others and len(others) >= _MOST_OTHERS:
+        raise ConflictError(
+            f"this image has receipts for {len(others)} environments that no policy names",
+            reason="too_many_environments",
+            hint="ask for an environment that a policy names, or wait until one of them has ended",
+        )
 
 
 def _repository(session: Connection, actor: Actor, digest: str, named: str) -> str:
@@ -287,7 +304,10 @@ def sign(
     audit.record(session, actor, Action.RECEIPT_ISSUE, made.digest, detail=detail)
     # Only noted here. A worker writes to the registry, so the answer to the client does not wait for it and a refusal
     # there loses no receipt.
-    store.request_push(session, made.digest, made.repository)
+    # Not for an environment that no policy names: a reader chooses it freely, and verifiers that require *every*
+    # attestation to pass would refuse the image because of it.
+    if environment == found.environment:
+        store.request_push(session, made.digest, made.repository)
     return made
 
 
@@ -338,10 +358,12 @@ def signing_trouble(session: Connection, settings: Settings) -> SigningTrouble |
     if not unsigned(session, settings, limit=1):
         return None
     newest_key = max((key.created_at for key in store.keys(session)), default=None)
-    failed = list[tuple[datetime, jobs.JobView]]()
+    now, failed = moment(session), list[tuple[datetime, jobs.JobView]]()
     for each in jobs.list_jobs(session, (jobs.RECEIPTS,), limit=_LOOKED_AT):
         if each.parameters.get(RESTED) or each.state is ScanState.CANCELLED or each.finished_at is None:
             continue  # it did not try
+        if each.finished_at > now:
+            continue  # the clock was set back since: the pause would last as long
         if each.state is ScanState.DONE or (newest_key is not None and each.finished_at < newest_key):
             break
         failed.append((each.finished_at, each))

@@ -189,6 +189,13 @@ def current(session: Connection, digest: str, repository: str, environment: str)
     return _view(row) if row else None
 
 
+def environments(session: Connection, digest: str, repository: str) -> set[str]:
+    """Return the environments for which an image has a receipt that holds."""
+    own = (receipt.c.digest == digest, receipt.c.repository == repository, receipt.c.superseded_at.is_(None))
+    query = sa.select(receipt.c.environment).where(*own, receipt.c.valid_until > epoch(session))
+    return set(session.execute(query).scalars())
+
+
 def get(session: Connection, identifier: str, projects: frozenset[str] | None) -> ReceiptView:
     """Return a receipt. Raises NotFoundError, also for another project's."""
     row = session.execute(sa.select(*receipt.c).where(receipt.c.id == identifier)).first()
@@ -414,9 +421,16 @@ def push_of(session: Connection, digest: str, repository: str) -> PushView | Non
 
 
 def to_push(session: Connection, digest: str, repository: str) -> tuple[ReceiptView, ...]:
-    """Return the receipts that the registry should have: those that hold."""
+    """Return the receipts that the registry should have: those that hold, for environments with a decision of their
+    own.
+    """
     own = (receipt.c.digest == digest, receipt.c.repository == repository, receipt.c.superseded_at.is_(None))
-    holding = receipt.c.valid_until > epoch(session)
+    decided = sa.exists().where(
+        verdict.c.digest == receipt.c.digest,
+        verdict.c.repository == receipt.c.repository,
+        verdict.c.environment == receipt.c.environment,
+    )
+    holding = sa.and_(receipt.c.valid_until > epoch(session), decided)
     rows = session.execute(sa.select(*receipt.c).where(*own, holding).order_by(receipt.c.environment))
     return tuple(_view(row) for row in rows)
 

@@ -20,12 +20,13 @@ from scanner.model.actor import COMMAND_LINE, SERVICE
 from scanner.policy.evaluate import evidence_digest
 from scanner.services import decisions
 from scanner.services import receipts as use_cases
-from scanner.store import audit, images
+from scanner.store import audit, images, registries
 from scanner.store import receipts as store
 from scanner.store.schema import receipt
 from scanner.store.session import Database, epoch
 from scanner.trust import _receipts as signing
 from scanner.trust._pki import load_public_key
+from tests.actors import ownerless
 from tests.scanner.registry.cloud.fakes import SECRET
 from tests.scanner.store import factories as make
 from tests.scanner.store import recorded
@@ -65,6 +66,29 @@ def test_a_receipt_ends_with_its_time(database: Database) -> None:
         assert store.of_image(session, DIGEST, frozenset({"bank"})) == ()
         session.execute(receipt.update().values(valid_until=epoch(session) - 1))
         assert use_cases.state(session, store.get(session, made.id, None)) == "ended"
+
+
+def test_a_reader_does_not_fill_the_registry_with_receipts_for_invented_environments(database: Database) -> None:
+    """Verifiers that require every attestation to pass would refuse the image because of one of them."""
+    with database.session() as session:
+        registries.add(session, FOUND.repository.partition("/")[0], SIGNER.key, write_receipts=True)
+    reader = ownerless("reader", "read")
+    for number in range(use_cases._MOST_OTHERS):
+        made = use_cases.issue(database, SIGNER, reader, DIGEST, environment=f"invented-{number}")
+        assert made.environment == f"invented-{number}"
+    with pytest.raises(ConflictError, match="20 environments that no policy names") as refused:
+        use_cases.issue(database, SIGNER, reader, DIGEST, environment="one-more")
+    assert refused.value.reason == "too_many_environments"
+    assert use_cases.issue(database, SIGNER, reader, DIGEST, environment="invented-3").environment == "invented-3"
+    with database.read() as session:
+        assert store.due(session) == ()
+    issued(database)
+    with database.read() as session:
+        assert [each.environment for each in store.to_push(session, DIGEST, FOUND.repository)] == [""]
+        assert len(store.due(session)) == 1
+    with database.session() as session:
+        session.execute(receipt.update().values(valid_until=epoch(session) - 1))
+    assert use_cases.issue(database, SIGNER, reader, DIGEST, environment="one-more").environment == "one-more"
 
 
 def test_a_decision_that_ends_now_is_not_signed(database: Database) -> None:

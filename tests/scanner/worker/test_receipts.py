@@ -204,6 +204,9 @@ def test_a_key_service_that_stays_refused_is_asked_less_and_less_and_reported_on
     found = trouble()
     assert found is not None
     assert found.failures == 3, "a job that did not try ends no series"
+    later(-86400)
+    assert trouble() is None, "the clock was set back by a day: no pause of a day"
+    later(86400)
     service.answer, service.version = None, 2
     service.key = ec.generate_private_key(ec.SECP256R1())
     rotate()
