@@ -75,10 +75,12 @@ def run(
     limits: Limits,
     deadline: float,
     cancelled: Callable[[], bool] = lambda: False,
+    running: Callable[[], object] = lambda: None,
 ) -> ProcessEnd:
     """Run a command to its end, or for ``deadline`` seconds. ``directory``: its working and temporary directory.
 
-    Output goes to a file there, of which up to ``limits.report`` bytes are read; more is ``overflowed``.
+    ``running`` is called once the command runs. Output goes to a file in the directory, of which up to
+    ``limits.report`` bytes are read; more is ``overflowed``.
     """
     flags = network_flags()
     started = time.monotonic()
@@ -98,6 +100,7 @@ def run(
             preexec_fn=lambda: _confine(flags, limits, os.getppid()),
         )
         namespace = _network_of(child.pid)
+        running()
         reason = _watch(child, started + deadline, output, limits, cancelled)
         # Also after a normal end: a program that forked may still run, and would write into the next scan's
         # directory.

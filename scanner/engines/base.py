@@ -41,6 +41,7 @@ class EngineJob:
     deadline: float
     secrets: bool = False  # also look for secrets by content
     cancelled: Callable[[], bool] = lambda: False  # asked while the engine runs; it is killed if true
+    running: Callable[[], object] = lambda: None  # called once the engine works, and we only wait for it
     files: EngineFiles | None = None
 
 

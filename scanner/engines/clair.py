@@ -102,6 +102,7 @@ class ClairEngine(Engine):
             return Updates.of(client).status()
 
     def scan(self, job: EngineJob) -> EngineReport:
+        job.running()  # on another machine
         with ClairClient(job.settings, job.deadline, job.cancelled) as client:
             state = client.index_state()
             memory = _Memory(job.settings, state)

@@ -111,6 +111,7 @@ class TrivyEngine(Engine):
             limits=job.settings.limits,
             deadline=job.deadline,
             cancelled=job.cancelled,
+            running=job.running,
         )
         document = _report_of(ended, job.settings.limits)
         reader = Reader(document, job.image, job.settings.limits)
@@ -359,8 +360,10 @@ def _sbom_command(binary: Path, sbom: Path, job: MatchJob) -> list[str]:
 
 
 def _environment(limits: Limits) -> dict[str, str]:
-    # Nothing of our own environment is passed on: it holds keys, tokens and proxies.
-    return {"PATH": "/usr/bin:/bin", "GOMEMLIMIT": str(int(limits.engine_memory * 0.8)), "NO_COLOR": "1"}
+    # Nothing of our own environment is passed on: it holds keys, tokens and proxies. GOGC: half as many garbage
+    # collections, a tenth of Trivy's time on an excerpt. Near the limit of memory there are more of them all the same.
+    memory = str(int(limits.engine_memory * 0.8))
+    return {"PATH": "/usr/bin:/bin", "GOMEMLIMIT": memory, "GOGC": "200", "NO_COLOR": "1"}
 
 
 def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:

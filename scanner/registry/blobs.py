@@ -24,6 +24,7 @@ from typing import BinaryIO
 from scanner.errors import ImageError, LimitExceeded, ScannerError
 from scanner.model.reference import Digest
 
+_BUFFER = 256 << 10  # bytes that are written at once: an excerpt is thousands of small pieces
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -263,7 +264,7 @@ def _open_locked(path: Path) -> Iterator[BinaryIO]:
     """Create a file of mode 0600 that is locked while it is open: the lock proves that its creator is alive."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb", _BUFFER) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:  # 0 links: an eviction removed it between the two calls
                 yield file

@@ -113,6 +113,7 @@ class EngineHost:
     blobs: BlobStore
     slot: str  # of the worker; engines cannot share a cache directory
     cancelled: Callable[[], bool]  # asked while the engine runs; it is killed if true
+    running: Callable[[], object] = lambda: None  # called once an engine works, and we only wait for it
     files: EngineFiles | None = None  # what is stored of a layer
 
 
@@ -326,7 +327,7 @@ def examine_content(
     deadline: Deadline,
 ) -> ImageReport:
     """Read all layers of an image, run engines and checks, and return the evidence."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from scanner.checks._secrets import image_without_secrets
     from scanner.registry.attached import read_attached_sboms
@@ -351,12 +352,19 @@ def examine_content(
         report(Progress(Stage.SCAN, f"{number_of(len(image.layers), 'layer')} with {who}"))
         check = partial(run_checks, image, rootfs, "", source, base=base)
         with ThreadPoolExecutor(1, "checks") as threads:
-            # Checks need an answer only where engines search for secrets. Otherwise they run while the engine does.
-            checking = None if services.settings.engine_secrets else start(threads, partial(check, ()))
+            checking: list[Future[tuple[CheckResult, ...]]] = []
+
+            def check_meanwhile() -> None:
+                # Not before the engine runs: threads that compute take turns of 5 ms with the one that starts it.
+                if not checking:
+                    checking.append(start(threads, partial(check, ())))
+
+            if not services.settings.engine_secrets:  # checks that need its answer come afterwards
+                host = replace(host, running=check_meanwhile)
             answers = ask_engines(image, request.engine, host, deadline, listed_packages(rootfs))
             report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
             found = [secret for answer in answers for secret in answer.secrets]
-            results = check(found) if checking is None or found else checking.result()
+            results = checking[0].result() if checking and not found else check(found)
         answers, about_image = compare_with_files(answers, rootfs)
         attached = read_attached_sboms(source, image.digest) if services.settings.attached_sboms else ()
         attached = look_up_sboms(attached, request.engine, services.engines, deadline, release_of(rootfs))
@@ -577,6 +585,7 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
                 seconds,
                 settings.engine_secrets,
                 cancelled=host.cancelled,
+                running=host.running,
                 files=host.files,
             )
             answer = engine.scan(job)

@@ -33,6 +33,19 @@ def test_output_code_and_error(tmp_path: Path) -> None:
     assert (done.code, done.output, done.stderr) == (3, b"out\n", "err\n")
 
 
+def test_the_caller_is_told_while_it_runs(tmp_path: Path) -> None:
+    code = "import os, time\nwhile not os.path.exists('told'): time.sleep(0.01)"
+    done = run(
+        [sys.executable, "-I", "-c", code],
+        environment={"PATH": "/usr/bin:/bin"},
+        directory=tmp_path,
+        limits=LIMITS,
+        deadline=60,
+        running=(tmp_path / "told").touch,
+    )
+    assert (done.code, done.timed_out) == (0, False)
+
+
 def test_past_the_deadline_it_is_killed_even_if_it_ignores_signals(tmp_path: Path) -> None:
     code = "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (15, 2, 1)]; time.sleep(60)"
     done = python(code, tmp_path, deadline=0.5)
