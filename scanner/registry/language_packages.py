@@ -21,6 +21,8 @@ LARGEST: Final = 1 << 20  # bytes of a record that is held in memory
 _BOM = b"\xef\xbb\xbf"
 _WITH_BOM, _INVALID = "begins with a byte order mark", "is not valid JSON"
 _ARCHIVES = (".jar", ".war", ".ear", ".par", ".JAR", ".WAR", ".EAR", ".PAR")
+# Archives of Java for Jenkins, NiFi and Karaf. No engine opens them.
+_UNOPENED = (".hpi", ".jpi", ".nar", ".kar")
 _PYTHON = (".dist-info/METADATA", ".egg-info/PKG-INFO", ".egg-info/METADATA", "/EGG-INFO/PKG-INFO", ".egg-info", ".egg")
 # Which files are records, by the end of their path with a slash before it. Compared with ``Required`` of Trivy's
 # analyzers: https://github.com/aquasecurity/trivy/tree/main/pkg/fanal/analyzer/language. Lock files are none: they say
@@ -34,13 +36,23 @@ _LANGUAGES: Final = {
     ".deps.json": ".NET",
     ".gemspec": "Ruby",
     **dict.fromkeys(_PYTHON, "Python"),
-    **dict.fromkeys(_ARCHIVES, "Java"),
+    **dict.fromkeys((*_ARCHIVES, *_UNOPENED), "Java"),
+    # No engine reads these.
+    ".pex": "Python",
+    ".pyz": "Python",
+    ".app": "Erlang",
+    "/.packlist": "Perl",
+    "/Meta/package.rds": "R",
+    "/rock_manifest": "Lua",
 }
 _ENDS: Final = tuple(_LANGUAGES)
 # Of records, after the last dot of their names; a name without one is its own. Nearly all files are decided by them.
 EXTENSIONS: Final = frozenset(end.rpartition("/")[2].rpartition(".")[2] for end in _ENDS)
 _ENDS_AS_BYTES: Final = tuple(end.encode() for end in _ENDS)
-_GEMSPEC, _GEM_DIRECTORY = ".gemspec", "/specifications/"
+_GEMSPEC = ".gemspec"
+# In which directory a file of this extension is a record; elsewhere it may be anything.
+_WITHIN = {"gemspec": "/specifications/", "app": "/ebin/", "packlist": "/auto/"}
+_OTP = "/erlang/lib/"  # Erlang's own libraries
 _PACKAGE_JSON = "package.json"
 # What pip writes beside METADATA.
 _COMPANIONS = ("/RECORD", "/WHEEL", "/top_level.txt")
@@ -62,9 +74,16 @@ _UNKNOWN = PackageRecord(holds=True)
 
 def is_record(path: str, name: str) -> bool:
     """Return whether the file records an installed package. ``name`` is the last part of the path."""
-    if name.rpartition(".")[2] not in EXTENSIONS:
+    extension = name.rpartition(".")[2]
+    if extension not in EXTENSIONS:
         return False
-    return f"/{path}".endswith(_ENDS) and (not name.endswith(_GEMSPEC) or _GEM_DIRECTORY in f"/{path}")
+    full = f"/{path}"
+    return full.endswith(_ENDS) and _WITHIN.get(extension, "/") in full and _OTP not in full
+
+
+def is_readable(name: str) -> bool:
+    """Return whether `read_record` looks at the content of a record."""
+    return name.endswith(_READABLE)
 
 
 def read_record(path: str, data: bytes | memoryview) -> PackageRecord:
@@ -94,7 +113,7 @@ class ArchiveReader:
 
 def is_archive(name: str) -> bool:
     """Return whether the file is an archive of Java, by its name."""
-    return name.endswith(_ARCHIVES)
+    return name.endswith((*_ARCHIVES, *_UNOPENED))
 
 
 def recorded_files(listing: bytes) -> Iterator[str]:
@@ -207,8 +226,9 @@ _READERS: Final[Mapping[str, Callable[[bytes | memoryview], PackageRecord]]] = {
     "packages.lock.json": _document(b'"resolved"'),
     "packages.config": _document(b"<package "),
     "Manifest.toml": _document(b"[["),
-    **dict.fromkeys(_ARCHIVES, _archive),
+    **dict.fromkeys((*_ARCHIVES, *_UNOPENED), _archive),
 }
+_READABLE: Final = tuple(_READERS)
 
 
 def unread_records(rootfs: Rootfs, components: Iterable[Component]) -> Iterator[str]:

@@ -239,7 +239,7 @@ class _Facts(Visitor):
         path = entry.path
         if name.endswith(DPKG_SUMS):
             return entry.size <= _SMALL and is_list_of_files(path)
-        if not language_packages.is_record(path, name):
+        if not language_packages.is_record(path, name) or not language_packages.is_readable(name):
             return False
         if entry.size > language_packages.LARGEST and language_packages.is_archive(name):
             search = self._large if isinstance(self._large, _FileSearch) else None

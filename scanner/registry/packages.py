@@ -35,6 +35,8 @@ _OTHER_MANAGERS = {
 }
 _DPKG_UPDATES = "var/lib/dpkg/updates/"
 _CONDA, _HOMEBREW = "conda-meta/", "/Cellar/"
+# Written by Yarn, whose packages stay in archives then. Packages have such files only in their tests.
+_PLUG_AND_PLAY, _OF_PACKAGES = (".pnp.cjs", ".pnp.js"), "node_modules/"
 _APK_PACKAGE = lazy(rb"^P:", re.MULTILINE)
 _KINDS = {
     "apk": "alpine wolfi chainguard minimos postmarketos",
@@ -152,6 +154,8 @@ def other_packages(rootfs: Rootfs, read: Set[str]) -> Mapping[str, str]:
             found.setdefault("conda", path)
         elif _HOMEBREW in path:
             found.setdefault("Homebrew", path.partition(_HOMEBREW)[0] + _HOMEBREW.rstrip("/"))
+        elif path.endswith(_PLUG_AND_PLAY) and _OF_PACKAGES not in path:
+            found.setdefault("Yarn Plug'n'Play", path)
     return found
 
 

@@ -82,6 +82,12 @@ def component(path: str, name: str, version: str, layer: int, found: Rootfs) -> 
         ("app/x-1.0.jar", jar("META-INF/maven/org.x/x/pom.properties"), "Java"),
         ("app/x.war", jar("WEB-INF/lib/y.jar"), "Java"),
         ("app/x.JAR", jar("META-INF/maven/org.x/x/pom.properties"), "Java"),
+        ("var/jenkins/plugins/git.jpi", jar("WEB-INF/lib/git.jar"), "Java"),
+        ("app/server.pyz", b"#!/usr/bin/env python3\nPK", "Python"),
+        ("app/lib/cowboy-2.9.0/ebin/cowboy.app", b"{application,cowboy,[]}.", "Erlang"),
+        ("usr/local/lib/R/site-library/xml2/Meta/package.rds", b"1", "R"),
+        ("usr/local/lib/perl5/site_perl/5.38/x86_64-linux/auto/XML/LibXML/.packlist", b"1", "Perl"),
+        ("usr/local/lib/luarocks/rocks-5.1/luasec/1.0-1/rock_manifest", b"1", "Lua"),
     ],
 )
 def test_what_an_engine_did_not_read_is_told(path: str, data: bytes, remark: str) -> None:
@@ -110,6 +116,10 @@ def test_what_an_engine_did_not_read_is_told(path: str, data: bytes, remark: str
         ("app/packages.config", b"<packages></packages>"),
         ("app/x.jar", jar("META-INF/MANIFEST.MF", "a/A.class")),
         ("app/foo.gemspec", b""),
+        ("app/x.hpi", jar("a/A.class")),
+        ("app/Calculator.app", b""),
+        ("usr/local/lib/erlang/lib/kernel-9.2/ebin/kernel.app", b"{application,kernel,[]}."),
+        ("usr/local/lib/perl5/5.38/x86_64-linux/.packlist", b""),
         ("app/METADATA", REQUESTS),
         ("app/notes.json", BOM + PACKAGE),
     ],

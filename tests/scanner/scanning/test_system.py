@@ -500,6 +500,7 @@ def test_a_package_that_was_removed_need_not_be_looked_up(state: str) -> None:
         "nix/store/0abc-openssl-3.0.9/bin/openssl",
         "home/linuxbrew/.linuxbrew/Cellar/openssl/3.0.9/bin/openssl",
         "var/lib/pacman/local/openssl-3.0.9-1/desc",
+        "app/.pnp.cjs",
     ],
 )
 def test_packages_of_another_package_manager_are_unknown(path: str) -> None:
@@ -547,10 +548,13 @@ def test_packages_of_languages_do_not_make_up_for_those_of_rpm() -> None:
     assert gap.reason == "package_unread"
 
 
-@pytest.mark.parametrize("path", ["nix/store", "var/db/pkg", "opt/conda/conda-meta/history"])
+NO_PACKAGES = ["nix/store", "var/db/pkg", "opt/conda/conda-meta/history", "app/node_modules/x/test/.pnp.cjs"]
+
+
+@pytest.mark.parametrize("path", NO_PACKAGES)
 def test_a_place_for_packages_without_any_is_no_gap(path: str) -> None:
     curl = Component("pkg:deb/debian/curl@1", "curl", "1", "debian")
-    kind = FileType.FILE if path.endswith("history") else FileType.DIRECTORY
+    kind = FileType.FILE if path.endswith(("history", ".cjs")) else FileType.DIRECTORY
     assert (
         compare_system(
             answer("debian", "12.8", curl), merge([layer(entry(path, kind=kind), contents=SYSTEM)])
