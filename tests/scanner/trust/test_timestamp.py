@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from scanner.trust._path import build_path
 from scanner.trust._timestamp import MAX_TIMESTAMP, verify_timestamp
 from scanner.trust.base import SignatureRefused
 from tests.scanner.trust.certificates import (
@@ -92,6 +93,7 @@ class Stamp:
     sign: Sign = by_ecdsa
     names: Callable[[x509.Certificate], tuple[str, Any]] | None = named_by_sha256
     named: x509.Certificate | None = None
+    digests: int = 1  # values of the attribute message_digest
     by_key_identifier: bool = False
     shuffled: bool = False
     certificates: bool = True
@@ -115,7 +117,7 @@ class Stamp:
         content = tsp.TSTInfo(info).dump()
         attributes: list[dict[str, Any]] = [
             {"type": "content_type", "values": [self.attribute_type]},
-            {"type": "message_digest", "values": [hashlib.new(self.digest, content).digest()]},
+            {"type": "message_digest", "values": [hashlib.new(self.digest, content).digest()] * self.digests},
         ]
         if self.names is not None:
             kind, value = self.names(self.named or certificate)
@@ -202,6 +204,9 @@ REFUSED = {
     "an imprint of MD5": (Stamp(imprint="md5"), "uses the hash md5"),
     "a digest of SHA-1": (Stamp(digest="sha1"), "uses the hash sha1"),
     "signed with SHA-1": (Stamp(rsa_key(), algorithm="sha1_rsa", sign=by_pkcs1), "uses the hash sha1"),
+    "two digests": (Stamp(digests=2), "attributes"),
+    "no digest": (Stamp(digests=0), "attributes"),
+    "a weak key": (Stamp(rsa_key(1024), algorithm="sha256_rsa", sign=by_pkcs1), "the certificate's key is not"),
     "a key of another kind": (Stamp(algorithm="sha256_rsa"), "does not match its signature"),
 }
 
@@ -244,6 +249,27 @@ def test_a_response_is_read_as_its_token() -> None:
     authority = TimestampAuthority()
     token = authority.token(MESSAGE, NOW, response=True)
     assert verify_timestamp(token, MESSAGE, [authority.root]).authority == "CN=tsa"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "key", "accepted"),
+    [
+        (ExtendedKeyUsageOID.TIME_STAMPING, ec_key("between"), True),
+        (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE, ec_key("between"), True),
+        (ExtendedKeyUsageOID.SERVER_AUTH, ec_key("between"), False),
+        (ExtendedKeyUsageOID.TIME_STAMPING, rsa_key(1024), False),
+    ],
+    ids=["for timestamps", "for anything", "for servers", "with a weak key"],
+)
+def test_what_an_authority_between_may_issue(purpose: x509.ObjectIdentifier, key: PrivateKey, accepted: bool) -> None:
+    """A certificate for timestamps, below an authority that the same company keeps for its web servers."""
+    between = certify({"CN": "between"}, key, [*AUTHORITY, purposes(purpose)], (ROOT, ec_key("root")), since=NOW - DAY)
+    leaf = certify({"CN": "tsa"}, ec_key(), [usage(digital_signature=True), STAMPING], (between, key))
+    if accepted:
+        assert build_path(leaf, [between], [ROOT], NOW, ExtendedKeyUsageOID.TIME_STAMPING) == (leaf, between, ROOT)
+        return
+    with pytest.raises(SignatureRefused, match="no valid chain"):
+        build_path(leaf, [between], [ROOT], NOW, ExtendedKeyUsageOID.TIME_STAMPING)
 
 
 def test_an_authority_below_no_anchor() -> None:
