@@ -119,7 +119,10 @@ class Client:
                 return Answer(document, pending=False)
             if time.monotonic() >= ends:
                 return Answer(document, pending=True)
-            progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}")
+            failed = (
+                f"; the last attempt failed: {clean_text(str(told), 300)}" if (told := document.get("message")) else ""
+            )
+            progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}{failed}")
             # The server says when to ask again; bounded, so that a wrong value neither floods the server nor sleeps for
             # ever.
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))

@@ -224,9 +224,12 @@ def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
 def recent_scan(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:
     """Return the newest scan of an equal request within ``seconds``. None: a new scan is needed.
 
-    A finished or running scan is always returned. A failed one is returned once, and only if the gate requested it: a
-    polling client must see the failure, but the next request starts a new scan, because the cause may be gone. After a
-    later push of the tag the failure is not returned: it is about another image, or about none.
+    A finished or running scan is always returned. One that waits to be tried again is returned however old it is: while
+    a registry is away, a polling client would start another scan every minute, and would never learn why.
+
+    A failed one is returned once, and only if the gate requested it: a polling client must see the failure, but the
+    next request starts a new scan, because the cause may be gone. After a later push of the tag the failure is not
+    returned: it is about another image, or about none.
     """
     same = sa.and_(
         scan.c.target == asked.target,
@@ -234,9 +237,9 @@ def recent_scan(session: Connection, asked: ScanRequest, seconds: float) -> scan
         scan.c.engine == asked.engine,
         scan.c.platform.is_(None) if asked.platform is None else scan.c.platform == str(asked.platform),
     )
-    query = sa.select(scan.c.id, scan.c.lane, scan.c.created_epoch).where(
-        same, scan.c.created_epoch > epoch(session) - seconds
-    )
+    is_recent = scan.c.created_epoch > epoch(session) - seconds
+    waits = sa.and_(scan.c.lane == Lane.GATE, scan.c.state == ScanState.RETRY_WAIT)
+    query = sa.select(scan.c.id, scan.c.lane, scan.c.created_epoch).where(same, sa.or_(is_recent, waits))
     newest = session.execute(query.order_by(scan.c.created_epoch.desc()).limit(1)).first()
     if newest is None:
         return None

@@ -343,6 +343,7 @@ OWN = {
     "PasswordChange.new": "The new password.",
     "PathSize.directory": "True: a directory with everything below it.",
     "PathSize.size": "Size in bytes.",
+    "PendingOut.message": "Why the last attempt failed, while the scan waits to be tried again; otherwise empty.",
     "PendingOut.retry_after": "Seconds to wait before the request is repeated.",
     "PlatformImage.config_digest": "Digest of the image's config.",
     "PlatformImage.created": "When it was built, as the image states itself. Null: it does not say.",

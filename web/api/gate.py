@@ -112,6 +112,7 @@ class PendingOut(Model):
 
     scan: UUID
     state: ScanState
+    message: str
     retry_after: int
 
 
@@ -195,7 +196,8 @@ def ask(body: GateIn) -> Response:
 
 
 def _pending_response(scan: scans.ScanView) -> Response:
-    pending = PendingOut(scan=UUID(scan.id), state=scan.state, retry_after=_RETRY_AFTER)
+    failed = scan.message if scan.state is ScanState.RETRY_WAIT else ""
+    pending = PendingOut(scan=UUID(scan.id), state=scan.state, message=failed, retry_after=_RETRY_AFTER)
     return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
 
 

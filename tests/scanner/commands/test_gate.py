@@ -170,6 +170,16 @@ def test_a_pending_answer_is_a_failed_report(settings: Settings, httpserver: HTT
     assert 'errors="1"' in junit.read_text()
 
 
+def test_a_pending_answer_says_why_the_last_attempt_failed(httpserver: HTTPServer) -> None:
+    waits = {"scan": "x", "state": "retry_wait", "message": "cannot reach registry.example.com", "retry_after": 0}
+    httpserver.expect_ordered_request("/api/v1/gate").respond_with_json(waits, status=202)
+    httpserver.expect_ordered_request("/api/v1/gate").respond_with_json(debian())
+    told: list[str] = []
+    client = Client(httpserver.url_for("").rstrip("/"), Secret("dw_x"), None)
+    assert not client.gate("a/b:1", environment="", workload=None, wait=60, progress=told.append).pending
+    assert told == ["pending: scan x; the last attempt failed: cannot reach registry.example.com"]
+
+
 def test_too_many_new_images_are_asked_for_again_within_the_wait(settings: Settings, httpserver: HTTPServer) -> None:
     limited = {"reason": "rate_limited", "detail": "too many requests", "hint": "wait 3 seconds"}
     httpserver.expect_ordered_request("/api/v1/gate").respond_with_json(limited, status=429)

@@ -186,6 +186,17 @@ def test_a_push_outdates_the_failure_of_a_tag_that_did_not_exist(database: Datab
     assert transact(database, ask) is None
 
 
+def test_a_scan_that_waits_to_be_tried_again_answers_however_old_it_is(database: Database) -> None:
+    asked = make.request(lane=Lane.GATE)
+    scan_id = transact(database, lambda s: scans.request(s, asked)).scan_id
+    assert transact(database, lambda s: gate.recent_scan(s, asked, 0)) is None
+    held = transact(database, lambda s: scans.claim(s, "w", ["gate"], 60))
+    assert held is not None
+    transact(database, lambda s: scans.retry(s, held, "registry_unreachable", "no answer"))
+    found = transact(database, lambda s: gate.recent_scan(s, asked, 0))
+    assert (found.id, found.message) == (scan_id, "no answer")
+
+
 def test_a_failed_push_does_not_answer_the_gate(database: Database) -> None:
     asked = make.request(lane=Lane.PUSH)
     transact(database, lambda s: scans.request(s, asked))
