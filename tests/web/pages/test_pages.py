@@ -260,6 +260,21 @@ def test_a_form_survives_the_end_of_its_session(person: Any, server: Dockwarden)
     person.get_by_role("button", name="Delete view kept").click()
 
 
+def test_a_form_that_is_too_large_is_not_sent(person: Any, server: Dockwarden) -> None:
+    """The server would refuse it unread, and what was typed would be lost."""
+    person.goto(server.url + "/trust")
+    person.get_by_label("Name").first.fill("large")
+    person.locator("#document").evaluate("field => { field.value = 'x'.repeat(1100000) }")
+    person.get_by_role("button", name="Add trust root").click()
+    person.get_by_text("Nothing was sent. Shorten the longest text").wait_for()
+    assert axe(person) == []
+    assert len(person.locator("#document").input_value()) == 1100000
+    person.locator("#document").fill("no key at all")
+    person.get_by_role("button", name="Add trust root").click()
+    person.locator("#problems").wait_for()
+    assert person.locator("#document").input_value() == "no key at all"
+
+
 def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: str) -> None:
     for path in (
         "/images",
