@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import click
@@ -25,6 +26,8 @@ def serve(settings: Settings, host: str | None, port: int | None, web_only: bool
     SIGTERM stops the server after the requests in progress are answered. SIGHUP restarts every process, for example
     after an upgrade, without refusing connections.
     """
+    # Until the process tree handles it: a reload right after the start would end the server.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from scanner.worker.supervisor import supervise
 
     port = settings.port if port is None else port

@@ -105,6 +105,26 @@ def test_a_parent_that_is_told_to_end_takes_them_along(server: Server) -> None:
     assert all(gone(pid) for pid in children.values())
 
 
+def test_a_reload_right_after_the_start_does_not_end_the_server(tmp_path: Path) -> None:
+    """A service manager may send SIGHUP while the server still waits for its database."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE)
+        url = f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        own = {"DOCKWARDEN_HOME": str(tmp_path), "DOCKWARDEN_DATABASE_URL": url, "DOCKWARDEN_PORT": "0"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("DOCKWARDEN_")} | own
+        command = [sys.executable, "-m", "scanner.cli", "serve", "--web-only"]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[3], env=environment, stderr=subprocess.DEVNULL)
+        try:
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGHUP)
+            connection.close()
+            silent.close()
+            assert process.wait(PATIENCE) == 3, "the database does not answer"
+        finally:
+            process.kill()
+            process.wait()
+
+
 def test_the_first_run_shows_a_token_once(server: Server, tmp_path: Path) -> None:
     text = server.said()
     assert text.count("first run:") == 1
