@@ -171,13 +171,14 @@ def test_the_page_shows_it_and_offers_it_to_named_persons_only(kim: Api, app: Op
         assert REASON in text
         assert ("Let a digest through" in text) is offered
     headers = {"Authorization": f"Bearer {kim.token}"}
-    form = {"digest": NEW, "reason": REASON, "hours": "2"}
+    form = {"digest": NEW, "reason": REASON.replace(" ", "\r\n", 1), "hours": "2"}  # the field has two rows
     assert kim.client.post("/enforcement/break-glass", headers=headers, data=form).status_code == 303
     wrong = kim.client.post("/enforcement/break-glass", headers=headers, data=form | {"hours": "9"})
     assert wrong.status_code == 422
     assert "up to 4 hours" in wrong.text
     found = kim("GET", "/break-glass").json["items"]
     assert {each["digest"] for each in found} == {BAD.digest, NEW}
+    assert {each["reason"] for each in found} == {REASON}
     path = f"/enforcement/break-glass/{found[0]['id']}/end"
     assert kim.client.post(path, headers=headers).status_code == 303
 
