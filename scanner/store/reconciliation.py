@@ -176,16 +176,21 @@ def put_settings(
 
 def due(session: Connection) -> Sequence[str]:
     """Return the registries whose next scheduled poll is due."""
-    query = sa.select(registry_poll.c.registry_id).where(registry_poll.c.seconds > 0)
-    return list(session.execute(query.where(registry_poll.c.next_epoch <= epoch(session))).scalars())
+    return list(session.execute(sa.select(registry_poll.c.registry_id).where(_is_due(epoch(session)))).scalars())
+
+
+def _is_due(now: float) -> sa.ColumnElement[bool]:
+    columns = registry_poll.c
+    # A poll that is due later than one interval from now was scheduled before the clock was set back. A minute: time
+    # servers correct clocks by less all the time.
+    at_once = sa.or_(columns.next_epoch <= now, columns.next_epoch > now + columns.seconds + 60)
+    return sa.and_(columns.seconds > 0, at_once)
 
 
 def postpone(session: Connection, registry_id: str) -> bool:
     """Schedule the poll after the one that is due now. Returns False if another worker did so."""
     now = epoch(session)
-    one = sa.and_(
-        registry_poll.c.registry_id == registry_id, registry_poll.c.seconds > 0, registry_poll.c.next_epoch <= now
-    )
+    one = sa.and_(registry_poll.c.registry_id == registry_id, _is_due(now))
     following = registry_poll.update().where(one).values(next_epoch=now + registry_poll.c.seconds)
     return bool(session.execute(following).rowcount)
 

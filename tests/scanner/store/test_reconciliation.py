@@ -5,6 +5,7 @@ from __future__ import annotations
 from scanner.config import Secret
 from scanner.store import jobs, reconciliation, registries
 from scanner.store.reconciliation import FoundKind
+from scanner.store.schema import registry_poll
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 
@@ -26,3 +27,16 @@ def test_found_tags_are_narrowed_to_a_registry(database: Database) -> None:
     assert [each.repository for each in both] == ["two.example.com/cart", "one.example.com/cart"]
     assert [each.repository for each in one] == ["one.example.com/cart"]
     assert hidden == ()
+
+
+def test_a_clock_that_is_set_back_delays_no_poll(database: Database) -> None:
+    with database.session() as session:
+        registry = registries.add(session, "one.example.com", KEY).id
+        reconciliation.put_settings(session, registry, 3600, (), ())
+        assert reconciliation.due(session) == [registry]
+        assert reconciliation.postpone(session, registry)
+        assert reconciliation.due(session) == []
+        session.execute(registry_poll.update().values(next_epoch=registry_poll.c.next_epoch + 86400))
+        assert reconciliation.due(session) == [registry]
+        assert reconciliation.postpone(session, registry)
+        assert reconciliation.due(session) == []
