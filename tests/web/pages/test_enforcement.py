@@ -75,7 +75,7 @@ def test_receipts_that_cannot_be_signed_say_why(form: Form, database: Database) 
     assert "cannot be signed" not in form.client.get("/enforcement", headers=form.headers).text, "none is to be signed"
     recorded.record(database, factories.report())
     page = form.client.get("/enforcement", headers=form.headers).text
-    assert "Receipts cannot be signed</strong> since " in page
+    assert "Receipts cannot be signed.</strong> First failed " in page
     assert "Vault refused the request: &lt;script&gt;" in page
     assert '<span class="chip">Failing</span>' in page
     assert "No receipts yet" not in page
