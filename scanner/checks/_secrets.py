@@ -641,6 +641,11 @@ def image_without_secrets(image: Image) -> Image:
                 for entry in config.history
             ),
             author=without_secrets(config.author),
+            shell=_words_without_secrets(config.shell),
+            user=without_secrets(config.user),
+            working_dir=without_secrets(config.working_dir),
+            volumes=tuple(map(without_secrets, config.volumes)),
+            unspecified=(),
             entrypoint=_words_without_secrets(config.entrypoint),
             cmd=_words_without_secrets(config.cmd),
             onbuild=tuple(map(without_secrets, config.onbuild)),

@@ -58,6 +58,8 @@ class ImageConfig:
     onbuild: tuple[str, ...] = ()  # run when another image is built on this one
     healthcheck: Healthcheck | None = None
     history: tuple[HistoryEntry, ...] = ()
+    # Texts of members that the specification does not have, by JSON pointer. They may hold secrets: never in evidence.
+    unspecified: tuple[tuple[str, str], ...] = ()
 
     def label(self, name: str) -> str | None:
         return dict(self.labels).get(name)

@@ -7,7 +7,7 @@ and diff_ids, and members in another case (runtimes written in Go accept ``user`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -79,6 +79,7 @@ MANIFEST_MEMBERS = (
     "annotations",
     "fsLayers",
 )
+_MOST_NAME = 100  # characters of a member's name that are kept, where the specification does not have it
 _CONFIG = ("created", "author", "architecture", "os", "variant", "config", "rootfs", "history")
 _RUN = (
     "User",
@@ -338,7 +339,26 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
         onbuild=_strings(run, "OnBuild", "/config"),
         healthcheck=_healthcheck(run.get("Healthcheck")),
         history=_history(document, len(diff_ids)),
+        unspecified=(*_unspecified(document, "", _CONFIG), *_unspecified(run, "/config", _RUN)),
     )
+
+
+def _unspecified(item: Mapping[str, Any], pointer: str, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the texts of members that the specification does not have, such as ``container_config`` of old builders."""
+    pending = [(_place(pointer, name), value) for name, value in item.items() if name not in known]
+    while pending:
+        place, value = pending.pop()
+        if isinstance(value, str):
+            yield place, value
+        elif isinstance(value, Mapping):
+            pending.extend((_place(place, name), inner) for name, inner in value.items())
+        elif isinstance(value, list):
+            pending.extend((_place(place, str(number)), inner) for number, inner in enumerate(value))
+
+
+def _place(above: str, name: str) -> str:
+    """A JSON pointer, cut: a long name above many members would take memory for each of them."""
+    return f"{above}/{name[:_MOST_NAME]}" if len(above) < _MOST_NAME else above
 
 
 def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ...]:

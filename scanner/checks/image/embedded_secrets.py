@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from scanner.checks._secret_catalogue import IDENTIFIERS
 from scanner.checks._secrets import TextSecret, in_text, is_secret_variable, title, without_secrets
@@ -12,7 +13,9 @@ from scanner.checks.base import ALLOW, ImageCheck, ImageSubject
 from scanner.model.filesystem import NOT_SEARCHED, ContentMatch, Rootfs
 from scanner.model.finding import Evidence, Incomplete, Outcome, Passed, Severity
 from scanner.model.image import instruction
+from scanner.model.untrusted import clean_text
 
+_SHELL, _MOST_UNSPECIFIED = "/bin/sh -c ", 100
 _LESSER = ("password hash", "private key (encrypted)")  # not usable without cracking them first
 
 
@@ -26,8 +29,8 @@ class EmbeddedSecrets(ImageCheck):
     looks_at = (
         "files of all layers: token and key formats, and values in credential files, also with escaped line ends, in "
         "UTF-16, base64, gzip, hexadecimal, decimal numbers and Kubernetes Secrets; private keys in DER, PKCS #12 and "
-        "Java key stores; ENV, labels, annotations, ENTRYPOINT, CMD, HEALTHCHECK, build arguments and commands in the "
-        "history; results of the engines' secret scanners"
+        "Java key stores; ENV, labels, annotations, ENTRYPOINT, CMD, HEALTHCHECK and all other texts of the config; "
+        "build arguments, commands and comments in the history; results of the engines' secret scanners"
     )
     cannot_see = (
         "secrets of unknown format outside of credential files; encrypted files, and files that are compressed in "
@@ -43,6 +46,7 @@ class EmbeddedSecrets(ImageCheck):
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
         found = [*self._variables(subject), *self._labels(subject), *self._commands(subject), *self._history(subject)]
+        found += islice(self._unspecified(subject), _MOST_UNSPECIFIED)
         if subject.rootfs is not None:
             found.extend(self._files(subject, subject.rootfs))
         outcome = self.judged(dict.fromkeys(found), subject.parameters)
@@ -93,9 +97,28 @@ class EmbeddedSecrets(ImageCheck):
             ("CMD", "Cmd", config.cmd),
             ("HEALTHCHECK", "Healthcheck/Test", test),
             ("ONBUILD", "OnBuild", config.onbuild),
+            ("SHELL", "Shell", config.shell),
+            ("USER", "User", (config.user,)),
+            ("WORKDIR", "WorkingDir", (config.working_dir,)),
+            ("VOLUME", "Volumes", config.volumes),
         ):
             if found := in_text(" ".join(words)):
                 yield Evidence(f"{keyword} contains {_kinds(found)}", pointer=f"/config/{member}", name=keyword)
+        if found := in_text(config.author):
+            yield Evidence(f"the author contains {_kinds(found)}", pointer="/author", name="author")
+
+    def _unspecified(self, subject: ImageSubject) -> Iterator[Evidence]:
+        """Yield secrets in members of the config that only some builders write. All who pull the image get them."""
+        config = subject.image.config
+        # Docker's old builder repeats there what is in the config and the history.
+        shown = {*(f"{name}={value}" for name, value in config.env), *(value for _, value in config.labels)}
+        shown.update(entry.created_by.removeprefix(_SHELL) for entry in config.history)
+        for pointer, text in config.unspecified:
+            name = pointer.rpartition("/")[2]
+            found = in_text(text) or in_text(f"{name.rpartition('.')[2].replace('-', '_')}='{text}'")
+            if found and text not in shown:
+                place = without_secrets(clean_text(pointer, 200))
+                yield Evidence(f"{place} of the image config contains {_kinds(found)}", pointer=place)
 
     def _history(self, subject: ImageSubject) -> Iterator[Evidence]:
         """Yield secrets in the history. Entries are searched unparsed, to include build arguments (``|1 TOKEN=…``).
@@ -105,6 +128,10 @@ class EmbeddedSecrets(ImageCheck):
         variables = {f"{name}=": value for name, value in subject.image.config.env}
         for index, entry in enumerate(subject.image.config.history):
             line = entry.created_by
+            for what, note in (("comment", entry.comment), ("author", entry.author)):
+                if kinds := in_text(note):
+                    message = f"the {what} of a step in the build history contains {_kinds(kinds)}"
+                    yield Evidence(message, history_index=index, pointer=f"/history/{index}/{what}", name=what)
             found = [s for s in in_text(line) if variables.get(s.what) != line[s.start : s.end].strip("\"'")]
             if found:
                 layer = entry.layer if entry.layer is not None and entry.layer < len(subject.image.layers) else None

@@ -348,6 +348,15 @@ def test_compressions() -> None:
     assert layer_compression("application/vnd.oci.image.layer.v1.tar") == "tar"
 
 
+def test_texts_of_members_that_the_specification_does_not_have() -> None:
+    unknown = {"container_config": {"Env": ["A=b"], "Tty": False}, "id": "1", "x" * 300: {"y" * 300: {"z": "deep"}}}
+    found = config({**CONFIG, **unknown, "config": {**CONFIG["config"], "Hostname": "h"}}).unspecified
+    assert {text for _, text in found} == {"A=b", "1", "deep", "h"}
+    assert {place for place, _ in found} >= {"/container_config/Env/0", "/id", "/config/Hostname"}
+    assert max(len(place) for place, _ in found) <= 202
+    assert config(CONFIG).unspecified == ()
+
+
 def test_a_config() -> None:
     found = config(CONFIG)
     assert found.platform == Platform("linux", "amd64")

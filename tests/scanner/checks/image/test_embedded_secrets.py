@@ -704,3 +704,51 @@ def test_an_annotation() -> None:
     made = replace(made, image=replace(made.image, annotations=(("org.example.token", GITHUB),)))
     assert isinstance(EmbeddedSecrets().examine(made), Failed)
     assert GITHUB not in str(image_without_secrets(made.image))
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "pointer"),
+    [
+        ("author", f"me {GITHUB}", "/author"),
+        ("shell", ("sh", "-c", f"GITHUB_TOKEN={GITHUB}"), "/config/Shell"),
+        ("user", GITHUB, "/config/User"),
+        ("working_dir", f"/srv/{GITHUB}", "/config/WorkingDir"),
+        ("volumes", ("/data", f"/srv/{GITHUB}"), "/config/Volumes"),
+        ("unspecified", (("/container_config/Env/0", f"GITHUB_TOKEN={GITHUB}"),), "/container_config/Env/0"),
+        ("unspecified", (("/x/DB_PASSWORD", "hunter2-really"),), "/x/DB_PASSWORD"),
+    ],
+)
+def test_a_secret_in_any_text_of_the_config(member: str, value: Any, pointer: str) -> None:
+    """Everyone who pulls the image gets the whole config, also members that no runtime reads."""
+    image = subject(**{member: value})
+    outcome = EmbeddedSecrets().examine(image)
+    assert isinstance(outcome, Failed)
+    assert pointer in {item.pointer for item in outcome.evidence}
+    told = repr((outcome, image_without_secrets(image.image)))
+    assert GITHUB not in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("member", ["comment", "author"])
+def test_a_secret_beside_a_step_of_the_history(member: str) -> None:
+    image = subject(history=["RUN make"])
+    (step,) = image.image.config.history
+    config = replace(image.image.config, history=(replace(step, **{member: f"by {GITHUB}"}),))
+    outcome = EmbeddedSecrets().examine(replace(image, image=replace(image.image, config=config)))
+    assert isinstance(outcome, Failed)
+    assert [item.pointer for item in outcome.evidence] == [f"/history/0/{member}"]
+
+
+def test_what_an_old_builder_repeats_is_told_once() -> None:
+    line = f"/bin/sh -c curl -H 'Authorization: Bearer {GITHUB}' https://x.example"
+    again = (("/container_config/Cmd/2", line.removeprefix("/bin/sh -c ")), ("/container_config/Env/0", f"T={GITHUB}"))
+    outcome = EmbeddedSecrets().examine(subject(history=[line], env=(("T", GITHUB),), unspecified=again))
+    assert isinstance(outcome, Failed)
+    assert {item.pointer for item in outcome.evidence} == {"/history/0", "/config/Env"}
+
+
+def test_a_config_full_of_secrets_ends() -> None:
+    many = tuple((f"/x/{number}", f"password={GITHUB}{number}") for number in range(500))
+    outcome = EmbeddedSecrets().examine(subject(unspecified=many))
+    assert isinstance(outcome, Failed)
+    assert len(outcome.evidence) <= 100
