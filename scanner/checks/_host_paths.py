@@ -81,6 +81,9 @@ def reaches(path: str, targets: Iterable[str]) -> bool:
 
 def is_sensitive(path: str) -> bool:
     """Return whether a mount of ``path`` exposes files that the host depends on."""
+    # Compose replaces ~ by the home directory of its user, which is below /home or /root.
+    if path == "~" or path.startswith("~/"):
+        return True
     own = normal(path)
     if own == "/":
         return True

@@ -99,6 +99,7 @@ class Volume:
     path: str = ""  # the host's path, for hostPath
     image: str = ""  # the reference of an image volume; the kubelet pulls it even if no container mounts it
     pull_policy: str = ""  # of an image volume: Always, IfNotPresent, Never; empty: not set
+    token: bool = False  # a projected volume with a service account's token for the API server
 
 
 @dataclass(frozen=True, slots=True)

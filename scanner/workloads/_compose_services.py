@@ -388,6 +388,8 @@ def _mounts(node: Node, project: Node) -> Iterator[Mount]:
 def _own_mounts(node: Node, project: Node) -> Iterator[Mount]:
     volumes = project.get("volumes").mapping()
     for item in node.get("volumes").items():
+        if isinstance(item.value, str) and item.value.startswith(":"):
+            raise item.error("has nothing before the colon: set its variable, or audit docker compose config")
         mount = _long_mount(item) if isinstance(item.value, dict) else short_mount(item.text() or "", compose=True)
         yield _with_driver(mount, volumes)
     for text in _text_list(node.get("tmpfs")):

@@ -21,7 +21,7 @@ class ServiceAccountToken(ContainerCheck):
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "automountServiceAccountToken: false",
     }
-    looks_at = "automountServiceAccountToken and serviceAccountName of the pod"
+    looks_at = "automountServiceAccountToken, serviceAccountName and projected volumes of the pod"
     cannot_see = "the setting of the ServiceAccount itself"
     trivy = ("KSV-0036",)
     kubesec = ("ServiceAccountName",)
@@ -33,9 +33,14 @@ class ServiceAccountToken(ContainerCheck):
         pod = workload.pod
         if pod is None:
             return NotApplicable("only Kubernetes has service accounts")
-        if pod.automount_token is False:
-            return Passed()
         account = pod.service_account or "default"
+        if pod.automount_token is False:
+            # A projected volume brings the token in all the same. For a named account that is intended.
+            number = next((n for n, each in enumerate(pod.volumes) if each.token), None)
+            if number is None or pod.service_account:
+                return Passed()
+            message = f"the volume {pod.volumes[number].name} has the token of the service account {account}"
+            return self.failed(workload, evidence(workload, message, f"volumes/{number}", "volumes"))
         if pod.service_account and pod.automount_token:
             return Passed()  # set explicitly for a named account, so it is intended
         return self.failed(

@@ -161,6 +161,7 @@ def app(docker: str = "", more: str = "", image: str = '"b:1"') -> str:
     return f'{{"id": "/a", "container": {{"type": "DOCKER", "docker":\n{inner}}}{", " + more if more else ""}}}'
 
 
+TOKEN = "{name: t, projected: {sources: [{serviceAccountToken: %s}]}}"
 PRIVILEGED = "privileged-container"
 ROOT = "runs-as-root"
 NETWORK = "host-network"
@@ -183,6 +184,12 @@ VALUES: list[tuple[str, str, str]] = [
     ("kubernetes", pod("securityContext: {runAsUser: 1000}", "securityContext: {runAsUser: 0}"), ROOT),
     ("kubernetes", pod("securityContext: []"), "f:4:3: .*must be a mapping"),
     ("kubernetes", pod("volumes: [data]"), "f:4:13: .*must be a mapping"),
+    ("kubernetes", pod("volumes: [{name: v, emptyDir: {}, hostPath: {path: /}}]"), "f:4:13: .*more than one type"),
+    (
+        "kubernetes",
+        pod(f"automountServiceAccountToken: false\n  volumes: [{TOKEN % '{path: t}'}]"),
+        "service-account-token",
+    ),
     ("kubernetes", pod(context="securityContext: {capabilities: {add: SYS_ADMIN}}"), "f:8:38: .*must be a list"),
     ("kubernetes", pod(context="securityContext: {capabilities: {add: [1]}}"), "f:8:44: .*must be text"),
     ("kubernetes", pod(context="<<: {securityContext: {privileged: true}}"), PRIVILEGED),
@@ -214,6 +221,8 @@ VALUES: list[tuple[str, str, str]] = [
     ("compose", service("privileged: !maybe true"), "f:4:17: unknown tag !maybe"),
     ("compose", service("init: true", image="1.10"), "f:3:5: .*image must be text"),
     ("compose", service("init: true", image="${IMAGE}"), "f:3:5: .*is empty: set its variable"),
+    ("compose", service("volumes: ['~/.ssh:/s']"), "sensitive-host-mounts"),
+    ("compose", service("volumes: ['${HOME}:/s']"), "f:4:15: .*nothing before the colon"),
     ("compose", "services: {}\n", "f:1:1: .*is empty"),
     ("docker", inspected('{"Privileged": "true"}'), "f:3:16: .*must be true or false"),
     ("docker", inspected('{"Privileged": NaN}'), "f:3:16: .*must be true or false"),
@@ -283,6 +292,15 @@ def test_an_odd_value_is_refused_or_judged_as_the_runtime_reads_it(source: str, 
     else:
         (found,) = read(source, text)
         assert expected in failed(found)
+
+
+@pytest.mark.parametrize(
+    ("token", "more"), [("{path: t, audience: vault}", ""), ("{path: t}", "serviceAccountName: web")]
+)
+def test_a_token_that_is_meant_for_somebody_is_no_default(token: str, more: str) -> None:
+    body = f"automountServiceAccountToken: false\n  volumes: [{TOKEN % token}]\n  {more or 'priority: 1'}"
+    (found,) = read("kubernetes", pod(body))
+    assert "service-account-token" not in failed(found)
 
 
 def test_each_source_has_odd_values_of_ten_kinds() -> None:
