@@ -46,6 +46,7 @@ _EVIDENCE_KEPT = 5  # per reason; the report has all
 # KEV gets entries only when an exploit is confirmed, so a week without a new edition is normal.
 _FEED_AGE = timedelta(days=14)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = (Verdict.DENY, Verdict.WARN, Verdict.ALLOW)
 _KINDS = (ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED, ReasonKind.SATISFIED)
 
 
@@ -717,16 +718,18 @@ def _without_echoes(findings: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _verdict(findings: Iterable[Candidate]) -> Verdict:
-    return max((f.reason.action for f in findings), key=lambda v: v.rank, default=Verdict.ALLOW)
+    actions = [finding.reason.action for finding in findings]
+    return next((each for each in (Verdict.DENY, Verdict.WARN) if each in actions), Verdict.ALLOW)
 
 
 def _merge_equal(findings: Iterable[Candidate]) -> list[Candidate]:
     """Merge equal reasons of several platforms or paths, with the evidence of all."""
-    found: dict[tuple[str, ...], Candidate] = {}
+    found: dict[tuple[str | int, ...], Candidate] = {}
     for finding in findings:
         reason = finding.reason
-        # The message is part of the key: the same CVE in two versions of a package is two things to mend.
-        key = (reason.rule, reason.kind, reason.action, reason.subject, reason.message, finding.purl)
+        # The message is part of the key: the same CVE in two versions of a package is two things to mend. Members of an
+        # enumeration are compared by their id, because Python computes their hash in Python.
+        key = (reason.rule, id(reason.kind), id(reason.action), reason.subject, reason.message, finding.purl)
         if key in found:
             first = found[key].reason
             evidence = (*first.evidence, *reason.evidence)[:_EVIDENCE_KEPT]
@@ -743,7 +746,7 @@ def _merge_equal(findings: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _order(reason: Reason) -> tuple[object, ...]:
-    return (-reason.action.rank, _KINDS.index(reason.kind), reason.rule, reason.subject, reason.message)
+    return (_FIRST.index(reason.action), _KINDS.index(reason.kind), reason.rule, reason.subject, reason.message)
 
 
 def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:

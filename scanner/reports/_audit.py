@@ -139,7 +139,11 @@ def _reason_lines(reason: Reason, name: str, width: int) -> list[str]:
     unknown = "unknown: " if reason.kind is ReasonKind.INCOMPLETE else ""
     # The heading of the block already names the workload.
     message = reason.message.replace(f"{name}: ", "", 1)
-    where = next((f" ({e.path}:{e.line})" if e.line else f" ({e.path})" for e in reason.evidence if e.path), "")
+    where = ""
+    for each in reason.evidence:
+        if each.path:
+            where = f" ({each.path}:{each.line})" if each.line else f" ({each.path})"
+            break
     lines = _wrapped_lines(f"{reason.action.value:<5} {unknown}{message}{where}", width, "  ", "        ")
     return [*lines, *_remedy_lines(reason.remedy)] if reason.remedy else lines
 

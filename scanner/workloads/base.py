@@ -376,6 +376,23 @@ class Node:
             return str(self.value)
         raise self.error("must be text")
 
+    def string_of(self, key: str) -> str | None:
+        """Return ``get(key).string()`` without a node for it: a workload has sixty members, of which few are set."""
+        own = self.value
+        value = own.get(key) if isinstance(own, dict) else own
+        return value if value is None or (isinstance(value, str) and own is not value) else self.get(key).string()
+
+    def boolean_of(self, key: str) -> bool | None:
+        """Return ``get(key).boolean()``. See ``string_of``."""
+        own = self.value
+        value = own.get(key) if isinstance(own, dict) else own
+        return value if value is None or (isinstance(value, bool) and own is not value) else self.get(key).boolean()
+
+    def integer_of(self, key: str) -> int | None:
+        """Return ``get(key).integer()``. See ``string_of``."""
+        own = self.value
+        return None if own is None or (isinstance(own, dict) and own.get(key) is None) else self.get(key).integer()
+
     def texts(self) -> tuple[str, ...]:
         """Return a list of texts. Empty if missing."""
         return tuple(item.text() or "" for item in self.items())

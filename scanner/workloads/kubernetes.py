@@ -179,8 +179,8 @@ def _objects(node: Node) -> Iterator[KubernetesObject]:
             yield from _objects(item)
         return
     metadata = node.get("metadata").mapping()
-    name = metadata.get("name").string() or metadata.get("generateName").string() or ""
-    yield KubernetesObject(node, kind, name, metadata.get("namespace").string() or "")
+    name = metadata.string_of("name") or metadata.string_of("generateName") or ""
+    yield KubernetesObject(node, kind, name, metadata.string_of("namespace") or "")
 
 
 def _check_is_whole(node: Node) -> None:
@@ -189,8 +189,8 @@ def _check_is_whole(node: Node) -> None:
     https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
     """
     metadata = node.get("metadata").mapping()
-    if metadata.get("continue").string():
-        left = metadata.get("remainingItemCount").integer()
+    if metadata.string_of("continue"):
+        left = metadata.integer_of("remainingItemCount")
         more = f"{left} more objects follow" if left else "more objects follow"
         error = node.error(f"is one page of a list, and {more}: nothing is known of them")
         error.hint = "read all pages: kubectl get does, and kubectl get --raw without limit="
@@ -199,7 +199,7 @@ def _check_is_whole(node: Node) -> None:
 
 def _templates(item: KubernetesObject) -> Iterator[Node]:
     """Yield the nodes with a pod's ``metadata`` and ``spec``. None: it runs no pod. Raises UsageError."""
-    version = item.node.get("apiVersion").string() or ""
+    version = item.node.string_of("apiVersion") or ""
     if item.kind in _TEMPLATES:
         yield item.node.at(*_TEMPLATES[item.kind])
     elif item.kind in _WITH_TEMPLATE and not _is_namesake(item, version):
@@ -261,11 +261,11 @@ def _budget(item: KubernetesObject) -> _Budget | None:
     found: list[tuple[str, str, tuple[str, ...]]] = []
     found += ((key, "In", (value.string() or "",)) for key, value in selector.get("matchLabels").members())
     found += (
-        (each.get("key").string() or "", each.get("operator").string() or "", each.get("values").strings())
+        (each.string_of("key") or "", each.string_of("operator") or "", each.get("values").strings())
         for each in selector.get("matchExpressions").items()
     )
     # An empty selector selects every pod of the namespace since policy/v1, and none before. A missing one: none.
-    every = selector.value is not None and item.node.get("apiVersion").string() != "policy/v1beta1"
+    every = selector.value is not None and item.node.string_of("apiVersion") != "policy/v1beta1"
     return _Budget(item.namespace, tuple(found), bool(found) or every)
 
 
@@ -277,7 +277,7 @@ def _workloads(item: KubernetesObject, budgets: Sequence[_Budget]) -> Iterator[W
 
 
 def _is_custom(item: KubernetesObject) -> bool:
-    version = item.node.get("apiVersion").string() or ""
+    version = item.node.string_of("apiVersion") or ""
     return _group(version) not in _BUILT_IN and not _holds_patterns(version)
 
 
@@ -311,7 +311,7 @@ def _of_template(item: KubernetesObject, template: Node, budgets: Sequence[_Budg
     labels = {key: value.string() or "" for key, value in template.at("metadata", "labels").members()}
     covered = any(budget.covers(item.namespace, labels) for budget in budgets)
     pod = _pod(template, spec)
-    volumes = {each.get("name").string() or "": each for each in spec.get("volumes").items()}
+    volumes = {each.string_of("name") or "": each for each in spec.get("volumes").items()}
     found = 0
     for member, kind in _CONTAINERS:
         for container in spec.get(member).items():
@@ -327,10 +327,10 @@ def _pod(template: Node, spec: Node) -> PodSettings:
     return PodSettings(
         os=spec.at("os", "name").string() or "",
         node_os=spec.at("nodeSelector", "kubernetes.io/os").string() or "",
-        host_users=spec.get("hostUsers").boolean(),
-        host_network=spec.get("hostNetwork").boolean(),
-        host_pid=spec.get("hostPID").boolean(),
-        host_ipc=spec.get("hostIPC").boolean(),
+        host_users=spec.boolean_of("hostUsers"),
+        host_network=spec.boolean_of("hostNetwork"),
+        host_pid=spec.boolean_of("hostPID"),
+        host_ipc=spec.boolean_of("hostIPC"),
         volumes=tuple(_volume(each) for each in spec.get("volumes").items()),
         apparmor_annotations=tuple(
             (key.removeprefix(_APPARMOR), value.string() or "")
@@ -338,8 +338,8 @@ def _pod(template: Node, spec: Node) -> PodSettings:
             if key.startswith(_APPARMOR)
         ),
         seccomp_annotations=tuple(value.string() or "" for key, value in annotations if key.startswith(_SECCOMP)),
-        service_account=spec.get("serviceAccountName").string() or spec.get("serviceAccount").string() or "",
-        automount_token=spec.get("automountServiceAccountToken").boolean(),
+        service_account=spec.string_of("serviceAccountName") or spec.string_of("serviceAccount") or "",
+        automount_token=spec.boolean_of("automountServiceAccountToken"),
         **(_pod_context(context) if context.value else {}),
     )
 
@@ -347,13 +347,13 @@ def _pod(template: Node, spec: Node) -> PodSettings:
 def _pod_context(context: Node) -> dict[str, Any]:
     """Return the settings of a pod that its security context has."""
     return {
-        "sysctls": tuple(each.get("name").string() or "" for each in context.get("sysctls").items()),
-        "fs_group": context.get("fsGroup").integer(),
+        "sysctls": tuple(each.string_of("name") or "" for each in context.get("sysctls").items()),
+        "fs_group": context.integer_of("fsGroup"),
         "supplemental_groups": tuple(
             each.integer() or 0 for each in context.get("supplementalGroups").items() if each.value is not None
         ),
-        "run_as_non_root": context.get("runAsNonRoot").boolean(),
-        "run_as_user": context.get("runAsUser").integer(),
+        "run_as_non_root": context.boolean_of("runAsNonRoot"),
+        "run_as_user": context.integer_of("runAsUser"),
         "seccomp": _profile(context.get("seccompProfile")),
         "selinux": _selinux(context.get("seLinuxOptions")),
         "windows_host_process": context.at("windowsOptions", "hostProcess").boolean(),
@@ -368,11 +368,11 @@ def _volume(node: Node) -> Volume:
     # Kubernetes refuses it. Which of them a reader takes must not decide what is judged.
     if len(types) > 1:
         raise node.error(f"has more than one type: {', '.join(types[:5])[:80]}")
-    path = node.get(kind).get("path").string() or "" if kind == "hostPath" else ""
-    image = node.get(kind).get("reference").string() or "" if kind == "image" else ""
-    pull_policy = node.get(kind).get("pullPolicy").string() or "" if kind == "image" else ""
+    path = node.get(kind).string_of("path") or "" if kind == "hostPath" else ""
+    image = node.get(kind).string_of("reference") or "" if kind == "image" else ""
+    pull_policy = node.get(kind).string_of("pullPolicy") or "" if kind == "image" else ""
     token = kind == "projected" and any(_is_api_token(each) for each in node.get(kind).get("sources").items())
-    return Volume(node.get("name").string() or "", kind, path, image, pull_policy, token)
+    return Volume(node.string_of("name") or "", kind, path, image, pull_policy, token)
 
 
 def _is_api_token(source: Node) -> bool:
@@ -381,13 +381,13 @@ def _is_api_token(source: Node) -> bool:
     https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken
     """
     token = source.get("serviceAccountToken").mapping()
-    return token.value is not None and not token.get("audience").string()
+    return token.value is not None and not token.string_of("audience")
 
 
 def _profile(node: Node) -> str | None:
     """Return the type of a seccomp or AppArmor profile, with the name of a Localhost one ("Localhost/audit.json")."""
-    kind = node.mapping().get("type").string()
-    name = node.get("localhostProfile").string()
+    kind = node.mapping().string_of("type")
+    name = node.string_of("localhostProfile")
     return f"{kind}/{name}" if kind and name else kind
 
 
@@ -409,8 +409,8 @@ def _container(
 ) -> Workload:
     own = node.get("securityContext").mapping()
     shared = spec.get("securityContext").mapping()
-    name = node.get("name").string() or ""
-    image = node.get("image").string()
+    name = node.string_of("name") or ""
+    image = node.string_of("image")
     if not image:
         raise node.error("has no image")
     # A chart that was not rendered parses as YAML. Its image would be an unknown name, and the whole audit worthless
@@ -419,7 +419,7 @@ def _container(
         raise node.get("image").error("contains an unrendered template")
     user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
     limits, requests = _resources(node, spec, "limits"), _resources(node, spec, "requests")
-    if kind == "init" and node.get("restartPolicy").string() == "Always":
+    if kind == "init" and node.string_of("restartPolicy") == "Always":
         kind = "sidecar"
     mounts, devices = _mounts(node, volumes)
     object_ = item.node
@@ -437,9 +437,9 @@ def _container(
         user=None if user is None else f"{user}" if group is None else f"{user}:{group}",
         run_as_non_root=_merged_boolean(own, shared, "runAsNonRoot"),
         run_as_group=group,
-        read_only_root=own.get("readOnlyRootFilesystem").boolean(),
-        privileged=own.get("privileged").boolean(),
-        allow_privilege_escalation=own.get("allowPrivilegeEscalation").boolean(),
+        read_only_root=own.boolean_of("readOnlyRootFilesystem"),
+        privileged=own.boolean_of("privileged"),
+        allow_privilege_escalation=own.boolean_of("allowPrivilegeEscalation"),
         cap_add=_capabilities(own, "add"),
         cap_drop=_capabilities(own, "drop"),
         seccomp=_profile(own.get("seccompProfile")) or pod.seccomp,
@@ -448,21 +448,20 @@ def _container(
         or _apparmor_annotation(dict(pod.apparmor_annotations).get(name))
         or _profile(shared.get("appArmorProfile")),
         selinux=_selinux(own.get("seLinuxOptions")) or pod.selinux,
-        proc_mount=own.get("procMount").string(),
+        proc_mount=own.string_of("procMount"),
         windows_host_process=_first(own.at("windowsOptions", "hostProcess").boolean(), pod.windows_host_process),
         network_mode="host" if pod.host_network else None,
         pid_mode="host" if pod.host_pid else None,
         ipc_mode="host" if pod.host_ipc else None,
         userns_mode="host" if pod.host_users else None,
         sysctls=tuple(
-            (each.get("name").string() or "", each.get("value").string() or "")
-            for each in shared.get("sysctls").items()
+            (each.string_of("name") or "", each.string_of("value") or "") for each in shared.get("sysctls").items()
         ),
         memory=_bytes(limits.get("memory")),
         memory_reservation=_bytes(requests.get("memory")),
         cpus=_cores(limits.get("cpu")),
         cpu_reservation=_cores(requests.get("cpu")),
-        restart=spec.get("restartPolicy").string(),
+        restart=spec.string_of("restartPolicy"),
         mounts=mounts,
         ports=tuple(_port(each) for each in node.get("ports").items()),
         devices=devices,
@@ -474,7 +473,7 @@ def _container(
         replicas=object_.at("spec", "replicas").integer() if item.kind != "Pod" else None,
         update=_update(item),
         disruption_budget=covered,
-        image_pull_policy=node.get("imagePullPolicy").string(),
+        image_pull_policy=node.string_of("imagePullPolicy"),
         pod=pod,
         origin=NodeOrigin(node, _PATHS, {"pod": spec, "object": item.node}),
     )
@@ -533,49 +532,47 @@ def _cores(node: Node) -> float | None:
 
 
 def _mounts(node: Node, volumes: Mapping[str, Node]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
-    mounts = tuple(
-        _mount(each, volumes.get(each.get("name").string() or "")) for each in node.get("volumeMounts").items()
-    )
-    return mounts, tuple(each.get("devicePath").string() or "" for each in node.get("volumeDevices").items())
+    mounts = tuple(_mount(each, volumes.get(each.string_of("name") or "")) for each in node.get("volumeMounts").items())
+    return mounts, tuple(each.string_of("devicePath") or "" for each in node.get("volumeDevices").items())
 
 
 def _mount(node: Node, volume: Node | None) -> Mount:
-    target = node.get("mountPath").string() or ""
-    propagation = _PROPAGATION.get(node.get("mountPropagation").string() or "", "")
-    read_only = bool(node.get("readOnly").boolean())
+    target = node.string_of("mountPath") or ""
+    propagation = _PROPAGATION.get(node.string_of("mountPropagation") or "", "")
+    read_only = bool(node.boolean_of("readOnly"))
     if volume is None:  # defined by a StatefulSet's volumeClaimTemplates
-        return Mount("volume", target, node.get("name").string() or "", read_only, propagation, "persistentVolumeClaim")
+        return Mount("volume", target, node.string_of("name") or "", read_only, propagation, "persistentVolumeClaim")
     found = _volume(volume)
     source = volume.get(found.type)
     if found.type == "hostPath":
         return Mount("bind", target, found.path, read_only, propagation, "hostPath")
     if found.type == "emptyDir":
-        kind = "tmpfs" if source.get("medium").string() == "Memory" else "volume"
+        kind = "tmpfs" if source.string_of("medium") == "Memory" else "volume"
         return Mount(kind, target, "", read_only, propagation, "emptyDir", _bytes(source.get("sizeLimit")))
     if found.type in _READ_ONLY_VOLUMES:
         return Mount(_READ_ONLY_VOLUMES[found.type], target, found.name, True, propagation, found.type)
-    claim = source.get("claimName").string() if found.type == "persistentVolumeClaim" else None
-    read_only = read_only or bool(source.get("readOnly").boolean())
+    claim = source.string_of("claimName") if found.type == "persistentVolumeClaim" else None
+    read_only = read_only or bool(source.boolean_of("readOnly"))
     if found.type == "image":
-        return Mount("image", target, source.get("reference").string() or "", True, propagation, "image")
+        return Mount("image", target, source.string_of("reference") or "", True, propagation, "image")
     return Mount("volume", target, claim or found.name, read_only, propagation, found.type)
 
 
 def _port(node: Node) -> PortBinding:
     return PortBinding(
-        node.get("containerPort").integer() or 0,
-        node.get("hostPort").integer() or None,
-        node.get("hostIP").string() or "",
-        (node.get("protocol").string() or "TCP").lower(),
+        node.integer_of("containerPort") or 0,
+        node.integer_of("hostPort") or None,
+        node.string_of("hostIP") or "",
+        (node.string_of("protocol") or "TCP").lower(),
     )
 
 
 def _environment(node: Node) -> Iterator[Variable]:
     origins = {"secretKeyRef": "secret", "configMapKeyRef": "config"}
     for each in node.get("env").items():
-        name = each.get("name").string() or ""
+        name = each.string_of("name") or ""
         source = next((key for key, value in each.get("valueFrom").members() if value.value is not None), "")
-        yield Variable(name, each.get("value").string() or "", origins.get(source, "field" if source else "literal"))
+        yield Variable(name, each.string_of("value") or "", origins.get(source, "field" if source else "literal"))
     for each in node.get("envFrom").items():
         origin = "secret" if each.get("secretRef").value is not None else "config"
         yield Variable(f"{each.get('prefix').string() or ''}*", "", origin)
@@ -601,8 +598,8 @@ def _update(item: KubernetesObject) -> UpdateStrategy | None:
     strategy = spec.get("strategy" if item.kind == "Deployment" else "updateStrategy").mapping()
     rolling = strategy.get("rollingUpdate").mapping()
     return UpdateStrategy(
-        type=strategy.get("type").string() or "RollingUpdate",
+        type=strategy.string_of("type") or "RollingUpdate",
         max_unavailable=rolling.get("maxUnavailable").text() or "",
         max_surge=rolling.get("maxSurge").text() or "",
-        min_ready_seconds=spec.get("minReadySeconds").integer(),
+        min_ready_seconds=spec.integer_of("minReadySeconds"),
     )
