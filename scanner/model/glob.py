@@ -77,7 +77,24 @@ def _compiled(expression: str) -> Any:
 
 def matches(patterns: Iterable[str], name: str) -> bool:
     """True if one of the patterns over ``host/repository`` matches the whole name."""
-    return any(glob(pattern).fullmatch(name) is not None for pattern in patterns)
+    return any(_fits(pattern, name) for pattern in patterns)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Whether a pattern matches a name. ``host:443`` is ``host``, in both: it is the same registry.
+
+    Otherwise an image would be no subject of its policy under the other name.
+    """
+    if glob(pattern).fullmatch(name) is not None:
+        return True
+    shorter = (_without_usual_port(pattern), _without_usual_port(name))
+    return shorter != (pattern, name) and glob(shorter[0]).fullmatch(shorter[1]) is not None
+
+
+def _without_usual_port(text: str) -> str:
+    host, slash, rest = text.partition("/")
+    # Not of a pattern such as "*:443", which would then be one for hosts with any port.
+    return f"{host[:-4]}{slash}{rest}" if host.endswith(":443") and not host.endswith("*:443") else text
 
 
 def matches_text(pattern: str, text: str) -> bool:
@@ -87,5 +104,5 @@ def matches_text(pattern: str, text: str) -> bool:
 
 def most_specific(patterns: Iterable[str], name: str) -> str | None:
     """The matching pattern with the most literal characters; None if none matches."""
-    fitting = [pattern for pattern in patterns if glob(pattern).fullmatch(name) is not None]
+    fitting = [pattern for pattern in patterns if _fits(pattern, name)]
     return max(fitting, key=lambda pattern: (len(pattern.replace("*", "")), pattern), default=None)

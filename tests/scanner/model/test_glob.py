@@ -26,6 +26,16 @@ NAME = "registry.example.com/" + "a/" * 120 + "b"
         ("h/a.b", "h/a+b", False),
         ("h/a*c", "h/abc", True),
         ("h/a", "h/a\n", False),
+        # The usual port of HTTPS may be named or not: a policy for one name holds for the other.
+        ("r.example/**", "r.example:443/a", True),
+        ("r.example:443/**", "r.example/a", True),
+        ("r.example:443/**", "r.example:443/a", True),
+        ("*.example/**", "r.example:443/a", True),
+        ("r.example/**", "r.example:4430/a", False),
+        ("r.example/**", "r.example:8443/a", False),
+        ("*:443/**", "r.example:443/a", True),
+        ("*:443/**", "r.example:8443/a", False),
+        ("r.example/a:443", "r.example/a", False),
     ],
 )
 def test_meaning(pattern: str, name: str, fits: bool) -> None:

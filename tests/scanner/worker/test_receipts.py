@@ -467,8 +467,7 @@ def test_the_real_policy_controller_admits_by_the_example_and_refuses_every_othe
     marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
 
     def admits(pem: str, **changed: str) -> tuple[bool, str]:
-        text = example.replace("registry.example.com", place.registry.host)
-        text = marked.sub(textwrap.indent(pem, " " * 10).lstrip(), text)
+        text = marked.sub(textwrap.indent(pem, " " * 10).lstrip(), example)
         for old, new in changed.items():
             text = text.replace(f'"{old}"', f'"{new}"')
         policy = tmp_path / "policy.yaml"
@@ -532,8 +531,7 @@ def test_the_real_kyverno_admits_by_the_example_and_refuses_every_other(
     marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
 
     def admits(pem: str, namespace: str = "production-shop", environment: str = "production") -> tuple[bool, str]:
-        text = example.replace("registry.example.com", place.registry.host)
-        text = marked.sub(textwrap.indent(pem, " " * 26).lstrip(), text)
+        text = marked.sub(textwrap.indent(pem, " " * 26).lstrip(), example)
         text = text.replace("value: production\n", f"value: {environment}\n")
         text = text.replace(f"{signing.environment_type('production')}\n", f"{signing.environment_type(environment)}\n")
         policy, pod = tmp_path / "policy.yaml", tmp_path / "pod.yaml"
