@@ -12,6 +12,7 @@ from scanner.patterns import lazy
 
 # compose-go, template: names of variables.
 _NAME = lazy(r"[_a-zA-Z][_a-zA-Z0-9]*")
+_NEEDED = lazy(r"(?<!\$)\$\{([_a-zA-Z][_a-zA-Z0-9]*)(:?)\?")
 # Nested variables can multiply in length with each level, like the "billion laughs" attack.
 _MAX_LENGTH = 1 << 20
 _MAX_DEPTH = 20  # nested ${A:-${B:-…}}: no person writes more
@@ -19,6 +20,15 @@ _MAX_DEPTH = 20  # nested ${A:-${B:-…}}: no person writes more
 
 class InterpolationError(ValueError):
     """A malformed expression. The message is a sentence."""
+
+
+def needed_variable(text: str, variables: Mapping[str, str]) -> str:
+    """Return the first unset variable that ``${VAR:?message}`` or ``${VAR?message}`` needs. Empty: there is none."""
+    for found in _NEEDED.finditer(text):
+        value = variables.get(found[1])
+        if value is None or (found[2] and not value):
+            return found[1]
+    return ""
 
 
 def interpolate(text: str, variables: Mapping[str, str], *, depth: int = 0) -> str:

@@ -9,11 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scanner.errors import UsageError
-from scanner.workloads._compose_interpolation import InterpolationError, interpolate
+from scanner.patterns import lazy
+from scanner.workloads._compose_interpolation import InterpolationError, interpolate, needed_variable
 from scanner.workloads._documents import Document, Override, Reset, escape_step, parse
 from scanner.workloads.base import Files, Node
 
 _MAX_DEPTH = 20
+# Fields of a service whose empty value is a harmless default: what is required and not set must not look like it.
+_DECISIVE = lazy(
+    r"/services/[^/]+/(?:user|network_mode|pid|ipc|uts|userns_mode|cgroup|cap_add|cap_drop|security_opt|group_add)(?:/|$)"
+)
 # Lists that a later file replaces. Other lists are appended to.
 _REPLACED_LISTS = frozenset(("command", "entrypoint", "test"))
 # Fields that may be a list of NAME=value or a mapping.
@@ -66,6 +71,8 @@ def _without_tags(node: Node) -> Node:
 def _interpolate_document(document: Document, variables: Mapping[str, str]) -> Node:
     def walk(value: Any, pointer: str) -> Node:
         if isinstance(value, str) and "$" in value:
+            if _DECISIVE.match(pointer) and (name := needed_variable(value, variables)):
+                raise document.error(f"needs the variable {name}: set it, or audit docker compose config", pointer)
             try:
                 value = interpolate(value, variables)
             except InterpolationError as error:
