@@ -20,7 +20,9 @@ from scanner.registry.places import APK
 LARGEST: Final = 1 << 20  # bytes of a record that is held in memory
 _BOM = b"\xef\xbb\xbf"
 _WITH_BOM, _INVALID = "begins with a byte order mark", "is not valid JSON"
+_OTHER_FORM, _DEPENDENCIES = "has members of another form", ("dependencies", "optionalDependencies", "devDependencies")
 _ARCHIVES = (".jar", ".war", ".ear", ".par", ".JAR", ".WAR", ".EAR", ".PAR")
+_END_OF_ARCHIVE = lazy(r"\.(?:[jwep]ar|[JWEP]AR)(?=[/:])")
 # Archives of Java for Jenkins, NiFi and Karaf. No engine opens them.
 _UNOPENED = (".hpi", ".jpi", ".nar", ".kar")
 _PYTHON = (".dist-info/METADATA", ".egg-info/PKG-INFO", ".egg-info/METADATA", "/EGG-INFO/PKG-INFO", ".egg-info", ".egg")
@@ -192,7 +194,14 @@ def _package_json(data: bytes | memoryview) -> PackageRecord:
     if not (name and version):
         return PackageRecord(problem=problem)
     plain = isinstance(name, str) and isinstance(version, str)
+    if not plain or not all(_is_list_of_packages(document.get(member)) for member in _DEPENDENCIES):
+        problem = problem or _OTHER_FORM
     return PackageRecord(_identity(name, version) if plain else "", problem, holds=True)
+
+
+def _is_list_of_packages(value: object) -> bool:
+    """Engines refuse another form. Node.js does not look at it."""
+    return value is None or (isinstance(value, dict) and all(isinstance(v, str | None) for v in value.values()))
 
 
 def _deps_json(data: bytes | memoryview) -> PackageRecord:
@@ -280,8 +289,10 @@ def _counts(path: str, name: str, record: PackageRecord, code: Set[str]) -> bool
         return record.holds or directory in code
     if not record.holds or inside:
         return record.holds
-    # The name of an application may be any text. No package has such a name, so no advisory can be about it.
-    return not record.identity or _NODE_NAME.fullmatch(record.identity.rpartition("@")[0]) is not None
+    # An application has one as well, which not every engine lists. Its name may be any text. No package has such a
+    # name, so no advisory can be about it.
+    named = not record.identity or _NODE_NAME.fullmatch(record.identity.rpartition("@")[0]) is not None
+    return named and (bool(record.problem) or record == _UNKNOWN)
 
 
 def _record(rootfs: Rootfs, path: str, placed: PlacedFile) -> PackageRecord | None:
@@ -330,7 +341,7 @@ class _Read:
         self._anywhere: set[str] = set()  # of which the engine does not say in which layer they were
         self._identities: dict[str, set[str]] = {}  # of the packages and records that were read at a path
         for component in components:
-            path = _outermost(component.path.strip("/"))
+            path = _outermost(component.path.strip("/"), rootfs)
             identities = self._identities.setdefault(path, {_identity(component.name, component.version)})
             identities.add(_identity(component.name, component.version))
             if component.layer is None:
@@ -390,12 +401,15 @@ def _shown(path: str) -> str:
     return clean_text(path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), len(path))
 
 
-def _outermost(path: str) -> str:
-    """The file that holds the archive at ``path``: ``app.war/WEB-INF/lib/x.jar`` is in ``app.war``."""
-    if not path.endswith(_ARCHIVES):
+def _outermost(path: str, rootfs: Rootfs) -> str:
+    """The file that holds the archive at ``path``: ``app.war/WEB-INF/lib/x.jar`` is in ``app.war``. Clair writes a
+    colon instead of the first slash.
+    """
+    if not path.endswith(_ARCHIVES) or path in rootfs.files:
         return path
-    ends = [found + len(end) for end in _ARCHIVES if (found := f"{path}/".find(f"{end}/")) >= 0]
-    return path[: min(ends)]
+    # The longest that exists: a file may be named "a.jar:b.war", and is not the file "a.jar".
+    ends = sorted((found.end() for found in _END_OF_ARCHIVE.finditer(path)), reverse=True)
+    return next((path[:end] for end in ends if path[:end] in rootfs.files), path)
 
 
 def _apk_files(database: bytes) -> Iterator[str]:

@@ -59,7 +59,9 @@ def component(path: str, name: str, version: str, layer: int, found: Rootfs) -> 
         (LODASH, BOM + PACKAGE, "Node.js, begins with a byte order mark"),
         (LODASH, PACKAGE[:-1], "Node.js, is not valid JSON"),
         (LODASH, b'{"name": "lodash"}', "Node.js"),
-        (LODASH, PACKAGE[:-1] + b', "dependencies": []}', "Node.js"),
+        (LODASH, PACKAGE[:-1] + b', "dependencies": []}', "Node.js, has members of another form"),
+        (LODASH, b'{"name": "lodash", "version": 4}', "Node.js, has members of another form"),
+        ("app/vendor/a/package.json", PACKAGE[:-1] + b', "devDependencies": {"a": {}}}', "Node.js, has members"),
         (LODASH, b"[" * 100_000, "Node.js, is not valid JSON"),
         (LODASH, PACKAGE[:-1] + b', "x": "\xff"}', "Node.js"),
         ("app/node_modules/.pnpm/lodash@4/node_modules/lodash/package.json", BOM + PACKAGE, "Node.js, begins"),
@@ -108,6 +110,7 @@ def test_what_an_engine_did_not_read_is_told(path: str, data: bytes, remark: str
         ("app/node_modules/.package.json", PACKAGE),
         ("app/package.json", b'{"name": "Our shop", "version": "1.0.0"}'),
         ("app/package.json", b'{"private": true}'),
+        ("app/package.json", b'{"name": "shop", "version": "1.0.0", "dependencies": {"a": "1", "b": null}}'),
         ("app/package.json", b"{"),
         ("app/vendor/composer/installed.json", b'{"packages": [], "dev": false}'),
         ("app/data/installed.json", b'[{"name": "a"}]'),
@@ -163,7 +166,14 @@ def test_the_specification_of_a_gem_has_its_version_in_its_name() -> None:
 def test_an_archive_is_read_if_one_inside_is_listed() -> None:
     found = rootfs(file("app/x.war", jar("WEB-INF/lib/y.jar")))
     assert unread(found, "app/x.war/WEB-INF/lib/y.jar") == []
+    assert unread(found, "app/x.war:WEB-INF/lib/y.jar") == []  # as Clair writes it
     assert unread(found, "other/app/x.war/WEB-INF/lib/y.jar") == ["app/x.war (Java)"]
+
+
+def test_a_name_with_a_colon_is_not_mistaken_for_an_archive_in_an_archive() -> None:
+    inner = jar("WEB-INF/lib/y.jar")
+    found = rootfs(file("app/x.jar", inner) + file("app/x.jar:y.war", inner) + file("app/x.jar:z.jar", inner))
+    assert unread(found, "app/x.jar:y.war/WEB-INF/lib/y.jar", "app/x.jar:z.jar") == ["app/x.jar (Java)"]
 
 
 @pytest.mark.parametrize("link", [symlink, hardlink])
