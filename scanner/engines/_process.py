@@ -100,11 +100,13 @@ def run(
             preexec_fn=lambda: _confine(flags, limits, os.getppid()),
         )
         namespace = _network_of(child.pid)
-        running()
-        reason = _watch(child, started + deadline, output, limits, cancelled)
-        # Also after a normal end: a program that forked may still run, and would write into the next scan's
-        # directory.
-        _kill(child, namespace)
+        try:
+            running()
+            reason = _watch(child, started + deadline, output, limits, cancelled)
+        finally:
+            # Also after a normal end: a program that forked may still run, and would write into the next scan's
+            # directory. Also if a caller's function raises: no thread can be started, the database is away.
+            _kill(child, namespace)
     # A report that was cut is not a report: a part of it could be valid JSON with the findings missing.
     data = output.read_bytes()[: limits.report] if reason != "overflowed" else b""
     with errors.open("rb") as file:

@@ -46,6 +46,32 @@ def test_the_caller_is_told_while_it_runs(tmp_path: Path) -> None:
     assert (done.code, done.timed_out) == (0, False)
 
 
+def test_it_is_killed_if_the_caller_cannot_go_on(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+
+    def fail() -> None:
+        ends = time.monotonic() + 60
+        while not pid_file.exists() and time.monotonic() < ends:
+            time.sleep(0.01)
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(RuntimeError):
+        run(
+            [
+                sys.executable,
+                "-I",
+                "-c",
+                "import os, time; open('p', 'w').write(str(os.getpid())); os.rename('p', 'pid'); time.sleep(600)",
+            ],
+            environment={"PATH": "/usr/bin:/bin"},
+            directory=tmp_path,
+            limits=LIMITS,
+            deadline=60,
+            running=fail,
+        )
+    assert not _alive(int(pid_file.read_text()))
+
+
 def test_past_the_deadline_it_is_killed_even_if_it_ignores_signals(tmp_path: Path) -> None:
     code = "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (15, 2, 1)]; time.sleep(60)"
     done = python(code, tmp_path, deadline=0.5)
