@@ -79,6 +79,7 @@ MANIFEST_MEMBERS = (
     "annotations",
     "fsLayers",
 )
+_MOST_UNSPECIFIED = 100_000  # members and items that the specification does not have; builders write a few hundred
 _MOST_NAME = 100  # characters of a member's name that are kept, where the specification does not have it
 _CONFIG = ("created", "author", "architecture", "os", "variant", "config", "rootfs", "history")
 _RUN = (
@@ -344,16 +345,24 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
 
 
 def _unspecified(item: Mapping[str, Any], pointer: str, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield the texts of members that the specification does not have, such as ``container_config`` of old builders."""
-    pending = [(_place(pointer, name), value) for name, value in item.items() if name not in known]
+    """Yield the texts of members that the specification does not have, such as ``container_config`` of old builders.
+
+    Raises LimitExceeded: a config of eight megabytes can have millions of them, each of which is searched for secrets.
+    """
+    count = 0
+    pending: list[tuple[str, Any]] = [(pointer, {name: value for name, value in item.items() if name not in known})]
     while pending:
         place, value = pending.pop()
         if isinstance(value, str):
             yield place, value
-        elif isinstance(value, Mapping):
-            pending.extend((_place(place, name), inner) for name, inner in value.items())
-        elif isinstance(value, list):
-            pending.extend((_place(place, str(number)), inner) for number, inner in enumerate(value))
+        elif isinstance(value, Mapping | list):
+            count += len(value)
+            if count > _MOST_UNSPECIFIED:
+                raise LimitExceeded(
+                    f"the image config has more than {_MOST_UNSPECIFIED} members that are not specified"
+                )
+            members = value.items() if isinstance(value, Mapping) else ((str(n), each) for n, each in enumerate(value))
+            pending.extend((_place(place, name), inner) for name, inner in members)
 
 
 def _place(above: str, name: str) -> str:

@@ -357,6 +357,12 @@ def test_texts_of_members_that_the_specification_does_not_have() -> None:
     assert config(CONFIG).unspecified == ()
 
 
+@pytest.mark.parametrize("unknown", [{"x": [""] * 100_001}, {"x": {str(n): 1 for n in range(100_001)}}])
+def test_members_that_the_specification_does_not_have_are_bounded(unknown: Any) -> None:
+    with pytest.raises(LimitExceeded, match="members that are not specified"):
+        config({**CONFIG, **unknown})
+
+
 def test_a_config() -> None:
     found = config(CONFIG)
     assert found.platform == Platform("linux", "amd64")
