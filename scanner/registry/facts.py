@@ -17,7 +17,7 @@ from scanner.kept_files import KeptFiles
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile, PackageRecord
 from scanner.model.reference import Digest
 
-_FORMAT = 5  # increase it when the layer reader would report other facts for the same bytes
+_FORMAT = 6  # increase it when the layer reader would report other facts for the same bytes
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 # Bytes of the SHA-256 before each entry: a file that was cut by a crash is read as absent.

@@ -54,15 +54,18 @@ _ENDS_AS_BYTES: Final = tuple(end.encode() for end in _ENDS)
 _GEMSPEC = ".gemspec"
 # In which directory a file of this extension is a record; elsewhere it may be anything.
 _WITHIN = {"gemspec": "/specifications/", "app": "/ebin/", "packlist": "/auto/"}
-_OTP = "/erlang/lib/"  # Erlang's own libraries
+# Of Erlang and Elixir themselves, whose libraries are part of the runtime.
+_OF_RUNTIME = ("/erlang/lib/", "/elixir/lib/")
 _PACKAGE_JSON = "package.json"
 # What pip writes beside METADATA.
 _COMPANIONS = ("/RECORD", "/WHEEL", "/top_level.txt")
 _EXAMINED = EXTENSIONS | {"RECORD", "WHEEL", "txt"}
+_LONGEST = 256  # characters of a name or version that are kept; npm and PyPI take none that is longer
 _NODE_NAME = lazy(r"(?:@[A-Za-z0-9._-]+/)?[A-Za-z0-9._-]+")
 # After the first node_modules: directories of packages only, with those in which pnpm and yarn keep all versions.
 _INSTALLED = lazy(r"(?:(?:[@.][^/]+/[^/]+|[^/@.][^/]*)/node_modules/)*(?:@[^/]+/)?[^/@.][^/]*")
 _CODE = (".js", ".cjs", ".mjs", ".node")
+_LONGEST_PATH = 4096  # PATH_MAX of Linux
 _HEAD = 1 << 16  # bytes of Python's metadata in which name and version are
 _PYTHON_NAME, _PYTHON_VERSION = (lazy(rb"(?im)^%s[ \t]*:[ \t]*([^\r\n]*)" % key) for key in (b"name", b"version"))
 # What an archive with packages holds: Maven's record, or the directories for the archives of an application.
@@ -80,7 +83,9 @@ def is_record(path: str, name: str) -> bool:
     if extension not in EXTENSIONS:
         return False
     full = f"/{path}"
-    return full.endswith(_ENDS) and _WITHIN.get(extension, "/") in full and _OTP not in full
+    if not full.endswith(_ENDS) or _WITHIN.get(extension, "/") not in full:
+        return False
+    return extension != "app" or not any(directory in full for directory in _OF_RUNTIME)
 
 
 def is_readable(name: str) -> bool:
@@ -156,7 +161,16 @@ def _python(data: bytes | memoryview) -> PackageRecord:
 
 
 def _identity(name: str, version: str) -> str:
-    return f"{name.lower()}@{version}"
+    return f"{_kept(name.lower())}@{_kept(version)}"
+
+
+def _kept(text: str) -> str:
+    """The text, or the digest of a long one: a layer can have a million records of a megabyte each.
+
+    Half a surrogate pair, which JSON can contain, could not be stored.
+    """
+    plain = text.encode("utf-8", "replace")
+    return _digest(plain) if len(text) > _LONGEST else plain.decode()
 
 
 def _json(data: bytes | memoryview) -> tuple[Any, str]:
@@ -340,6 +354,7 @@ class _Read:
         self._contents: set[tuple[int, str]] = set()
         self._anywhere: set[str] = set()  # of which the engine does not say in which layer they were
         self._identities: dict[str, set[str]] = {}  # of the packages and records that were read at a path
+        self._names: dict[str, frozenset[str]] = {}  # of the packages of Python, by their directory
         for component in components:
             path = _outermost(component.path.strip("/"), rootfs)
             identities = self._identities.setdefault(path, {_identity(component.name, component.version)})
@@ -375,8 +390,10 @@ class _Read:
             return False
         metadata = path if path.endswith((".egg", ".egg-info")) else path.rpartition("/")[0]
         site, _, name = metadata.rpartition("/")
-        start = f"{_plain_name(name.partition('-')[0].removesuffix('.egg'))}@"
-        return any(_plain_name(known).startswith(start) for known in self._identities.get(site, ()))
+        if site not in self._names:
+            known = self._identities.get(site, ())
+            self._names[site] = frozenset(_plain_name(each.partition("@")[0]) for each in known)
+        return _plain_name(name.partition("-")[0].removesuffix(".egg")) in self._names[site]
 
     def is_owned(self, path: str) -> bool:
         """Return whether the distribution's package database lists the file. Engines leave those out, because the
@@ -385,7 +402,9 @@ class _Read:
         if self._owned is None:
             self._owned = {owned for layer in self._rootfs.layers for owned in layer.owned_records}
             for database in APK:
-                self._owned.update(_apk_files(self._rootfs.content(database) or b""))
+                found = _apk_files(self._rootfs.content(database) or b"")
+                # Only what is there: the database writes a directory once, and it could have a megabyte.
+                self._owned.update(path for path in found if path in self._rootfs.files)
         return path in self._owned
 
 
@@ -420,6 +439,8 @@ def _apk_files(database: bytes) -> Iterator[str]:
             directory = line[2:].decode("utf-8", "surrogateescape")
         elif line.startswith(b"R:"):
             name = line[2:].decode("utf-8", "surrogateescape")
+            if name.rpartition(".")[2] not in EXTENSIONS or len(directory) > _LONGEST_PATH:
+                continue
             path = f"{directory}/{name}" if directory else name
             if is_record(path, name):
                 yield path

@@ -59,6 +59,7 @@ _READ_AHEAD = 1 << 20  # compressed bytes of a layer for which threads pay
 _MAX_SEARCHED = 4 << 30  # bytes of large files in a layer: seconds with Hyperscan, half a minute with RE2
 # Globals, which are found faster than members of an enumeration: each entry of a layer asks for them.
 _FILE, _DIRECTORY = FileType.FILE, FileType.DIRECTORY
+_OWNED = 4 << 20  # characters of paths: the lists of a layer could name any number
 _RECORDS = language_packages.EXTENSIONS | {DPKG_SUMS.removeprefix(".")}
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 # Written into layers by aufs. They hide nothing, and today's runtimes treat them as plain files.
@@ -184,6 +185,7 @@ class _Facts(Visitor):
         self.rpm_packages: dict[str, int] = {}
         self.records: dict[str, PackageRecord] = {}
         self.owned_records: set[str] = set()
+        self._owned_left = _OWNED
         self._seen: dict[str, FileType] = {}
         self._above: set[str] = set()  # all directories above any entry, also those without an entry of their own
         self._directory = ""
@@ -249,9 +251,17 @@ class _Facts(Visitor):
     def _read_record(self, entry: FileEntry, data: bytes | memoryview) -> None:
         self._record = False
         if entry.path.endswith(DPKG_SUMS):
-            self.owned_records.update(language_packages.recorded_files(bytes(data)))
+            self._add_owned(language_packages.recorded_files(bytes(data)))
         else:
             self.records[entry.path] = language_packages.read_record(entry.path, data)
+
+    def _add_owned(self, paths: Iterable[str]) -> None:
+        """Add records that the distribution's packages brought. Those beyond the limit count as brought by others."""
+        for path in paths:
+            if len(path) > self._owned_left:
+                return
+            self._owned_left -= len(path)
+            self.owned_records.add(path)
 
     def _in_pieces(self, entry: FileEntry, file: LargeFile | None) -> _FileSearch | None:
         if file is None:
@@ -279,7 +289,7 @@ class _Facts(Visitor):
                 self._add_oddity("malformed_image", entry.path, "is not a package database of a supported format")
             else:
                 found = rpm.read(data)
-                self.owned_records.update(found.records)
+                self._add_owned(sorted(found.records))
                 if found.files:
                     self.packaged[entry.path] = found.files
                 if found.packages:

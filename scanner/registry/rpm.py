@@ -9,15 +9,17 @@ The database comes from an image: whatever is wrong in it ends the reading of th
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import islice
 
 from scanner.lazy_dataclasses import dataclass
 from scanner.model.filesystem import PackagedFile
 from scanner.patterns import lazy
-from scanner.registry.language_packages import is_record
+from scanner.registry.language_packages import EXTENSIONS, is_record
 
 _NAME, _MODES, _DIGESTS, _OWNERS = 1000, 1030, 1035, 1039  # rpmtag.h and rpmtypes.h of rpm
 _DIRECTORY_INDEXES, _BASE_NAMES, _DIRECTORIES, _ALGORITHM = 1116, 1117, 1118, 5011
@@ -26,9 +28,14 @@ _INT16, _INT32, _STRING, _STRINGS = 3, 4, 6, 8
 _HASHES = {0: "md5", 1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}  # RFC 4880, 9.4
 # Bounds for a hostile database, several times those of a full distribution.
 _MOST_PACKAGES, _MOST_TAGS, _MOST_FILES, _LARGEST_HEADER = 20_000, 1000, 500_000, 8 << 20
-_MOST_PRIVILEGED, _MOST_RECORDS = 1000, 100_000
+_MOST_PRIVILEGED, _MOST_RECORDS, _LONGEST_DIRECTORY = 1000, 20_000, 4096
 # The name of a file that may record packages of a language: only few packages have any.
-_RECORD = lazy(rb"METADATA\0|PKG-INFO\0|\.json\0|\.egg-info\0|\.egg\0|\.gemspec\0|\.[jwep]ar\0")
+_EXTENSIONS = sorted(re.escape(extension.encode()) for extension in EXTENSIONS)
+# The look-ahead ends most attempts after one letter: a header is full of dots.
+_RECORD = lazy(
+    rb"\.(?=[%s])(?:%s)\0|METADATA\0|PKG-INFO\0|rock_manifest\0"
+    % (b"".join(sorted({extension[:1] for extension in _EXTENSIONS})), b"|".join(_EXTENSIONS))
+)
 _STEPS = 5_000_000  # of SQLite's virtual machine: a hostile schema must not compute for ever
 _PRIVILEGED = 0o6000  # setuid and setgid
 _BERKELEY = {b"\x61\x15\x06\x00": "<", b"\x00\x06\x15\x61": ">"}  # DB_HASHMAGIC in both byte orders
@@ -67,8 +74,8 @@ def read(data: bytes) -> Contents:
             packages += _texts(header, tags[_NAME]) != ["gpg-pubkey"]
             if len(found) < _MOST_PRIVILEGED:
                 found.extend(_privileged_files(header, tags))
-            if len(records) < _MOST_RECORDS and _RECORD.search(header):
-                records.update(path for path in _paths(header, tags) if is_record(path, path.rpartition("/")[2]))
+            if _BASE_NAMES in tags and _RECORD.search(header):
+                records.update(islice(_records(header, tags), _MOST_RECORDS - len(records)))
         except (struct.error, ValueError, IndexError, KeyError, OverflowError):
             whole = False
     # A database in which nothing was found may hold what only rpm can read.
@@ -204,11 +211,15 @@ def _privileged_files(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[Packa
         )
 
 
-def _paths(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[str]:
-    """The paths of all files of a package."""
+def _records(header: bytes, tags: Mapping[int, _Tag]) -> Iterator[str]:
+    """The paths of a package's files that record packages of languages."""
     names, directories = _texts(header, tags[_BASE_NAMES]), _texts(header, tags[_DIRECTORIES])
     for name, index in zip(names, _numbers(header, tags[_DIRECTORY_INDEXES], _INT32), strict=True):
-        yield (directories[index] + name).lstrip("/")
+        # One directory of megabytes, with all files in it, would be copied for each of them.
+        if name.rpartition(".")[2] in EXTENSIONS and len(directories[index]) <= _LONGEST_DIRECTORY:
+            path = (directories[index] + name).lstrip("/")
+            if is_record(path, name):
+                yield path
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from scanner.checks._secrets import SecretScanner
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Component
 from scanner.registry import language_packages
+from scanner.registry.facts import FactsCache
 from scanner.registry.language_packages import unread_records
 from scanner.registry.layers import ContentWants
 from scanner.registry.rpm import read as read_rpm
@@ -85,6 +87,12 @@ def component(path: str, name: str, version: str, layer: int, found: Rootfs) -> 
         ("app/x.war", jar("WEB-INF/lib/y.jar"), "Java"),
         ("app/x.JAR", jar("META-INF/maven/org.x/x/pom.properties"), "Java"),
         ("var/jenkins/plugins/git.jpi", jar("WEB-INF/lib/git.jar"), "Java"),
+        # Not a library of Erlang, although it is among them.
+        (
+            "usr/lib/erlang/lib/node_modules/lodash/package.json",
+            BOM + PACKAGE,
+            "Node.js, begins with a byte order mark",
+        ),
         ("app/server.pyz", b"#!/usr/bin/env python3\nPK", "Python"),
         ("app/lib/cowboy-2.9.0/ebin/cowboy.app", b"{application,cowboy,[]}.", "Erlang"),
         ("usr/local/lib/R/site-library/xml2/Meta/package.rds", b"1", "R"),
@@ -122,6 +130,7 @@ def test_what_an_engine_did_not_read_is_told(path: str, data: bytes, remark: str
         ("app/x.hpi", jar("a/A.class")),
         ("app/Calculator.app", b""),
         ("usr/local/lib/erlang/lib/kernel-9.2/ebin/kernel.app", b"{application,kernel,[]}."),
+        ("usr/local/lib/elixir/lib/logger/ebin/logger.app", b"{application,logger,[]}."),
         ("usr/local/lib/perl5/5.38/x86_64-linux/.packlist", b""),
         ("app/METADATA", REQUESTS),
         ("app/notes.json", BOM + PACKAGE),
@@ -215,6 +224,54 @@ def test_packages_of_the_distribution_are_looked_up_in_its_advisories(manager: s
     record = file(path, b"Name: PyYAML\nVersion: 6.0\n")
     assert unread(rootfs(owned(path, manager) + record)) == []
     assert unread(rootfs(record)) == [f"{path} (Python)"]
+
+
+@pytest.mark.parametrize("manager", ["dpkg", "apk", "rpm"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "usr/lib64/R/library/stats/Meta/package.rds",
+        "usr/lib/rabbitmq/lib/rabbitmq_server-3.13/plugins/cowboy-2.12/ebin/cowboy.app",
+        "usr/lib64/perl5/vendor_perl/auto/XML/LibXML/.packlist",
+        "usr/share/lua/5.4/rocks/luasec/1.0-1/rock_manifest",
+        "usr/share/java/x.WAR",
+        "usr/lib/mono/packages.config",
+        "usr/share/julia/Manifest.toml",
+    ],
+)
+def test_records_of_each_language_may_be_of_the_distribution(manager: str, path: str) -> None:
+    record = file(path, b"[[<package />\n-INF/lib/")
+    assert unread(rootfs(owned(path, manager) + record)) == []
+    assert len(unread(rootfs(record))) == 1
+
+
+def test_lists_of_the_distribution_take_a_bounded_amount_of_memory() -> None:
+    lines = b"".join(b"%s  %s\n" % (b"0" * 32, f"{'d' * 4000}/{n}.egg".encode()) for n in range(250))
+    lists = [file(f"var/lib/dpkg/info/{n}.md5sums", lines.replace(b"d/", b"%d/" % n)) for n in range(6)]
+    owned_records = read(archive(*lists)).owned_records
+    assert 0 < sum(map(len, owned_records)) <= 4 << 20
+    database = f"P:x\nF:{'d' * 100_000}\n" + "".join(f"R:{n}.egg\n" for n in range(1000)) + "F:a\nR:b.egg\n"
+    found = rootfs(file("lib/apk/db/installed", database.encode()) + file("usr/b.egg", b"") + file("a/b.egg", b""))
+    assert unread(found) == [
+        "usr/b.egg (Python)",
+        "a/b.egg (Python, in a package of the distribution's package manager)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"name": "x" * 100_000, "version": "1"},
+        {"name": "x", "version": "1" * 100_000},
+        {"name": "\ud800", "version": "1"},
+    ],
+)
+def test_names_that_no_package_has_are_kept_short_and_can_be_stored(document: dict[str, str], tmp_path: Path) -> None:
+    facts = read(archive(file(LODASH, json.dumps(document).encode())))
+    assert len(facts.records[LODASH].identity) < 300
+    cache = FactsCache(tmp_path)
+    cache.put(facts, "wants", facts.diff_id)
+    assert cache.get(facts.diff_id, "wants", facts.diff_id) == facts
 
 
 @pytest.mark.parametrize("manager", ["dpkg", "apk", "rpm"])

@@ -176,3 +176,12 @@ def test_any_bytes_are_read_to_the_end(database: bytes, data: st.DataObject) -> 
 def test_more_than_a_distribution_ships_is_cut() -> None:
     many = [(f"usr/bin/{n}", 0o104755, "ab" * 32) for n in range(1500)]
     assert len(read(sqlite(header("p", many), header("q", many))).files) == 1000
+
+
+def test_records_of_a_hostile_package_are_bounded() -> None:
+    """Each path repeats its directory, which the header has once."""
+    long = "d" * 100_000
+    some = header("p", [*((f"{long}/{n}.egg", 0o100644, "") for n in range(100)), ("usr/x.egg", 0o100644, "")])
+    many = header("q", [(f"usr/{n}.egg", 0o100644, "") for n in range(20_100)])
+    assert read(sqlite(some)).records == {"usr/x.egg"}
+    assert len(read(sqlite(many)).records) == 20_000
