@@ -31,14 +31,14 @@ def policy_init(name: str | None, output: Path | None) -> None:
     from scanner.policy.starting_points import starting_points
 
     found = {each.name: each for each in starting_points(catalog.known_names())}
+    # A policy that was edited must not be lost by a repeated command, nor by one that lacks the name.
+    if output is not None and output.exists():
+        raise UsageError(f"{output} exists already", hint="choose another file")
     if name is None:
         write("\n".join(f"{each.name:12} {each.description}" for each in found.values()), output)
         return
     if name not in found:
         raise UsageError(f"there is no starting point {name[:100]!r}", hint="choose one of: " + ", ".join(found))
-    # A policy that was edited must not be lost by a repeated command.
-    if output is not None and output.exists():
-        raise UsageError(f"{output} exists already", hint="choose another file")
     write(found[name].text, output)
     if output is not None:
         tell(f"{output}: change it, then: dockwarden policy check {output}")

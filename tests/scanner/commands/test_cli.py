@@ -166,6 +166,7 @@ def test_a_policy_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert run("policy", "check", str(file))[0] == 0, name
     code, _, message = run("policy", "init", "baseline", "-o", str(file))
     assert (code, "exists already" in message) == (2, True)
+    assert run("policy", "init", "-o", str(file))[0] == 2, "the list does not replace it either"
     assert file.read_text() == text, "an edited policy is kept"
     new = tmp_path / "new.yaml"
     code, _, message = run("policy", "init", "baseline", "-o", str(new))
