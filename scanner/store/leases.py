@@ -28,7 +28,8 @@ HANDED_BACK = {"reason": "handed_back", "message": "returned by a worker that sh
 _GRACE = 2.0  # seconds after its end before a lease is taken, because renewals may be delayed
 _MOST_RETRY_AFTER = 3600.0  # seconds: a scan must not wait for years because a registry's header says so
 LONGEST_PAUSE = _MOST_RETRY_AFTER * 1.2  # seconds, with the jitter
-# Seconds. No lease that is renewed lasts longer, so one that does was written before the clock was set back.
+# Seconds. A lease that lasts longer was written before the clock was set back. A longer DOCKWARDEN_LEASE_SECONDS is cut
+# to this as well, which its worker does not notice: heartbeats are much more frequent.
 _LONGEST_LEASE = 900.0
 
 

@@ -404,9 +404,11 @@ def request_push(session: Connection, digest: str, repository: str) -> None:
 
 def due(session: Connection, *, limit: int = 20) -> tuple[PushView, ...]:
     """Return the pushes that are due, the longest due first."""
+    now, next_at = epoch(session), receipt_push.c.next_at
     ready = sa.and_(
         receipt_push.c.state.in_((WAITING, FAILED)),
-        receipt_push.c.next_at <= epoch(session),
+        # Later than the longest pause: the clock was set back since. A minute: time servers correct clocks by less.
+        sa.or_(next_at <= now, next_at > now + _LONGEST_PAUSE + 60),
         _takes_receipts(receipt_push.c.repository),
     )
     query = sa.select(*receipt_push.c).where(ready).order_by(receipt_push.c.next_at).limit(limit)
@@ -446,7 +448,8 @@ def end_push(session: Connection, push: PushView, note: str) -> None:
 
 def fail_push(session: Connection, push: PushView, reason: str, message: str, retry_after: float | None) -> None:
     """Record a failure. It is tried again after a growing pause of up to an hour."""
-    pause = max(retry_after or 0.0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(push.attempt, 10)))
+    # Retry-After is hostile input: receipts of former decisions must not stay in a registry because a header says so.
+    pause = min(_LONGEST_PAUSE, max(retry_after or 0.0, _FIRST_PAUSE * 2 ** min(push.attempt, 10)))
     own = sa.and_(receipt_push.c.digest == push.digest, receipt_push.c.repository == push.repository)
     values = {"state": FAILED, "attempt": push.attempt + 1, "next_at": epoch(session) + pause}
     values |= {"reason": reason[:64], "message": message[:1000]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -22,7 +23,7 @@ from scanner.services import decisions
 from scanner.services import receipts as use_cases
 from scanner.store import audit, images, registries
 from scanner.store import receipts as store
-from scanner.store.schema import receipt
+from scanner.store.schema import receipt, receipt_push
 from scanner.store.session import Database, epoch
 from scanner.trust import _receipts as signing
 from scanner.trust._pki import load_public_key
@@ -66,6 +67,20 @@ def test_a_receipt_ends_with_its_time(database: Database) -> None:
         assert store.of_image(session, DIGEST, frozenset({"bank"})) == ()
         session.execute(receipt.update().values(valid_until=epoch(session) - 1))
         assert use_cases.state(session, store.get(session, made.id, None)) == "ended"
+
+
+def test_a_push_waits_an_hour_at_most(database: Database) -> None:
+    """Also if the registry asks for a day, or the clock is set back by one."""
+    with database.session() as session:
+        registries.add(session, FOUND.repository.partition("/")[0], SIGNER.key, write_receipts=True)
+    issued(database)
+    with database.session() as session:
+        (push,) = store.due(session)
+        store.fail_push(session, push, "registry_error", "busy", 86400.0)
+        assert store.due(session) == ()
+        assert 3500 < session.execute(sa.select(receipt_push.c.next_at)).scalar_one() - epoch(session) <= 3600
+        session.execute(receipt_push.update().values(next_at=receipt_push.c.next_at + 86400))
+        assert len(store.due(session)) == 1
 
 
 def test_a_reader_does_not_fill_the_registry_with_receipts_for_invented_environments(database: Database) -> None:
