@@ -77,6 +77,7 @@ def page(template: str, **values: Any) -> str:
         navigation=navigation,
         theme=theme if theme in THEMES else "",
         version=__version__,
+        shown_at=here(),
         ago=ago,
         exact=exact,
         megabytes=megabytes,
@@ -234,7 +235,19 @@ def query_of(names: Collection[str]) -> str:
 
 
 def here(**changes: str | None) -> str:
-    """This page's URL with changed parameters; None removes one. Repeated parameters are kept."""
+    """This page's URL with changed parameters; None removes one. Repeated parameters are kept.
+
+    A refused form comes back at an address that takes only a POST: then, of the page that has the form.
+    """
     kept = [(name, value) for name, value in request.args.items(multi=True) if name not in changes]
     query = urlencode([(name, value) for name, value in (*kept, *changes.items()) if value])
-    return request.path + (f"?{query}" if query else "")
+    path = request.path if request.method in ("GET", "HEAD") else _page_above(request.path)
+    return path + (f"?{query}" if query else "")
+
+
+def _page_above(path: str) -> str:
+    """The nearest address that can be opened: this one, or one above it."""
+    addresses = current_app.create_url_adapter(request)
+    while addresses and path and not addresses.test(path, "GET"):
+        path = path.rpartition("/")[0]
+    return path or "/"

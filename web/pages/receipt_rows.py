@@ -14,11 +14,12 @@ from scanner.store import receipts as store
 
 @dataclass(frozen=True)
 class ReceiptRow:
-    """A receipt as the page shows it. ``push``: its copy in the registry; None: the registry takes no receipts."""
+    """A receipt as the page shows it. ``unwritten``: why the registry gets no copy. ``push``: the state of its copy."""
 
     receipt: store.ReceiptView
     state: str  # current, superseded or ended
     valid_until: datetime
+    unwritten: str
     push: store.PushView | None
 
     @property
@@ -45,7 +46,17 @@ def receipt_rows(session: Connection, digest: str, projects: frozenset[str] | No
             found,
             use_cases.state(session, found),
             datetime.fromtimestamp(found.valid_until, UTC),
-            store.push_of(session, digest, found.repository) if store.is_taken(session, found.repository) else None,
+            _unwritten(session, found),
+            store.push_of(session, digest, found.repository),
         )
         for found in store.of_image(session, digest, projects, limit=20)
     ]
+
+
+def _unwritten(session: Connection, found: store.ReceiptView) -> str:
+    if not store.is_taken(session, found.repository):
+        return "the registry's setting is off"
+    # The registry has the image's other receipts, so the state of the push says nothing about this one.
+    if found.environment and store.in_force(session, found.digest, found.repository, found.environment) is None:
+        return "no policy names this environment"
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,7 +18,7 @@ from scanner.cli import cli
 from scanner.config import KeyRing, Secret
 from scanner.model.finding import Incomplete, Severity
 from scanner.services import receipts as use_cases
-from scanner.store import audit, gate, policies, projects, secrets
+from scanner.store import audit, gate, policies, projects, registries, secrets
 from scanner.store import receipts as store
 from scanner.store.schema import receipt, receipt_key, verdict
 from scanner.store.session import Database, epoch
@@ -317,3 +318,29 @@ def test_a_refused_environment_comes_back_as_typed(scanned: None, app: OpenAPI, 
     assert 'value="Prod &lt;1&gt;" aria-invalid="true"' in page.text
     assert f"<option selected>{make.REPOSITORY}</option>" in page.text
     assert form(place, repository=make.REPOSITORY, environment="production").status_code == 303
+
+
+def test_a_receipt_that_the_registry_does_not_get_says_why(
+    scanned: None, app: OpenAPI, database: Database, make_token: Callable[..., str]
+) -> None:
+    """The state of the push is that of the image's other receipts."""
+    with database.session() as session:
+        registries.add(session, make.REPOSITORY.partition("/")[0], KEY, write_receipts=True)
+    form = Form(app.test_client(), make_token())
+    place = f"/images/{GOOD.digest}"
+    for environment in ("production", "invented"):
+        assert form(f"{place}/receipt", repository=make.REPOSITORY, environment=environment).status_code == 303
+    page = form.client.get(f"{place}?tab=receipts", headers=form.headers).text
+    states = re.findall(r'data-label="In the registry">(?:<span class="muted">)?([^<]+)', page)
+    assert sorted(states) == ["Waiting", "not written: no policy names this environment"]
+    assert "--type urn:dockwarden:receipt:v1:production " in page, "the command finds one that is written"
+
+
+def test_a_refused_form_links_to_pages_that_can_be_opened(
+    scanned: None, app: OpenAPI, make_token: Callable[..., str]
+) -> None:
+    form = Form(app.test_client(), make_token())
+    page = form(f"/images/{GOOD.digest}/receipt", repository=make.REPOSITORY, environment="<>").text
+    assert f'name="next" value="/images/{GOOD.digest}"' in page
+    chosen = form("/appearance", theme="dark", next=page.partition('name="next" value="')[2].partition('"')[0])
+    assert form.client.get(chosen.headers["Location"], headers=form.headers).status_code == 200
