@@ -68,12 +68,16 @@ class Finding:
     opinions: tuple[Opinion, ...]
 
     @property
+    def reported(self) -> tuple[Vulnerability, ...]:
+        """What the engines that found it report."""
+        return tuple(o.vulnerability for o in self.opinions if o.vulnerability is not None)
+
+    @property
     def disputed(self) -> bool:
         """True if the engines differ in whether it exists, in severity, or in whether there is a fix."""
         if any(opinion.word is Stance.SILENT for opinion in self.opinions):
             return True
-        reported = [o.vulnerability for o in self.opinions if o.vulnerability is not None]
-        return len({(v.severity, v.fixable) for v in reported}) > 1
+        return len({(v.severity, v.fixable) for v in self.reported}) > 1
 
     @property
     def dispute(self) -> str:
@@ -87,11 +91,14 @@ def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
         own = engines[0]
         return tuple(Finding(v, (Opinion(own.engine, Stance.AFFECTED, v),)) for v in own.vulnerabilities)
     by_package = [_by_package(report.vulnerabilities) for report in engines]
-    merged: list[set[int]] = [set() for _ in engines]  # id() of findings that were merged into another engine's
+    # id() of findings that were merged into another engine's -> the CVEs of these.
+    merged: list[dict[int, set[str]]] = [{} for _ in engines]
     found: list[Finding] = []
     for number, report in enumerate(engines):
         for item in report.vulnerabilities:
-            if id(item) in merged[number]:
+            # An advisory that fixes several CVEs is a finding of its own until each of them is one: otherwise an
+            # exemption or a VEX statement about one CVE would cover the others too.
+            if (into := merged[number].get(id(item))) is not None and (len(cves := _cves(item)) < 2 or cves <= into):
                 continue
             opinions, counterparts = [], [item]
             for other, reader in enumerate(engines):
@@ -100,11 +107,22 @@ def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
                     if other == number
                     else _same_vulnerabilities(item, by_package[other].get(_package(item), ()))
                 )
-                merged[other].update(map(id, same))
+                for each in same:
+                    merged[other].setdefault(id(each), set()).update(_cves(item))
                 counterparts.extend(same)
                 opinions.append(_opinion(reader, same))
             found.append(Finding(_worst(counterparts, opinions), tuple(opinions)))
     return tuple(found)
+
+
+def is_cve(name: str) -> bool:
+    """Return whether a vulnerability's name is a CVE's."""
+    return _CVE.fullmatch(name) is not None
+
+
+def _cves(item: Vulnerability) -> set[str]:
+    """Return the CVEs that a finding stands for: its id, or the aliases of an advisory."""
+    return {item.id} if is_cve(item.id) else {name for name in item.aliases if is_cve(name)}
 
 
 class Upgrades:
@@ -233,6 +251,9 @@ def _worst(items: Sequence[Vulnerability], opinions: Sequence[Opinion]) -> Vulne
         fixed_versions=next((v.fixed_versions for v in items if v.fixable), ()),
         aliases=tuple(dict.fromkeys(name for v in items for name in (v.id, *v.aliases) if name != first.id)),
         cvss=tuple(dict.fromkeys(score for v in items for score in v.cvss)),
+        # Engines may have looked at catalogues of different days, or one of them does not know the CVE.
+        known_exploited=max((v.known_exploited for v in items if v.known_exploited is not None), default=None),
+        epss=max((v.epss for v in items if v.epss is not None), default=None),
         cwes=tuple(dict.fromkeys(cwe for v in items for cwe in v.cwes)),
         title=next((v.title for v in items if v.title), ""),
         description=next((v.description for v in items if v.description), ""),

@@ -15,6 +15,8 @@ from typing import Any
 from scanner.patterns import lazy
 
 LONGEST, MOST_WILDCARDS = 500, 32  # characters, and asterisks: a pattern with many would take long on a hostile name
+# Other names of Docker Hub: ``Reference.parse`` writes the short one.
+_HUB = {"index.docker.io": "docker.io", "registry-1.docker.io": "docker.io"}
 _WILDCARDS = lazy(r"(?:\*+/?)+|\?")
 _NOTHING = r"[^\x00-\x{10FFFF}]"
 
@@ -81,20 +83,23 @@ def matches(patterns: Iterable[str], name: str) -> bool:
 
 
 def _fits(pattern: str, name: str) -> bool:
-    """Whether a pattern matches a name. ``host:443`` is ``host``, in both: it is the same registry.
+    """Whether a pattern matches a name. ``host:443`` and ``Host`` are ``host``, in both: it is the same registry.
 
     Otherwise an image would be no subject of its policy under the other name.
     """
     if glob(pattern).fullmatch(name) is not None:
         return True
-    shorter = (_without_usual_port(pattern), _without_usual_port(name))
-    return shorter != (pattern, name) and glob(shorter[0]).fullmatch(shorter[1]) is not None
+    plain = (_with_plain_host(pattern), _with_plain_host(name))
+    return plain != (pattern, name) and glob(plain[0]).fullmatch(plain[1]) is not None
 
 
-def _without_usual_port(text: str) -> str:
+def _with_plain_host(text: str) -> str:
+    """Return a pattern or name with its host in lower case and without the usual port, as references have it."""
     host, slash, rest = text.partition("/")
+    host = host.lower()
     # Not of a pattern such as "*:443", which would then be one for hosts with any port.
-    return f"{host[:-4]}{slash}{rest}" if host.endswith(":443") and not host.endswith("*:443") else text
+    host = host[:-4] if host.endswith(":443") and not host.endswith("*:443") else host
+    return f"{_HUB.get(host, host)}{slash}{rest}"
 
 
 def matches_text(pattern: str, text: str) -> bool:

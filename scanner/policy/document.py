@@ -88,6 +88,10 @@ def _pattern(value: str) -> str:
 
 
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
+# Requests name environments in lower case only, so a policy for "Production" would never apply.
+Environments = Annotated[
+    tuple[Annotated[str, AfterValidator(lambda value: value.strip().lower())], ...], BeforeValidator(as_tuple)
+]
 Severities = Annotated[tuple[Severity, ...], BeforeValidator(as_tuple)]
 Action = Literal[Verdict.DENY, Verdict.WARN]
 
@@ -180,7 +184,7 @@ class _Metadata(_Document):
 
 class _Match(_Document):
     images: Patterns = Field(("**",), max_length=100)
-    environments: Texts = ()
+    environments: Environments = ()
 
 
 class _Advisories(_Document):

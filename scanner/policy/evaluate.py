@@ -47,6 +47,9 @@ _EVIDENCE_KEPT = 5  # per reason; the report has all
 _FEED_AGE = timedelta(days=14)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (Verdict.DENY, Verdict.WARN, Verdict.ALLOW)
+# What an expression needs that reads the number of exploited vulnerabilities.
+_EXPLOITED = VulnerabilitySelector(known_exploited=True)
+_NOT_LOOKED_UP = ("exploitation_unknown", "known exploitation or EPSS was not looked up")
 _KINDS = (ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED, ReasonKind.SATISFIED)
 
 
@@ -385,6 +388,9 @@ def _vulnerabilities(
             yield _gap(rule.id, item, message, unknown, selector, sboms, policy, context)
         for slug, message in _doubts(selector, engine, policy, context):
             yield _incomplete(rule.id, slug, message, unknown)
+    for sbom in sboms:
+        if any(_needs_missing_data(selector, each.vulnerabilities) for each in engines_for(selector, sbom.answers)):
+            yield _incomplete(rule.id, *_NOT_LOOKED_UP, unknown)
     upgrades = agreement.Upgrades(agreement.findings(image.engines))  # whichever engines the rule counts
     for found in agreement.findings(engines):
         if _counts_as(selector, found, image, context):
@@ -419,20 +425,26 @@ def _doubts(
         yield "advisories_stale", f"{engine.engine}: advisories are {age}"
     if selector is None:
         return
+    yield from _feed_doubts(selector, engine, policy, context)
+    if _needs_missing_data(selector, engine.vulnerabilities):
+        yield _NOT_LOOKED_UP
+
+
+def _feed_doubts(
+    selector: VulnerabilitySelector, engine: EngineReport, policy: Policy, context: Context
+) -> Iterator[tuple[str, str]]:
+    """Yield which of the feeds that the selector needs are outdated, as slug and message."""
     oldest = context.now - max(policy.advisories_max_age, _FEED_AGE)
     for feed in _asked_feeds(selector, engine):
         if feed.updated_at is None or not oldest <= feed.updated_at <= context.now + CLOCK_SKEW:
             when = f"of {feed.updated_at:%Y-%m-%d}" if feed.updated_at else "without a date"
             wrong = "too old" if feed.updated_at is None or feed.updated_at < oldest else "that is in the future"
             yield "exploitation_stale", f"the {feed.source} feed is {when}: {wrong}"
-    if _needs_missing_data(selector, engine.vulnerabilities):
-        yield "exploitation_unknown", "known exploitation or EPSS was not looked up"
 
 
 def _counts_as(selector: VulnerabilitySelector, found: agreement.Finding, image: ImageReport, context: Context) -> bool:
     """Return whether the rule selects it and no VEX statement says that the product is not affected."""
-    said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
-    return _enough(selector, found) and not any(not_affected(item, image, context.vex, context.now) for item in said)
+    return _enough(selector, found) and not not_affected(found, image, context.vex, context.now)
 
 
 def engines_for(selector: VulnerabilitySelector, engines: Sequence[EngineReport]) -> tuple[EngineReport, ...]:
@@ -480,12 +492,23 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
         and (selector.known_exploited is None or (item.known_exploited or False) is selector.known_exploited)
         and (selector.epss is None or (item.epss or 0.0) >= selector.epss)
         and (selector.cvss is None or score is None or score >= selector.cvss)
-        and (not selector.ids or item.id in selector.ids or bool(set(item.aliases) & set(selector.ids)))
-        and (not selector.packages or any(matches_text(pattern, item.package) for pattern in selector.packages))
+        # Upper and lower case are equal: a rule about "cve-2021-44228" or "django" must not silently do nothing.
+        and (not selector.ids or not _folded(selector.ids).isdisjoint(_folded((item.id, *item.aliases))))
+        and (
+            not selector.packages
+            or any(matches_text(pattern.lower(), item.package.lower()) for pattern in selector.packages)
+        )
         # "generic" stands for a package whose type the engine did not say: it may be any.
-        and (not selector.types or item.purl.removeprefix("pkg:").partition("/")[0] in (*selector.types, "generic", ""))
+        and (
+            not selector.types
+            or item.purl.removeprefix("pkg:").partition("/")[0].lower() in {*_folded(selector.types), "generic", ""}
+        )
         and (not selector.status or item.status in (*selector.status, "unknown"))
     )
+
+
+def _folded(names: Iterable[str]) -> set[str]:
+    return {name.strip().lower() for name in names}
 
 
 def _needs_missing_data(selector: VulnerabilitySelector, items: Iterable[Vulnerability]) -> bool:
@@ -668,11 +691,41 @@ def _expression(
     unknown: Verdict,
 ) -> Iterator[Candidate]:
     variables = expressions.image_variable(report, image, context.now)
-    counts = expressions.finding_counts(image, trusted_sboms(image, policy))
-    if not expressions.uses_variable(text, "workload"):
-        yield from _expression_reasons(rule, text, variables, counts, None, unknown)
-    for workload in context.workloads if expressions.uses_variable(text, "workload") else ():
-        yield from _expression_reasons(rule, text, variables, counts, workload, unknown)
+    sboms = trusted_sboms(image, policy)
+    counts = expressions.finding_counts(image, sboms)
+    subjects: Sequence[Workload | None] = context.workloads if expressions.uses_variable(text, "workload") else (None,)
+    exploitation: Sequence[tuple[str, str]] = ()
+    if subjects and expressions.uses_variable(text, "counts"):
+        # A count is only as good as the look-up: an engine that failed counts nothing.
+        yield from _count_gaps(rule, image, sboms, policy, context, unknown)
+        answers = (*image.engines, *(answer for sbom in sboms for answer in sbom.answers))
+        exploitation = tuple(dict.fromkeys(_exploitation_doubts(answers, policy, context)))
+    for workload in subjects:
+        yield from _expression_reasons(rule, text, variables, counts, workload, unknown, exploitation)
+
+
+def _count_gaps(
+    rule: Rule, image: ImageReport, sboms: Sequence[AttachedSbom], policy: Policy, context: Context, unknown: Verdict
+) -> Iterator[Candidate]:
+    """Yield why findings may be missing in the counts of an expression."""
+    if not image.engines:
+        yield _incomplete(rule.id, "not_scanned", "no engine looked for vulnerabilities", unknown)
+    for engine in image.engines:
+        for item in engine.incomplete:
+            message = f"{engine.engine}: {item.detail or item.reason}"
+            yield _gap(rule.id, item, message, unknown, None, sboms, policy, context)
+        for slug, message in _doubts(None, engine, policy, context):
+            yield _incomplete(rule.id, slug, message, unknown)
+
+
+def _exploitation_doubts(
+    answers: Iterable[EngineReport], policy: Policy, context: Context
+) -> Iterator[tuple[str, str]]:
+    """Yield why the count of exploited vulnerabilities may be too low, as slug and message."""
+    for answer in answers:
+        yield from _feed_doubts(_EXPLOITED, answer, policy, context)
+        if _needs_missing_data(_EXPLOITED, answer.vulnerabilities):
+            yield _NOT_LOOKED_UP
 
 
 def _expression_reasons(
@@ -682,15 +735,23 @@ def _expression_reasons(
     counts: Mapping[str, int],
     workload: Workload | None,
     unknown: Verdict,
+    exploitation: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Candidate]:
-    """Yield a violation if the expression is true, and an incomplete reason if it cannot be evaluated."""
+    """Yield a violation if the expression is true, and an incomplete reason if it cannot be evaluated.
+
+    ``exploitation``: why the count of exploited vulnerabilities may be too low, as slugs and messages.
+    """
+    own = expressions.workload_variable(workload) if workload else None
     try:
-        holds = expressions.is_true(text, image, counts, expressions.workload_variable(workload) if workload else None)
+        holds = expressions.is_true(text, image, counts, own)
     except expressions.ExpressionError as error:
         yield _incomplete(
             rule.id, "expression_failed", f"the rule's expression could not be evaluated: {error}", unknown
         )
         return
+    if exploitation and _reads_exploited(text, image, counts, own):
+        for slug, why in exploitation:
+            yield _incomplete(rule.id, slug, why, unknown)
     if holds:
         message = rule.description or f"{rule.id}: {text}"
         evidence: tuple[Evidence, ...] = ()
@@ -699,6 +760,18 @@ def _expression_reasons(
             message = f"{workload.name}: {message}"
             evidence = (Evidence(message, path=place.file, pointer=place.pointer, line=place.line),)
         yield Candidate(Reason(rule.id, ReasonKind.VIOLATION, rule.action, message, rule.id, evidence))
+
+
+def _reads_exploited(
+    text: str, image: Mapping[str, Any], counts: Mapping[str, int], workload: Mapping[str, Any] | None
+) -> bool:
+    """Return whether the value depends on the number of exploited vulnerabilities. It does if it fails without it."""
+    known = {name: count for name, count in counts.items() if name != "known_exploited"}
+    try:
+        expressions.is_true(text, image, known, workload)
+    except expressions.ExpressionError:
+        return True
+    return False
 
 
 def _without_echoes(findings: Sequence[Candidate]) -> list[Candidate]:
@@ -764,7 +837,10 @@ def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[
         ends = _examined_at(report, context) + policy.evidence_max_age + timedelta(seconds=1)
         if ends > context.now:
             yield ends
-    own = any(rule.vulnerability for rule in policy.rules)
+    texts = [rule.when for rule in policy.rules if rule.when is not None]
+    own = any(rule.vulnerability for rule in policy.rules) or any(expressions.uses_variable(t, "counts") for t in texts)
+    if any(map(expressions.changes_daily, texts)):
+        yield from _next_days(report, context)
     for image in report.images:
         stated = (answer for sbom in trusted_sboms(image, policy) for answer in sbom.answers)
         for engine in (*(image.engines if own else ()), *stated):
@@ -777,3 +853,11 @@ def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[
                 last = datetime.combine(engine.coverage.os_end_of_life, datetime.min.time(), UTC) + timedelta(days=1)
                 if last > context.now:
                     yield last
+
+
+def _next_days(report: ScanReport, context: Context) -> Iterator[datetime]:
+    """Yield when ``image.age_days`` and ``image.supported_days`` next change."""
+    yield datetime.combine(context.now.astimezone(UTC).date(), datetime.min.time(), UTC) + timedelta(days=1)
+    for image in report.images:
+        if created := image.image.config.created:
+            yield created + timedelta(days=(context.now - created).days + 1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 # Only these say that a vulnerability does no harm.
 _HIDING = frozenset((VexStatus.NOT_AFFECTED, VexStatus.FIXED))
+_DIGESTS = ("sha256:", "sha512:")  # how digests begin; a repository's name has no colon before the first slash
 CLOCK_SKEW = timedelta(days=1)  # how far in the future a VEX statement may be dated: clocks and time zones differ
 
 
@@ -62,7 +63,7 @@ def apply_exemptions(finding: Candidate, names: Collection[str], context: Contex
             and exemption.subject in ("", reason.subject)
             and exemption.purl in ("", finding.purl)
             and not lapse_reason(exemption, finding.vulnerability)
-            and any(matches(exemption.images, name) for name in names if name)
+            and _covers(exemption.images, names)
         ):
             message = f"{reason.message}; accepted by {exemption.approved_by} until {exemption.expires_at:%Y-%m-%d}"
             # A warning, not an allowance: an accepted risk stays visible in every report until it ends.
@@ -71,6 +72,16 @@ def apply_exemptions(finding: Candidate, names: Collection[str], context: Contex
             )
             return replace(finding, reason=accepted, worse_at=exemption.expires_at)
     return finding
+
+
+def _covers(images: Collection[str], names: Collection[str]) -> bool:
+    """Return whether an exemption for ``images`` is about one of the names: a repository or digests."""
+    # A digest must be named in full. As a glob, "*" or "s*" would match each digest, and so every image.
+    return any(
+        name in images or "**" in images if name.startswith(_DIGESTS) else matches(images, name)
+        for name in names
+        if name
+    )
 
 
 def names_of(report: ScanReport, image: ImageReport) -> frozenset[str]:
@@ -104,7 +115,7 @@ def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tupl
     """Yield exemptions that lapsed for a vulnerability of this report, with the reason."""
     names = {report.repository, str(report.digest), *(str(image.image.digest) for image in report.images)}
     for exemption in exemptions:
-        if not any(matches(exemption.images, name) for name in names if name):
+        if not _covers(exemption.images, names):
             continue
         own = (v for image in report.images for engine in image.engines for v in engine.vulnerabilities)
         covered = (v for v in own if v.id == exemption.subject and exemption.purl in ("", v.purl))
@@ -113,20 +124,45 @@ def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tupl
             yield exemption, why
 
 
-def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatement], now: datetime) -> bool:
-    """Return whether a statement with a justification says that this product is not affected (OpenVEX 0.2.0).
+def not_affected(found: agreement.Finding, image: ImageReport, vex: Collection[VexStatement], now: datetime) -> bool:
+    """Return whether statements with a justification say that this product is not affected (OpenVEX 0.2.0).
+
+    A distribution's advisory often fixes several CVEs. Then each of them needs a statement, or the advisory has one.
+    """
+    if not vex:
+        return False
+    item = found.vulnerability
+    aliases = {name for one in found.reported for name in (one.id, *one.aliases)} | {item.id, *item.aliases}
+    cves = {item.id} if agreement.is_cve(item.id) else {name for name in aliases if agreement.is_cve(name)}
+    shared = {name for name in aliases if not agreement.is_cve(name)}
+    # A statement may name the package without qualifiers (?arch=…), or as another engine does.
+    purls = {purl for one in (item, *found.reported) for purl in (one.purl, one.purl.partition("?")[0])}
+    return all(
+        _is_hidden(shared | {cve} if cve else shared, aliases, purls, image, vex, now) for cve in sorted(cves) or ("",)
+    )
+
+
+def _is_hidden(
+    names: Collection[str],
+    aliases: Collection[str],
+    purls: set[str],
+    image: ImageReport,
+    vex: Iterable[VexStatement],
+    now: datetime,
+) -> bool:
+    """Return whether statements about a vulnerability by one of its ``names`` hide it.
+
+    ``aliases``: more names, by which a statement can say that the product is affected.
 
     The newest statement counts. Contradictory statements with the same timestamp do not count, and neither does one
     that hides the vulnerability and is dated in the future: it would outdate every later statement that revokes it.
     """
-    # A statement may name the package without qualifiers (?arch=…).
-    purls = {item.purl, item.purl.partition("?")[0]}
     # Never the repository's name: a statement about one build must not cover the next one.
     products = {*purls, str(image.image.digest), str(image.image.config.digest)}
     about = [
         statement
         for statement in vex
-        if statement.vulnerability in (item.id, *item.aliases)
+        if statement.vulnerability in (names if statement.status in _HIDING else aliases)
         and bool(products & set(statement.products))
         and (not statement.subcomponents or bool(purls & set(statement.subcomponents)))
         and not (statement.status in _HIDING and (statement.timestamp or _NO_TIME) > now + CLOCK_SKEW)

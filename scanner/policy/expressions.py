@@ -8,7 +8,6 @@ are known os_family, os_version, supported_days) and ``counts`` (vulnerabilities
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -23,8 +22,6 @@ from scanner.patterns import lazy
 if TYPE_CHECKING:
     from scanner.model.workload import Workload
 
-# Texts of CEL: what is in them is no name.
-_LITERAL = lazy(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _PLACE = lazy(r"^[A-Z_]+: ERROR: <input>:(\d+):(\d+): ")  # how the library begins the message of a compile error
 
 
@@ -39,17 +36,17 @@ def _cel() -> Any:
     return cel
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Any:
+@lru_cache(maxsize=4)
+def _environment(without: str = "") -> Any:
+    """Return the environment of rules; ``without``: a variable that it does not declare."""
     cel = _cel()
+    variables = {
+        "image": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+        "counts": cel.Type.Map(cel.Type.STRING, cel.Type.INT),
+        "workload": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+    }
     # No functions beyond CEL's standard ones: an expression cannot do I/O, and CEL has no unbounded loops.
-    return cel.NewEnv(
-        variables={
-            "image": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
-            "counts": cel.Type.Map(cel.Type.STRING, cel.Type.INT),
-            "workload": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
-        }
-    )
+    return cel.NewEnv(variables={name: kind for name, kind in variables.items() if name != without})
 
 
 @lru_cache(maxsize=1)
@@ -78,11 +75,27 @@ def problem(expression: str, *, events: bool = False) -> str:
     return "" if kind in (cel.Type.BOOL, cel.Type.DYN) else f"is {kind.name()}, not true or false"
 
 
+@lru_cache(maxsize=1024)
 def uses_variable(expression: str, variable: str) -> bool:
-    """Return whether an expression uses a variable. Words in string literals do not count."""
-    # By text, because the library exports no syntax tree. The word must not be a member of something else
-    # (`image.workload`). A false "yes" costs one evaluation, never a verdict.
-    return re.search(rf"(?<![\w.]){variable}\b", _LITERAL.sub('""', expression)) is not None
+    """Return whether an expression uses a variable. False for one that does not compile: its evaluation fails."""
+    # The library exports no syntax tree, so its compiler answers: such an expression does not compile where the
+    # variable is not declared. A search of the text would find the word in comments too, and a rule that seems to be
+    # about workloads is not evaluated on an image without one.
+    try:
+        _compile_expression(expression)
+    except ExpressionError:
+        return False
+    try:
+        _environment(variable).compile(expression)
+    except Exception:  # noqa: BLE001  as in `_compile_expression`
+        return True
+    return False
+
+
+def changes_daily(expression: str) -> bool:
+    """Return whether the value may change by time alone (``age_days``, ``supported_days``)."""
+    # By text: a false "yes" only ends the decision's validity early.
+    return "days" in expression
 
 
 def is_true(

@@ -141,7 +141,7 @@ class Policy:
 
     name: str
     description: str
-    images: tuple[str, ...]  # globs over host/repository; empty: all
+    images: tuple[str, ...]  # globs over host/repository
     environments: tuple[str, ...]  # empty: all, and requests without one
     incomplete: Verdict
     advisories_max_age: timedelta  # older ones are missing evidence
@@ -175,7 +175,7 @@ def parse_policy(text: str, name: str = "", *, known: KnownNames) -> Policy:
     return Policy(
         name=document.metadata.name,
         description=document.metadata.description,
-        images=document.match.images,
+        images=document.match.images or ("**",),
         environments=document.match.environments,
         incomplete=document.incomplete,
         advisories_max_age=document.advisories.max_age,

@@ -88,3 +88,15 @@ def test_a_name_that_is_not_utf_8() -> None:
 
 def test_the_most_literal_pattern_counts() -> None:
     assert most_specific(["**", "h/**", "h/a/*"], "h/a/b") == "h/a/*"
+
+
+@pytest.mark.parametrize("pattern", ["Registry.Example.com/**", "REGISTRY.example.com:443/shop/*"])
+def test_a_host_has_no_case(pattern: str) -> None:
+    assert matches([pattern], "registry.example.com/shop/app")
+    assert not matches([pattern], "registry.example.com.evil.net/shop/app")
+    assert not matches(["registry.example.com/Shop/*"], "registry.example.com/shop/app")
+
+
+def test_docker_hub_by_its_other_names() -> None:
+    assert matches(["index.docker.io/library/*"], "docker.io/library/debian")
+    assert matches(["registry-1.docker.io:443/**"], "docker.io/library/debian")

@@ -243,3 +243,10 @@ def test_time_never_helps(found: ScanReport, theirs: list[AttachedSbom], more: l
     if later.verdict is not first.verdict:
         assert first.valid_until is not None
         assert first.valid_until <= NOW + timedelta(days=days)
+
+
+def test_exploitation_that_was_not_looked_up_is_unknown_for_what_an_sbom_lists() -> None:
+    for rule in ("vulnerability: {known_exploited: true}", "when: 'counts.known_exploited > 0'"):
+        by = parse_policy(f"{HEAD}{ACCEPT}rules:\n  - {{id: kev, {rule}, action: deny}}\n", known=KNOWN)
+        assert decide(having(simple(), sbom(said(vulnerability()))), by).undecided
+        assert decide(having(simple(), sbom(said(vulnerability(known_exploited=False)))), by).verdict is Verdict.ALLOW

@@ -31,6 +31,7 @@ from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.model.workload import Workload
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate, evaluate_workload, evidence_digest, worst
+from scanner.policy.match import applies
 from scanner.policy.rules import Policy, default_policy, parse_policy
 from scanner.reports.base import ReportSubject
 from scanner.reports.table import TableReport
@@ -573,3 +574,132 @@ def test_a_workload_is_decided_with_its_image_by_all_of_them() -> None:
     decision = decide(simple(), OF_WORKLOADS, workloads=(WORKLOAD,))
     violated = {reason.rule for reason in decision.reasons if reason.kind is ReasonKind.VIOLATION}
     assert "expression" in violated
+
+
+COUNTED = "  - {id: x, when: 'counts.critical > 0 || counts.secrets > 0', action: deny}\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "slug"),
+    [
+        (simple(incomplete=[Incomplete("engine_db_unavailable", "no database")]), "engine_db_unavailable"),
+        (simple(updated_at=NOW - timedelta(days=400)), "advisories_stale"),
+        (simple(updated_at=None), "advisories_unknown"),
+        (report(image_report([])), "not_scanned"),
+    ],
+)
+def test_a_count_is_as_good_as_the_look_up(found: ScanReport, slug: str) -> None:
+    decision = decide(found, policy(COUNTED))
+    assert (decision.undecided, slug in {reason.slug for reason in decision.reasons}) == (True, True)
+    assert decide(found, policy("  - {id: x, when: 'image.size < 10', action: deny}\n")).verdict is Verdict.ALLOW
+
+
+def test_a_count_ages_out_with_the_advisories() -> None:
+    assert decide(simple(), policy(COUNTED)).valid_until == NOW + timedelta(hours=168, seconds=1)
+
+
+def test_a_count_of_exploited_vulnerabilities_needs_the_catalogue() -> None:
+    by = policy("  - {id: x, when: 'counts.known_exploited > 0', action: deny}\n")
+    assert decide(simple(), by).verdict is Verdict.ALLOW
+    assert decide(simple(vulnerability(known_exploited=False)), by).verdict is Verdict.ALLOW
+    assert decide(simple(vulnerability()), by).reasons[0].slug == "exploitation_unknown"
+    known = decide(simple(vulnerability(known_exploited=True), vulnerability("CVE-2026-2")), by)
+    assert (known.verdict, known.undecided) == (Verdict.DENY, False)
+    old = replace(
+        engine([vulnerability(known_exploited=False)]),
+        feeds=(AdvisoryStatus("kev", "1", NOW - timedelta(days=15)),),
+    )
+    assert decide(report(image_report([old])), by).reasons[0].slug == "exploitation_stale"
+    # An expression that does not read it does not need it.
+    other = policy("  - {id: x, when: 'counts.low > 0', action: deny}\n")
+    assert decide(simple(vulnerability()), other).verdict is Verdict.ALLOW
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'image.user == "10001" // also for a workload',
+        'image.user == "10001" && !image.env.exists(workload, workload == "X")',
+        'image.user == "10001" && !has(image.labels.workload)',
+        '"workload" != image.user',
+    ],
+)
+def test_a_rule_that_only_mentions_workloads_is_evaluated_without_one(text: str) -> None:
+    assert decide(simple(), policy(f"  - id: x\n    action: deny\n    when: |\n      {text}\n")).verdict is Verdict.DENY
+
+
+def test_a_rule_about_an_image_s_age_is_evaluated_again_each_day() -> None:
+    item = image_report([engine()])
+    config = replace(item.image.config, created=NOW - timedelta(days=9, hours=23, minutes=59))
+    found = report(replace(item, image=replace(item.image, config=config)))
+    by = policy("  - {id: x, when: 'image.age_days >= 10', action: deny}\n")
+    decision = decide(found, by)
+    assert decision.verdict is Verdict.ALLOW
+    assert decision.valid_until and decision.valid_until <= NOW + timedelta(minutes=1)
+    assert decide(found, by, now=NOW + timedelta(minutes=1)).verdict is Verdict.DENY
+
+
+def test_a_policy_with_empty_patterns_applies_to_every_image() -> None:
+    assert applies(policy(COUNTED, "match: {images: []}\n"), "registry.example.com/shop/app", "")
+    assert applies(policy(COUNTED, "match: {environments: [' Production']}\n"), "registry.example.com/a", "production")
+    assert not applies(policy(COUNTED, "match: {environments: [Production]}\n"), "registry.example.com/a", "")
+
+
+@pytest.mark.parametrize(
+    "selector", ["ids: [cve-2026-1]", "ids: [ghsa-x]", "packages: [OpenSSL, 'Open*']", "types: [DEB]"]
+)
+def test_a_selector_has_no_case(selector: str) -> None:
+    by = policy(f"  - {{id: x, vulnerability: {{{selector}}}, action: deny}}\n")
+    assert decide(simple(vulnerability(aliases=("GHSA-x",))), by).verdict is Verdict.DENY
+    other = replace(vulnerability("CVE-2026-10", "curl"), purl="pkg:rpm/curl@1.0")
+    assert decide(simple(other), by).verdict is Verdict.ALLOW
+
+
+@pytest.mark.parametrize("images", [("*",), ("s*",), ("sha256:*",), ("*:*",), ("sha256:" + "0" * 64,)])
+def test_an_exemption_s_pattern_matches_no_digest(images: tuple[str, ...]) -> None:
+    assert decide(simple(vulnerability()), exemptions=(exemption(images=images),)).verdict is Verdict.DENY
+
+
+def test_an_exemption_names_a_digest_in_full_or_every_image() -> None:
+    nameless = replace(simple(vulnerability()), repository="")
+    for images in ((str(nameless.digest),), ("**",)):
+        assert decide(nameless, exemptions=(exemption(images=images),)).verdict is Verdict.WARN
+
+
+def test_vex_about_one_cve_of_an_advisory_does_not_hide_the_others() -> None:
+    item = vulnerability("ALAS-2026-1", aliases=("CVE-2026-1", "CVE-2026-2"))
+    one = VexStatement("CVE-2026-1", (item.purl,), VexStatus.NOT_AFFECTED, "vulnerable_code_not_present")
+    other, whole = replace(one, vulnerability="CVE-2026-2"), replace(one, vulnerability=item.id)
+    assert decide(simple(item), vex=(one,)).verdict is Verdict.DENY
+    assert decide(simple(item), vex=(one, other)).verdict is Verdict.ALLOW
+    assert decide(simple(item), vex=(whole,)).verdict is Verdict.ALLOW
+    later = replace(one, status=VexStatus.AFFECTED, timestamp=NOW)
+    assert decide(simple(item), vex=(replace(whole, timestamp=NOW - timedelta(days=1)), later)).verdict is Verdict.DENY
+    # A CVE that another CVE is an alias of has its own statement.
+    cve = vulnerability("CVE-2026-2", aliases=("CVE-2026-1", "DSA-1"))
+    assert decide(simple(cve), vex=(replace(one, products=(cve.purl,)),)).verdict is Verdict.DENY
+    assert decide(simple(cve), vex=(replace(one, vulnerability="DSA-1"),)).verdict is Verdict.ALLOW
+
+
+def test_vex_or_an_exemption_about_one_engine_s_cve_does_not_hide_another_engine_s_advisory() -> None:
+    cve = vulnerability("CVE-2026-1")
+    advisory = vulnerability("ALAS-2026-1", aliases=("CVE-2026-1", "CVE-2026-2"))
+    found = report(image_report([engine([cve]), replace(engine([advisory]), engine="clair")]))
+    by = policy("  - {id: severe, vulnerability: {severity: [critical]}, action: deny}\n")
+    statement = VexStatement("CVE-2026-1", (cve.purl,), VexStatus.NOT_AFFECTED, "vulnerable_code_not_present")
+    decision = decide(found, by, vex=(statement,))
+    assert [reason.subject for reason in decision.reasons] == ["ALAS-2026-1"]
+    assert decide(found, by, exemptions=(exemption(),)).verdict is Verdict.DENY
+
+
+def test_the_worst_of_two_engines_is_also_what_is_exploited() -> None:
+    """Trivy rates it critical with an old catalogue, Clair low with the newest one."""
+    ours = vulnerability(known_exploited=False, epss=0.1)
+    theirs = vulnerability(severity="low", known_exploited=True, epss=0.9)
+    found = report(image_report([engine([ours]), replace(engine([theirs]), engine="clair")]))
+    for selector in ("severity: [critical], known_exploited: true", "severity: [critical], epss: 0.5"):
+        by = policy(f"  - {{id: x, vulnerability: {{{selector}}}, action: deny}}\n")
+        assert decide(found, by).verdict is Verdict.DENY
+    accepted = exemption(while_unexploited=True)
+    by = policy("  - {id: x, vulnerability: {severity: [critical]}, action: deny}\n")
+    assert decide(found, by, exemptions=(accepted,)).verdict is Verdict.DENY
