@@ -135,6 +135,14 @@ def test_a_workload_that_mounts_an_image_is_named_with_it(client: FlaskClient, d
     assert "2 workloads in production" in client.get(f"/images/{digest}").text
 
 
+def test_an_image_that_is_not_known_is_no_engine(client: FlaskClient, database: Database) -> None:
+    custom = "apiVersion: example.com/v1\nkind: Lamp\nmetadata: {name: a}\nspec: {image: 'example.com/lamp:1'}\n"
+    report(database, inventory.parse("kubernetes", [("lamp.yaml", custom)]))
+    listed = client.get("/workloads").text
+    for page in (listed, one(client)):
+        assert ("not known" in page, "an engine" in page) == (True, False)
+
+
 def test_a_source_that_is_no_more_is_removed(
     client: FlaskClient, app: OpenAPI, database: Database, make_token: Callable[..., str]
 ) -> None:
