@@ -157,6 +157,8 @@ HARMLESS = {
     "httpx.HTTPError",
     "httpx.TimeoutException",
     "httpx.ConnectError",
+    "httpx.NetworkError",
+    "httpx.RemoteProtocolError",
     "httpx.InvalidURL",
     "httpx.codes",
     "httpx.Headers",
