@@ -27,7 +27,7 @@ class Part(Enum):
     PROGRAM = 2
 
 
-# A member of an enumeration is found in ten times the time of a global, and this is asked of each entry of a layer.
+# Reading a member of an enumeration takes ten times as long as reading a global. Each entry of a layer needs them.
 _NOTHING, _ALL, _PROGRAM, _FILE = Part.NOTHING, Part.ALL, Part.PROGRAM, FileType.FILE
 
 

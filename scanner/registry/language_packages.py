@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from itertools import islice
 from typing import Any, Final
 
 from scanner.model.filesystem import FileType, PackageRecord, PlacedFile, Rootfs
@@ -22,6 +23,7 @@ _BOM = b"\xef\xbb\xbf"
 _WITH_BOM, _INVALID = "begins with a byte order mark", "is not valid JSON"
 _OTHER_FORM, _DEPENDENCIES = "has members of another form", ("dependencies", "optionalDependencies", "devDependencies")
 _ARCHIVES = (".jar", ".war", ".ear", ".par", ".JAR", ".WAR", ".EAR", ".PAR")
+_NESTED = 16  # archives in one another; applications have three or four
 _END_OF_ARCHIVE = lazy(r"\.(?:[jwep]ar|[JWEP]AR)(?=[/:])")
 # Archives of Java for Jenkins, NiFi and Karaf. No engine opens them.
 _UNOPENED = (".hpi", ".jpi", ".nar", ".kar")
@@ -426,8 +428,9 @@ def _outermost(path: str, rootfs: Rootfs) -> str:
     """
     if not path.endswith(_ARCHIVES) or path in rootfs.files:
         return path
-    # The longest that exists: a file may be named "a.jar:b.war", and is not the file "a.jar".
-    ends = sorted((found.end() for found in _END_OF_ARCHIVE.finditer(path)), reverse=True)
+    # The longest that exists: a file may be named "a.jar:b.war", and is not the file "a.jar". Bounded: the names in an
+    # archive are free, and one path could have hundreds of archives.
+    ends = sorted((found.end() for found in islice(_END_OF_ARCHIVE.finditer(path), _NESTED)), reverse=True)
     return next((path[:end] for end in ends if path[:end] in rootfs.files), path)
 
 

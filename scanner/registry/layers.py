@@ -237,7 +237,10 @@ class _Facts(Visitor):
         return self._large
 
     def _records(self, entry: FileEntry, name: str) -> bool:
-        """Return whether the content says which packages of languages are installed, and is to be read as a whole."""
+        """Return whether the content says which packages of languages are installed, and is to be read as a whole.
+
+        An archive that is too large for that is read in pieces (``_large``).
+        """
         path = entry.path
         if name.endswith(DPKG_SUMS):
             return entry.size <= _SMALL and is_list_of_files(path)

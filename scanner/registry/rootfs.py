@@ -56,7 +56,7 @@ class _Tree:
         self._children: dict[str, set[str]] = {"": set()}
         self._links: set[str] = set()  # symbolic links of lower layers, which this layer may write through
         self._where: dict[str, str] = {}
-        # Names in directories into which this layer has written, behind no link. Most entries are new files in these.
+        # Children of directories into which this layer has written, not through a link. Most entries are new files.
         self._plain: dict[str, set[str]] = {}
         self._index = 0
 

@@ -179,6 +179,11 @@ def test_an_archive_is_read_if_one_inside_is_listed() -> None:
     assert unread(found, "other/app/x.war/WEB-INF/lib/y.jar") == ["app/x.war (Java)"]
 
 
+def test_an_archive_with_any_number_of_archives_in_its_path_is_found() -> None:
+    found = rootfs(file("app/x.war", jar("WEB-INF/lib/a.jar")))
+    assert unread(found, "app/x.war/" + "a.jar/" * 600 + "b.jar") == []
+
+
 def test_a_name_with_a_colon_is_not_mistaken_for_an_archive_in_an_archive() -> None:
     inner = jar("WEB-INF/lib/y.jar")
     found = rootfs(file("app/x.jar", inner) + file("app/x.jar:y.war", inner) + file("app/x.jar:z.jar", inner))
