@@ -34,6 +34,7 @@ from scanner.services.workloads import examine
 from scanner.store import (
     audit,
     exemptions,
+    gate,
     images,
     matches,
     outbox,
@@ -82,6 +83,7 @@ def decide_all(
 
     ``environments`` are additional ones. ``recorded`` is False for evidence that is not stored yet.
     """
+    gate.begin_decision(session)
     _note_lapses(session, found)
     active = enabled_policies(session, known)
     # An environment that no policy names gets the decision without one, so it needs no decision of its own. This

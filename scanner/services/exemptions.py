@@ -88,6 +88,7 @@ def approve(session: Connection, actor: Actor, identifier: str, note: str = "") 
 
     Raises NotFoundError, RefusedError(reason="needs_person" or "four_eyes"), ConflictError if it was decided already.
     """
+    gate.begin_change(session)
     exemptions.get(session, identifier, actor.projects)
     # The store refuses the requester (four eyes), and changes the state only while it is still "requested": of two
     # decisions at once, one fails.
@@ -110,6 +111,7 @@ def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -
 
     Its owner and approvers may. The decisions about its images are renewed. Raises as `approve`.
     """
+    gate.begin_change(session)
     found = exemptions.get(session, identifier, actor.projects)
     # Ending an exemption makes the gate stricter, so its owner needs nobody's approval.
     if found.owner_id != actor.person.id and not actor.may("triage"):

@@ -50,6 +50,8 @@ def create(
     hint = "use lower-case letters and digits, with . _ - between them"
     fields.check_pattern("name", name, fields.NAME, fields.NAME_LENGTH, hint)
     _check(description, patterns, groups, engine)
+    if patterns:
+        gate.begin_change(session)
     project = projects.create(session, name, description=description, patterns=patterns, groups=groups, engine=engine)
     # Patterns decide which project a repository belongs to, and with it which policies and exemptions apply.
     if project.patterns:
@@ -75,6 +77,8 @@ def change(
     """
     actor.require_every_project()
     _check(description or "", patterns or (), groups or (), engine or "")
+    if patterns is not None:
+        gate.begin_change(session)
     before = projects.get(session, name)
     project = projects.update(session, name, description=description, patterns=patterns, groups=groups, engine=engine)
     if project.patterns != before.patterns:

@@ -116,6 +116,7 @@ def erase_private_keys(session: Connection, actor: Actor) -> tuple[str, ...]:
     them, so nothing is trusted by them any more: a policy that names a removed root denies until the root is written
     again. Returns the names of the removed roots.
     """
+    gate.begin_change(session)
     found: dict[str, list[int]] = {}
     for view in trust.versions(session):
         if holds_private_key(view.document):

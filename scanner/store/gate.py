@@ -20,8 +20,10 @@ from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import inventory, scans
 from scanner.store.direct import Direct
 from scanner.store.schema import break_glass, project_member, scan, scan_told, token, user, verdict
-from scanner.store.session import epoch, insert_new, moment
+from scanner.store.session import beside, epoch, insert_new, moment, take_lock
 
+# Shared by transactions that decide, exclusive for those that change what decisions rest on.
+_DECIDING = 0x0D0C4A0D1E
 _NOTED_EVERY = 60.0  # seconds between two records of a token's use
 _SELECT = f"""
     SELECT t.id, t.name, {{scopes}}, {{projects}}, t.owner_id, u.role, {{expires}}, {{used}}, {{now}},
@@ -186,6 +188,24 @@ def is_valid(session: Connection, row: GateRow) -> bool:
     return row.valid_until is None or row.valid_until > epoch(session)
 
 
+def begin_decision(session: Connection) -> None:
+    """Let changes of policies and exemptions wait until this transaction ends. Call it before other locks are taken.
+
+    Otherwise a change that is committed between the reading of the policies and the storing of the decision finds
+    nothing to mark as outdated, and the former policy stays active for the image.
+    """
+    beside(session, _DECIDING)
+
+
+def begin_change(session: Connection) -> None:
+    """Wait for decisions that are being made, and let new ones wait for this transaction.
+
+    `invalidate` does it. Call it earlier where rows are changed before that a decision may lock, or the audit log is
+    written.
+    """
+    take_lock(session, _DECIDING)
+
+
 def invalidate(session: Connection) -> int:
     """Mark every current decision as outdated, because policies changed. Returns their number.
 
@@ -198,6 +218,7 @@ def invalidate(session: Connection) -> int:
 
 def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> int:
     """As `invalidate`, for some images of a project: globs over host/repository, or digests."""
+    begin_change(session)  # before the names are read: a decision that is being made may be the first of its name
     own = verdict.c.project == project
     names = session.execute(sa.select(verdict.c.repository).where(own).distinct()).scalars()
     named = [name for name in names if matches(images, name)]
@@ -215,6 +236,7 @@ def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
     An UPDATE locks rows in any order, while a scan that is recorded locks them by key. Locking by key first prevents a
     deadlock of both.
     """
+    begin_change(session)
     key = (verdict.c.digest, verdict.c.repository, verdict.c.environment)
     held = sa.select(verdict.c.digest).where(which).order_by(*key).with_for_update().subquery()
     session.execute(sa.select(sa.func.count()).select_from(held)).scalar_one()

@@ -24,7 +24,19 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest, report_adapter
-from scanner.store import base_watch, bases, image_events, inventory, matches, outbox, pulls, retention, scans, tags
+from scanner.store import (
+    base_watch,
+    bases,
+    gate,
+    image_events,
+    inventory,
+    matches,
+    outbox,
+    pulls,
+    retention,
+    scans,
+    tags,
+)
 from scanner.store.schema import (
     SafeText,
     component,
@@ -188,6 +200,7 @@ def _hold(session: Connection, digest: str, repository: str) -> None:
 
 def claim_stale(session: Connection, found: Stale) -> bool:
     """Return whether the decision is still outdated. Locks it until the end of the transaction."""
+    gate.begin_decision(session)
     _hold(session, found.digest, found.repository)
     key = (
         verdict.c.digest == found.digest,
@@ -213,6 +226,7 @@ class ListingEvidence:
 
 def lock_listing(session: Connection, listing_id: int) -> ListingEvidence | None:
     """Return a listing by id and lock it, so that a concurrent scan of the name waits. None: it is gone."""
+    gate.begin_decision(session)
     retention.block_pruning(session)  # before the row lock: pruning locks in the same order
     columns = (
         listing.c.id,

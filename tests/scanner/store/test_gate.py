@@ -4,10 +4,14 @@ ended.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import RemoteError
@@ -17,7 +21,7 @@ from scanner.store import accounts, gate, images, scans
 from scanner.store.schema import token, verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
-from tests.scanner.store.recorded import record
+from tests.scanner.store.recorded import claim, record
 
 KEY = Secret("a secret key for tests, long enough")
 FOUND = make.report()
@@ -172,3 +176,30 @@ def test_the_worst_of_any_number_of_names_counts(database: Database, text: str) 
         found = gate.current_decision(session, str(FOUND.digest), "", None, None)
     assert found is not None
     assert found.repository == "z/denied"
+
+
+@pytest.mark.parametrize(
+    "change", [gate.invalidate, lambda session: gate.invalidate_for(session, "default", ["**"])], ids=["all", "project"]
+)
+def test_a_decision_that_is_stored_while_its_policy_changes_is_outdated(
+    database: Database, change: Callable[[Connection], int]
+) -> None:
+    """The decision was made by the former policy. It is the first of the image, so there is no row to lock."""
+    deciding = threading.Event()
+
+    def write_policy() -> None:
+        assert deciding.wait(60)
+        with database.session() as session:
+            change(session)
+
+    held, made = claim(database), [make.decided(FOUND, Verdict.ALLOW)]
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write_policy)
+        with database.session() as session:
+            gate.begin_decision(session)  # and here the policies are read
+            deciding.set()
+            assert not wait([writer], timeout=0.2).done, "the change waits for the decision"
+            images.record(session, held, FOUND, make.evidence(FOUND), made)
+        writer.result(60)
+    with database.read() as session:
+        assert session.execute(sa.select(verdict.c.valid_until)).scalar_one() == 0.0
