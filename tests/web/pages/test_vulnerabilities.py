@@ -13,6 +13,7 @@ import pytest
 from flask_openapi3.openapi import OpenAPI
 
 from scanner.config import Secret
+from scanner.model.agreement import findings
 from scanner.model.finding import CVSS
 from scanner.model.scan import ScanRequest
 from scanner.policy.exempted import not_affected
@@ -144,7 +145,7 @@ def test_a_vex_statement_is_made_on_the_page(form: Form, database: Database, sco
         statements = vex.applicable(session, "default", ["CVE-2026-7"])
         _, evidence = listings.newest_report(session, _digest(form), None)
     (image,) = evidence.images
-    assert not_affected(image.engines[0].vulnerabilities[0], image, statements, datetime.now(UTC))
+    assert not_affected(findings(image.engines)[0], image, statements, datetime.now(UTC))
 
 
 def test_a_statement_is_refused_with_its_reason(form: Form) -> None:
