@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS, _WATCH_SECONDS = 1.0, 60.0
 _SENDERS = 4  # threads: one slow receiver must not hold up the other channels
-_NICENESS = 5  # a third of the processor time of a thread that answers or scans, where both want it
+_NICENESS = 10  # a tenth of the processor time of a thread that answers or scans, where both want it
 
 
 @dataclass
