@@ -375,15 +375,9 @@ def begin_at_provider(target: str) -> Response:
     sealed = secrets.seal(oidc.seal_text(attempt, target), resources().secret_key, _ATTEMPT)
     location = _provider().address(attempt, _redirect_uri())
     response = Response(status=303, headers={"Location": location})
-    response.set_cookie(
-        _attempt_cookie(),
-        base64.urlsafe_b64encode(sealed).decode(),
-        path="/",
-        secure=https(resources().settings),
-        httponly=True,
-        samesite="Lax",  # not Strict: the provider's redirect comes from another site, and must bring this cookie back
-        max_age=600,
-    )
+    value = base64.urlsafe_b64encode(sealed).decode()
+    # Not Strict: the provider's redirect comes from another site, and must bring this cookie back.
+    security.set_private_cookie(response, resources().settings, _attempt_cookie(), value, 600, "Lax")
     return response
 
 
@@ -519,15 +513,8 @@ def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
     g.web_session = text.reveal()
 
     def with_cookie(response: Response) -> Response:
-        response.set_cookie(
-            cookie_name(),
-            text.reveal(),
-            path="/",
-            secure=https(resources().settings),
-            httponly=True,
-            samesite="Lax",
-            max_age=int(accounts.SESSION_LIFE.total_seconds()),
-        )
+        life = accounts.SESSION_LIFE.total_seconds()
+        security.set_private_cookie(response, resources().settings, cookie_name(), text.reveal(), life, "Lax")
         return response
 
     return with_cookie

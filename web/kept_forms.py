@@ -17,7 +17,7 @@ from flask import Response, request
 
 from scanner.config import Settings
 from web.resources import resources
-from web.security import https
+from web.security import https, set_private_cookie
 
 FIELD = "kept_form_token"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -32,15 +32,8 @@ def new_token() -> tuple[str, str]:
 
 def remember(response: Response, key: str) -> Response:
     """Leave the key in the browser. It is no credential: without a session it opens nothing."""
-    response.set_cookie(
-        _cookie(resources().settings),
-        key,
-        path="/",
-        secure=https(resources().settings),
-        httponly=True,
-        samesite="Strict",
-        max_age=_SECONDS,
-    )
+    settings = resources().settings
+    set_private_cookie(response, settings, _cookie(settings), key, _SECONDS, "Strict")
     return response
 
 

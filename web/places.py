@@ -18,7 +18,7 @@ from scanner.config import Secret
 from scanner.errors import ScannerError
 from scanner.store import accounts, secrets
 from web.resources import resources
-from web.security import https
+from web.security import set_private_cookie
 from web.throttle import (
     SIGN_IN_ACCOUNT,
     SIGN_IN_ACCOUNT_FAILURES,
@@ -64,15 +64,8 @@ def failed(account: str) -> None:
 def remember(response: Response, account: str, session_cookie: str) -> None:
     """Mark the browser as a known place of this account. The cookie is not a credential."""
     sealed = secrets.seal(Secret(_folded_account(account)), resources().secret_key, _SEALED)
-    response.set_cookie(
-        _cookie(session_cookie),
-        base64.urlsafe_b64encode(sealed).decode(),
-        path="/",
-        secure=https(resources().settings),
-        httponly=True,
-        samesite="Lax",
-        max_age=int(_KEPT.total_seconds()),
-    )
+    value = base64.urlsafe_b64encode(sealed).decode()
+    set_private_cookie(response, resources().settings, _cookie(session_cookie), value, _KEPT.total_seconds(), "Lax")
 
 
 def _known_place(account: str, session_cookie: str) -> str:

@@ -211,3 +211,12 @@ def read_body(limit: int = BODY_LIMIT) -> bytes:
 def https(settings: Settings) -> bool:
     """Whether browsers use https: cookies are then ``Secure`` and have the ``__Host-`` prefix."""
     return settings.public_url.startswith("https://") or request.is_secure
+
+
+def set_private_cookie(
+    response: Response, settings: Settings, name: str, value: str, seconds: float, samesite: str
+) -> None:
+    """Set a cookie of the whole server that no script can read, for ``seconds``."""
+    response.set_cookie(
+        name, value, path="/", secure=https(settings), httponly=True, samesite=samesite, max_age=int(seconds)
+    )

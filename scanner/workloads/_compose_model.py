@@ -17,7 +17,8 @@ from scanner.workloads.base import Files, Node
 _MAX_DEPTH = 20
 # Fields of a service whose empty value is a harmless default: what is required and not set must not look like it.
 _DECISIVE = lazy(
-    r"/services/[^/]+/(?:user|network_mode|pid|ipc|uts|userns_mode|cgroup|cap_add|cap_drop|security_opt|group_add)(?:/|$)"
+    r"/services/[^/]+/(?:user|network_mode|pid|ipc|uts|userns_mode|cgroup|cap_add|cap_drop|security_opt|group_add)"
+    r"(?:/|$)"
 )
 # Lists that a later file replaces. Other lists are appended to.
 _REPLACED_LISTS = frozenset(("command", "entrypoint", "test"))

@@ -18,7 +18,7 @@ from scanner.errors import ScannerError
 from scanner.store import secrets
 from web.auth import cookie_name, current_session_id, principal
 from web.resources import resources
-from web.security import https
+from web.security import https, set_private_cookie
 
 _SECONDS = 120  # a secret that was not shown by then is gone; a new one can be made
 
@@ -26,15 +26,8 @@ _SECONDS = 120  # a secret that was not shown by then is gone; a new one can be 
 def carry(response: Response, values: Mapping[str, str]) -> Response:
     """Pass ``values`` to the next page of this session."""
     sealed = secrets.seal(Secret(orjson.dumps(dict(values)).decode()), resources().secret_key, _place())
-    response.set_cookie(
-        _name(),
-        base64.urlsafe_b64encode(sealed).decode(),
-        path="/",
-        secure=https(resources().settings),
-        httponly=True,
-        samesite="Strict",
-        max_age=_SECONDS,
-    )
+    value = base64.urlsafe_b64encode(sealed).decode()
+    set_private_cookie(response, resources().settings, _name(), value, _SECONDS, "Strict")
     return response
 
 

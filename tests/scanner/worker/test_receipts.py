@@ -450,6 +450,37 @@ def test_the_example_admits_and_refuses_with_the_real_cosign(
 # The real policy-controller
 
 
+def _example_policy(tool: str, pem: str, *, indent: int) -> str:
+    """The example's policy with our public key."""
+    marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
+    example = (ROOT / "examples" / tool / "receipt.yaml").read_text()
+    return marked.sub(textwrap.indent(pem, " " * indent).lstrip(), example)
+
+
+def _ran_well(home: Path, *command: str) -> tuple[bool, str]:
+    """Run a verifier. ``home``: it keeps the trusted roots of sigstore there, which a key needs none of."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home)},
+        timeout=120,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def _attach_changed(place: Place, kind: str, change: str) -> None:
+    """Write the receipt for production beside the image, changed as `_changed` does."""
+    with place.database.read() as session:
+        pushed = store.to_push(session, place.digest, place.image.name)
+        (found,) = [each for each in pushed if each.environment == "production"]
+        bundles = use_cases.bundles(session, found)
+    made = _changed(place, found.envelopes[kind], bundles[kind], change)
+    with open_client(place.registry, place.settings) as client:
+        pushing.attach(client, place.image, place_owner(place), made)
+
+
 @pytest.fixture(scope="module")
 def tester() -> str:
     """The program of the sigstore policy-controller that compares one image with one policy, as its webhook does."""
@@ -463,25 +494,14 @@ def test_the_real_policy_controller_admits_by_the_example_and_refuses_every_othe
     place = place_on("policy-controller")
     place.decided(Verdict.ALLOW)
     key = place.keys(tmp_path)
-    example = (ROOT / "examples/policy-controller/receipt.yaml").read_text()
-    marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
 
     def admits(pem: str, **changed: str) -> tuple[bool, str]:
-        text = marked.sub(textwrap.indent(pem, " " * 10).lstrip(), example)
+        text = _example_policy("policy-controller", pem, indent=10)
         for old, new in changed.items():
             text = text.replace(f'"{old}"', f'"{new}"')
         policy = tmp_path / "policy.yaml"
         policy.write_text(text)
-        # HOME: it keeps the trusted roots of sigstore there, which a key needs none of.
-        done = subprocess.run(
-            [tester, "-policy", str(policy), "-image", str(place.image)],
-            capture_output=True,
-            text=True,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-            timeout=120,
-            check=False,
-        )
-        return done.returncode == 0, done.stdout + done.stderr
+        return _ran_well(tmp_path, tester, "-policy", str(policy), "-image", str(place.image))
 
     own = key.read_text()
     assert not admits(own)[0], "nothing was written beside the image yet"
@@ -495,14 +515,8 @@ def test_the_real_policy_controller_admits_by_the_example_and_refuses_every_othe
     place.work()
     ok, text = admits(own)
     assert ok, text
-    with place.database.read() as session:
-        pushed = store.to_push(session, place.digest, place.image.name)
-        (found,) = [each for each in pushed if each.environment == "production"]
-        bundles = use_cases.bundles(session, found)
     for change in ("ended", "forged"):
-        made = _changed(place, found.envelopes[signing.SUMMARY], bundles[signing.SUMMARY], change)
-        with open_client(place.registry, place.settings) as client:
-            pushing.attach(client, place.image, place_owner(place), made)
+        _attach_changed(place, signing.SUMMARY, change)
         ok, text = admits(own)
         assert not ok, (change, text)
     place.decided(Verdict.DENY)
@@ -527,11 +541,9 @@ def test_the_real_kyverno_admits_by_the_example_and_refuses_every_other(
     place = place_on("kyverno")
     place.decided(Verdict.ALLOW)
     key = place.keys(tmp_path)
-    example = (ROOT / "examples/kyverno/receipt.yaml").read_text()
-    marked = re.compile(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----\n", re.DOTALL)
 
     def admits(pem: str, namespace: str = "production-shop", environment: str = "production") -> tuple[bool, str]:
-        text = marked.sub(textwrap.indent(pem, " " * 26).lstrip(), example)
+        text = _example_policy("kyverno", pem, indent=26)
         text = text.replace("value: production\n", f"value: {environment}\n")
         text = text.replace(f"{signing.environment_type('production')}\n", f"{signing.environment_type(environment)}\n")
         policy, pod = tmp_path / "policy.yaml", tmp_path / "pod.yaml"
@@ -541,15 +553,9 @@ def test_the_real_kyverno_admits_by_the_example_and_refuses_every_other(
         pod.write_text(
             json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
         )
-        done = subprocess.run(
-            [kyverno, "apply", str(policy), "--resource", str(pod), "--registry", "--remove-color"],
-            capture_output=True,
-            text=True,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-            timeout=120,
-            check=False,
+        return _ran_well(
+            tmp_path, kyverno, "apply", str(policy), "--resource", str(pod), "--registry", "--remove-color"
         )
-        return done.returncode == 0, done.stdout + done.stderr
 
     own = key.read_text()
     assert not admits(own)[0], "nothing was written beside the image yet"
@@ -576,16 +582,9 @@ def test_the_real_kyverno_admits_by_the_example_and_refuses_every_other(
     place.decided(Verdict.ALLOW)
     place.work()
     assert admits(own)[0]
-    with place.database.read() as session:
-        found = next(
-            each for each in store.to_push(session, place.digest, place.image.name) if each.environment == "production"
-        )
-        bundles = use_cases.bundles(session, found)
     kind = signing.environment_type("production")
     for change, message in (("ended", "the receipt has ended"), ("forged", "no matching attestations")):
-        made = _changed(place, found.envelopes[kind], bundles[kind], change)
-        with open_client(place.registry, place.settings) as client:
-            pushing.attach(client, place.image, place_owner(place), made)
+        _attach_changed(place, kind, change)
         ok, text = admits(own)
         assert (ok, message in text) == (False, True), (change, text)
 
